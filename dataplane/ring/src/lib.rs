@@ -1,0 +1,1 @@
+//! Lateen's I/O engine.

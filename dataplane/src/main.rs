@@ -1,0 +1,2 @@
+//! Lateen's proxy.
+fn main() {}
