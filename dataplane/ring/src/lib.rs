@@ -1,1 +1,46 @@
-//! Lateen's I/O engine.
+//! Lateen's I/O engine: one thread per core, nothing shared, one API over three engines.
+//!
+//! A [`Runtime`] belongs to the thread that made it. It runs `!Send` tasks, first come first served,
+//! and drives either io_uring, or epoll where io_uring is not to be had, or a seeded simulation of a
+//! network and a clock on which whole proxies are tested.
+//!
+//! The modules, from the caller down to the kernel:
+//!
+//! - [`Stream`], [`Listener`], [`splice()`], [`Deadline`], [`mailbox()`]: what tasks use
+//! - `runtime`, `task`, `timer`, `pulse`: the worker's loop
+//! - `socket`, `buffer`, `chunk`: who owns which memory while the kernel uses it
+//! - `engine`: io_uring, epoll, and the calls they share
+//!
+//! It knows nothing of HTTP, of proxies or of configuration.
+
+pub mod stream;
+pub mod listener;
+pub mod splice;
+pub mod deadline;
+pub mod mailbox;
+pub mod address;
+pub mod runtime;
+pub mod pulse;
+pub mod features;
+pub mod time;
+mod task;
+mod timer;
+mod socket;
+pub mod buffer;
+pub mod chunk;
+mod engine;
+
+pub use address::Address;
+pub use buffer::Lease;
+pub use chunk::{CHUNKS_MAX, Chunk};
+pub use deadline::{Deadline, Elapsed, sleep, sleep_until};
+pub use features::{Feature, Features, UnknownFeature};
+pub use listener::{Binding, Listener};
+pub use mailbox::{PostError, Receiver, Sender, mailbox};
+pub use pulse::{Pulse, TurnReport};
+pub use runtime::{
+    Config, EngineChoice, Held, Runtime, SetupError, TaskHandle, clock, now, spawn, yield_now,
+};
+pub use splice::{Spliced, splice};
+pub use stream::{Stream, keep_vector, spare_vector};
+pub use time::Instant;

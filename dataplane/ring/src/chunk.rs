@@ -1,0 +1,176 @@
+//! What a send is made of, and the memory that the kernel reads while it is under way.
+#![expect(unsafe_code, reason = "the message header that sendmsg reads is built of raw pointers")]
+
+use crate::buffer::Lease;
+
+/// Pieces of one send.
+pub const CHUNKS_MAX: usize = 3;
+/// Emptied vectors that a worker keeps for the next head, and the largest it keeps.
+const SPARE_VECTORS_MAX: usize = 64;
+const SPARE_VECTOR_BYTES_MAX: usize = 16 * 1024;
+const SPARE_SENDS_MAX: usize = 64;
+
+/// Bytes to send, owned by the send until it is done.
+#[derive(Debug)]
+pub enum Chunk {
+    /// Bytes made here; the emptied vector is kept for reuse.
+    Vector(Vec<u8>),
+    /// Bytes that were received and go on untouched.
+    Lease(Lease),
+    /// Bytes of the program.
+    Static(&'static [u8]),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Vector(bytes) => bytes,
+            Self::Lease(bytes) => bytes,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Chunk {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Vector(bytes)
+    }
+}
+
+impl From<Lease> for Chunk {
+    fn from(bytes: Lease) -> Self {
+        Self::Lease(bytes)
+    }
+}
+
+impl From<&'static [u8]> for Chunk {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self::Static(bytes)
+    }
+}
+
+/// A send under way: its chunks, and where in them it stands. Boxed, so that the addresses given to
+/// the kernel stay put whatever becomes of the socket's slot.
+pub(crate) struct Sending {
+    chunks: [Option<Chunk>; CHUNKS_MAX],
+    /// The chunk that is next, and how much of it has gone.
+    chunk: usize,
+    offset: usize,
+    parts: [libc::iovec; CHUNKS_MAX],
+    message: libc::msghdr,
+}
+
+impl Sending {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            chunks: [const { None }; CHUNKS_MAX],
+            chunk: 0,
+            offset: 0,
+            parts: [EMPTY_PART; CHUNKS_MAX],
+            message: empty_message(),
+        })
+    }
+
+    /// The bytes of the next chunk, if no other follows it: what a plain send takes.
+    pub(crate) fn single(&self) -> Option<&[u8]> {
+        let last = self.chunks[self.chunk + 1..].iter().all(Option::is_none);
+        last.then(|| self.rest_of(self.chunk))
+    }
+
+    fn rest_of(&self, chunk: usize) -> &[u8] {
+        let bytes = self.chunks[chunk].as_ref().map_or(&[][..], Chunk::bytes);
+        if chunk == self.chunk { &bytes[self.offset..] } else { bytes }
+    }
+
+    /// All that is left to send, in order.
+    pub(crate) fn remaining(&self) -> impl Iterator<Item = &[u8]> {
+        (self.chunk..CHUNKS_MAX).map(|chunk| self.rest_of(chunk)).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The message header over all that is left, valid while `self` is neither moved out of its box
+    /// nor changed.
+    pub(crate) fn message(&mut self) -> *const libc::msghdr {
+        let mut count = 0;
+        for chunk in self.chunk..CHUNKS_MAX {
+            let bytes = self.rest_of(chunk);
+            if !bytes.is_empty() {
+                let part = libc::iovec {
+                    iov_base: bytes.as_ptr().cast_mut().cast(),
+                    iov_len: bytes.len(),
+                };
+                self.parts[count] = part;
+                count += 1;
+            }
+        }
+        self.message.msg_iov = self.parts.as_mut_ptr();
+        self.message.msg_iovlen = count as _;
+        &raw const self.message
+    }
+
+    /// The kernel took `count` more bytes. True when nothing is left.
+    pub(crate) fn advance(&mut self, mut count: usize) -> bool {
+        while self.chunk < CHUNKS_MAX {
+            let left = self.rest_of(self.chunk).len();
+            if count < left {
+                self.offset += count;
+                return false;
+            }
+            count -= left;
+            self.chunk += 1;
+            self.offset = 0;
+        }
+        debug_assert_eq!(count, 0, "the kernel takes no more than it was given");
+        true
+    }
+}
+
+const EMPTY_PART: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+
+fn empty_message() -> libc::msghdr {
+    // SAFETY: msghdr is plain integers and pointers, for which all-zero is a valid value: no name,
+    // no parts, no control data.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Sends and vectors kept for reuse, so that the steady state allocates neither.
+#[derive(Default)]
+pub(crate) struct Spares {
+    // Boxed on purpose: a spare is handed out as the box that the kernel will point into.
+    #[expect(clippy::vec_box, reason = "the box itself is what is reused")]
+    sends: Vec<Box<Sending>>,
+    vectors: Vec<Vec<u8>>,
+}
+
+impl Spares {
+    pub(crate) fn sending(&mut self, chunks: [Option<Chunk>; CHUNKS_MAX]) -> Box<Sending> {
+        let mut sending = self.sends.pop().unwrap_or_else(Sending::new);
+        sending.chunks = chunks;
+        sending.chunk = 0;
+        sending.offset = 0;
+        sending
+    }
+
+    /// Takes back a finished or failed send that the kernel no longer knows.
+    pub(crate) fn retire(&mut self, mut sending: Box<Sending>) {
+        for chunk in &mut sending.chunks {
+            if let Some(Chunk::Vector(vector)) = chunk.take() {
+                self.keep(vector);
+            }
+        }
+        if self.sends.len() < SPARE_SENDS_MAX {
+            self.sends.push(sending);
+        }
+    }
+
+    pub(crate) fn vector(&mut self) -> Vec<u8> {
+        self.vectors.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn keep(&mut self, mut vector: Vec<u8>) {
+        let worth_it = vector.capacity() > 0 && vector.capacity() <= SPARE_VECTOR_BYTES_MAX;
+        if worth_it && self.vectors.len() < SPARE_VECTORS_MAX {
+            vector.clear();
+            self.vectors.push(vector);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The three engines behind one set of operations.
+//!
+//! An engine starts operations on sockets whose state is in [`Sockets`], and its `turn` waits for
+//! some of them to finish, records the outcome in the socket's slot and wakes who waits. It never
+//! runs a task and never blocks but in `turn`.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::address::Address;
+use crate::buffer::Pool;
+use crate::chunk::Spares;
+use crate::engine::epoll::Epoll;
+use crate::engine::uring::Uring;
+use crate::socket::{Interest, SocketKey, Sockets, Watch};
+use crate::splice::{Pipe, Pipes};
+use crate::time::{self, Instant};
+
+pub(crate) mod direct;
+pub(crate) mod epoll;
+pub(crate) mod uring;
+
+/// State that the engines share with the handles.
+pub(crate) struct Io {
+    pub(crate) sockets: Sockets,
+    pub(crate) pool: Rc<Pool>,
+    pub(crate) spares: Spares,
+    pub(crate) pipes: Pipes,
+    /// Sockets whose receive found no buffer, in the order in which they starved.
+    pub(crate) starved: VecDeque<SocketKey>,
+    pub(crate) counts: Rc<Counts>,
+}
+
+/// What an engine did so far.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) enters: Cell<u64>,
+    pub(crate) submitted: Cell<u64>,
+    pub(crate) completed: Cell<u64>,
+    pub(crate) starved: Cell<u64>,
+}
+
+pub(crate) fn add(counter: &Cell<u64>, count: u64) {
+    counter.set(counter.get() + count);
+}
+
+/// How long a turn may wait for something to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all: tasks are ready.
+    No,
+    AtMost(Duration),
+    Forever,
+}
+
+pub(crate) enum Engine {
+    Uring(Box<Uring>),
+    Epoll(Box<Epoll>),
+}
+
+/// Forwards an operation to the engine that runs.
+macro_rules! forward {
+    ($self:ident, $engine:ident => $call:expr) => {
+        match $self {
+            Self::Uring($engine) => $call,
+            Self::Epoll($engine) => $call,
+        }
+    };
+}
+
+impl Engine {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Uring(_) => "uring",
+            Self::Epoll(_) => "epoll",
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => time::monotonic(),
+        }
+    }
+
+    /// A socket was put in its slot.
+    pub(crate) fn opened(&mut self, io: &mut Io, key: SocketKey) -> Result<(), Errno> {
+        match self {
+            Self::Uring(_) => Ok(()),
+            Self::Epoll(engine) => engine.opened(io, key),
+        }
+    }
+
+    /// Starts a receive on an idle receive side; it may be done when this returns.
+    pub(crate) fn recv(&mut self, io: &mut Io, key: SocketKey, multishot: bool) {
+        forward!(self, engine => engine.recv(io, key, multishot));
+    }
+
+    /// Stops an armed receive; its state turns `Idle` once nothing can arrive through it any more.
+    pub(crate) fn recv_stop(&mut self, io: &mut Io, key: SocketKey) {
+        forward!(self, engine => engine.recv_stop(io, key));
+    }
+
+    /// Sends what `send.op` holds; it may be done when this returns.
+    pub(crate) fn send(&mut self, io: &mut Io, key: SocketKey) {
+        forward!(self, engine => engine.send(io, key));
+    }
+
+    /// Starts the connect that `rare.connect` describes.
+    pub(crate) fn connect(&mut self, io: &mut Io, key: SocketKey) {
+        forward!(self, engine => engine.connect(io, key));
+    }
+
+    /// Starts accepting; it may have accepted when this returns.
+    pub(crate) fn accept(&mut self, io: &mut Io, key: SocketKey) {
+        forward!(self, engine => engine.accept(io, key));
+    }
+
+    /// Stops accepting; `armed` turns false once no connection can arrive that way any more.
+    pub(crate) fn accept_stop(&mut self, io: &mut Io, key: SocketKey) {
+        forward!(self, engine => engine.accept_stop(io, key));
+    }
+
+    /// Waits for readiness, to be reported in the socket's `watch`.
+    pub(crate) fn watch(&mut self, io: &mut Io, key: SocketKey, interest: Interest) {
+        debug_assert_eq!(*io.sockets.at(key).watch(interest), Watch::Idle);
+        forward!(self, engine => engine.watch(io, key, interest));
+    }
+
+    /// The handle is gone: cancels what is in flight, drains it, closes.
+    pub(crate) fn close(&mut self, io: &mut Io, key: SocketKey) {
+        io.sockets.at(key).closing = true;
+        forward!(self, engine => engine.close(io, key));
+    }
+
+    /// Starts what could not be started before, waits, and records what finished.
+    ///
+    /// # Errors
+    /// Only what no worker can go on with: the kernel refused the wait itself.
+    pub(crate) fn turn(&mut self, io: &mut Io, wait: Wait) -> Result<(), Errno> {
+        forward!(self, engine => engine.turn(io, wait))
+    }
+
+    /// True if other threads asked for this worker since this was last asked.
+    pub(crate) fn take_called(&mut self) -> bool {
+        forward!(self, engine => std::mem::take(&mut engine.called))
+    }
+
+    /// Gives back memory after a burst.
+    pub(crate) fn shrink(&mut self, io: &mut Io) {
+        let may_unpublish = match self {
+            Self::Uring(engine) => engine.picks_buffers_in_enter_only(),
+            Self::Epoll(_) => true,
+        };
+        io.pool.shrink(may_unpublish);
+    }
+
+    // Direct operations: done at once, no waiting.
+
+    /// Reads what is there, up to the spare room of `into`, without waiting; 0 is the end.
+    pub(crate) fn read_now(
+        &mut self,
+        io: &mut Io,
+        key: SocketKey,
+        into: &mut Vec<u8>,
+        max: usize,
+    ) -> Result<usize, Errno> {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => direct::read(io, key, into, max),
+        }
+    }
+
+    /// Moves up to `max` bytes from the socket into `pipe` without waiting; 0 is the end.
+    pub(crate) fn splice_in(
+        &mut self,
+        io: &mut Io,
+        key: SocketKey,
+        pipe: &mut Pipe,
+        max: usize,
+    ) -> Result<usize, Errno> {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => direct::splice_in(io, key, pipe, max),
+        }
+    }
+
+    /// Moves up to `max` bytes from `pipe` into the socket without waiting.
+    pub(crate) fn splice_out(
+        &mut self,
+        io: &mut Io,
+        key: SocketKey,
+        pipe: &mut Pipe,
+    ) -> Result<usize, Errno> {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => direct::splice_out(io, key, pipe),
+        }
+    }
+
+    /// Makes a pipe to splice through.
+    pub(crate) fn make_pipe(&mut self) -> Result<Pipe, Errno> {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => Pipe::open(),
+        }
+    }
+
+    /// Accepts one connection that waits already; EAGAIN if none does.
+    pub(crate) fn accept_now(&mut self, io: &mut Io, key: SocketKey) -> Result<OwnedFd, Errno> {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => direct::accept(io, key),
+        }
+    }
+
+    /// Closes one or both directions of a stream.
+    pub(crate) fn shutdown(
+        &mut self,
+        io: &mut Io,
+        key: SocketKey,
+        how: Shutdown,
+    ) -> Result<(), Errno> {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => direct::shutdown(io, key, how),
+        }
+    }
+
+    /// Makes the coming close a reset.
+    pub(crate) fn reset_on_close(&mut self, io: &mut Io, key: SocketKey) {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => direct::reset_on_close(io, key),
+        }
+    }
+
+    pub(crate) fn local_address(&mut self, io: &mut Io, key: SocketKey) -> Result<Address, Errno> {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => direct::local_address(io, key),
+        }
+    }
+
+    pub(crate) fn peer_address(&mut self, io: &mut Io, key: SocketKey) -> Result<Address, Errno> {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => direct::peer_address(io, key),
+        }
+    }
+}

@@ -1,0 +1,623 @@
+//! The io_uring engine: one ring per worker, created and entered on the worker alone.
+//!
+//! A completion's tag holds the kind of operation, the socket's slot and the slot's generation. A
+//! slot is freed only when the kernel owes it nothing, so that whatever a completion names exists,
+//! and memory that the kernel reads or writes (a send's chunks, a connect's address, published
+//! buffers) lives until the completion that gives it back.
+#![expect(unsafe_code, reason = "submission entries hand raw pointers to the kernel")]
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use io_uring::squeue::Entry;
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode};
+use rustix::io::Errno;
+use socket2::SockAddr;
+
+use crate::chunk::Sending;
+use crate::engine::{Io, Wait, add, direct};
+use crate::features::{Feature, Features};
+use crate::socket::{
+    End, GENERATION_MASK, Interest, READY_ACCEPTS_MAX, READY_LEASES_MAX, RecvState, SocketKey,
+    Watch,
+};
+
+/// Submission entries; a turn that wants more submits in between.
+const SQ_ENTRIES: u32 = 1_024;
+/// Completion entries: a multishot receive may post many in one turn, and an overflow, although
+/// nothing is lost in it, costs an allocation in the kernel for each.
+const CQ_ENTRIES: u32 = 8_192;
+/// The one group of provided buffers.
+const BUFFER_GROUP: u16 = 0;
+/// Buffers published at first.
+const PUBLISHED_FIRST: u16 = 64;
+/// Waits for readiness before the first attempt (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19): for
+/// receives that are armed when nothing can have arrived yet.
+const POLL_FIRST: u16 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Recv = 1,
+    Send,
+    Connect,
+    Accept,
+    Readable,
+    Writable,
+    HungUp,
+    Cancel,
+    Called,
+}
+
+impl Kind {
+    fn from_tag(tag: u64) -> Self {
+        match (tag >> 56) as u8 {
+            1 => Self::Recv,
+            2 => Self::Send,
+            3 => Self::Connect,
+            4 => Self::Accept,
+            5 => Self::Readable,
+            6 => Self::Writable,
+            7 => Self::HungUp,
+            8 => Self::Cancel,
+            _ => Self::Called,
+        }
+    }
+}
+
+fn tag(kind: Kind, key: SocketKey) -> u64 {
+    debug_assert!(key.generation <= GENERATION_MASK, "generations are cut to 24 bits");
+    (kind as u64) << 56 | u64::from(key.generation) << 32 | u64::from(key.index)
+}
+
+fn key_of(tag: u64) -> SocketKey {
+    SocketKey { index: tag as u32, generation: (tag >> 32) as u32 & GENERATION_MASK }
+}
+
+pub(crate) struct Uring {
+    ring: IoUring,
+    features: Features,
+    /// Another thread called; see `Engine::take_called`.
+    pub(crate) called: bool,
+    /// The eventfd that others call through, and the word that its read fills. `Some` while the
+    /// kernel holds the word.
+    eventfd: OwnedFd,
+    call: Box<u64>,
+    /// Completions of one turn, copied out so that handling one may submit.
+    finished: Vec<(u64, i32, u32)>,
+}
+
+impl Uring {
+    /// Sets up a ring with as many of `wanted` as the kernel has.
+    ///
+    /// # Errors
+    /// What `io_uring_setup(2)` answers: EPERM or ENOSYS where io_uring is switched off or filtered,
+    /// ENOMEM where the locked-memory limit is too low (kernels before 5.12).
+    pub(crate) fn new(io: &Io, eventfd: OwnedFd, wanted: Features) -> Result<Self, Errno> {
+        let (ring, mut features) = set_up(wanted)?;
+        if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
+            return Err(Errno::NOSYS);
+        }
+        if features.has(Feature::RegisteredRing) && ring.submitter().register_ring_fd().is_err() {
+            features = features.without(Feature::RegisteredRing);
+        }
+        if features.has(Feature::BufferRing) && !publish_buffers(&ring, io) {
+            features = features.without(Feature::BufferRing);
+        }
+        if !features.has(Feature::BufferRing) {
+            // Multishot receives take provided buffers; multishot accept came with buffer rings,
+            // but can be had without.
+            features = features.without(Feature::MultishotRecv);
+        }
+        let mut uring = Self {
+            ring,
+            features,
+            called: false,
+            eventfd,
+            call: Box::new(0),
+            finished: Vec::new(),
+        };
+        uring.await_call();
+        Ok(uring)
+    }
+
+    pub(crate) fn features(&self) -> Features {
+        self.features
+    }
+
+    pub(crate) fn picks_buffers_in_enter_only(&self) -> bool {
+        self.features.has(Feature::DeferTaskrun)
+    }
+
+    fn push(&mut self, entry: &Entry) {
+        loop {
+            let mut queue = self.ring.submission();
+            // SAFETY: every pointer in an entry made in this file leads to memory that stays in
+            // place until the entry's completion: a boxed `Sending` or `SockAddr` kept in a slot
+            // that is not freed while an operation is in flight, the boxed word of `call`, or a
+            // buffer published to the ring. Tear-down drains or leaks them (see `Drop`).
+            if unsafe { queue.push(entry) }.is_ok() {
+                return;
+            }
+            drop(queue);
+            // Full: hand over what is there. An error (EBUSY, EAGAIN) means that the kernel wants
+            // completions reaped first; then the next attempt submits again.
+            let _ = self.ring.submit();
+            if self.ring.submission().is_full() {
+                self.reap();
+            }
+        }
+    }
+
+    fn start(&mut self, io: &mut Io, key: SocketKey, entry: &Entry) {
+        io.sockets.at(key).in_flight += 1;
+        add(&io.counts.submitted, 1);
+        self.push(entry);
+    }
+
+    fn await_call(&mut self) {
+        let buffer = (&raw mut *self.call).cast::<u8>();
+        let entry = opcode::Read::new(Fd(self.eventfd.as_raw_fd()), buffer, 8)
+            .build()
+            .user_data((Kind::Called as u64) << 56);
+        self.push(&entry);
+    }
+
+    pub(crate) fn recv(&mut self, io: &mut Io, key: SocketKey, multishot: bool) {
+        if !self.features.has(Feature::BufferRing) {
+            io.sockets.at(key).recv.state = RecvState::Armed { multishot: false };
+            return self.watch(io, key, Interest::Readable);
+        }
+        let multishot = multishot && self.features.has(Feature::MultishotRecv);
+        let socket = io.sockets.at(key);
+        debug_assert!(matches!(socket.recv.state, RecvState::Idle | RecvState::Starved));
+        socket.recv.state = RecvState::Armed { multishot };
+        let fd = Fd(socket.fd().as_raw_fd());
+        let entry = if multishot {
+            opcode::RecvMulti::new(fd, BUFFER_GROUP).build()
+        } else {
+            opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+                .buf_group(BUFFER_GROUP)
+                .ioprio(POLL_FIRST)
+                .build()
+                .flags(io_uring::squeue::Flags::BUFFER_SELECT)
+        };
+        self.start(io, key, &entry.user_data(tag(Kind::Recv, key)));
+    }
+
+    pub(crate) fn recv_stop(&mut self, io: &mut Io, key: SocketKey) {
+        let socket = io.sockets.at(key);
+        match socket.recv.state {
+            RecvState::Armed { .. } => {
+                socket.recv.state = RecvState::Stopping;
+                let kind = if self.features.has(Feature::BufferRing) {
+                    Kind::Recv
+                } else {
+                    Kind::Readable
+                };
+                self.cancel(io, key, kind);
+            }
+            RecvState::Starved => socket.recv.state = RecvState::Idle,
+            RecvState::Idle | RecvState::Stopping => {}
+        }
+    }
+
+    fn cancel(&mut self, io: &mut Io, key: SocketKey, kind: Kind) {
+        let entry = opcode::AsyncCancel::new(tag(kind, key)).build();
+        self.start(io, key, &entry.user_data(tag(Kind::Cancel, key)));
+    }
+
+    pub(crate) fn send(&mut self, io: &mut Io, key: SocketKey) {
+        let socket = io.sockets.at(key);
+        debug_assert!(!socket.send.in_flight, "one send at a time");
+        let fd = Fd(socket.fd().as_raw_fd());
+        let op = socket.send.op.as_mut().expect("there is something to send");
+        let entry = send_entry(fd, op);
+        socket.send.in_flight = true;
+        self.start(io, key, &entry.user_data(tag(Kind::Send, key)));
+    }
+
+    pub(crate) fn connect(&mut self, io: &mut Io, key: SocketKey) {
+        let socket = io.sockets.at(key);
+        let fd = Fd(socket.fd().as_raw_fd());
+        let connect = socket.connect().expect("the caller described the connect");
+        let address: &SockAddr = &connect.address;
+        let entry = opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build();
+        self.start(io, key, &entry.user_data(tag(Kind::Connect, key)));
+    }
+
+    pub(crate) fn accept(&mut self, io: &mut Io, key: SocketKey) {
+        const FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let socket = io.sockets.at(key);
+        let fd = Fd(socket.fd().as_raw_fd());
+        let accept = socket.accept();
+        debug_assert!(!accept.armed, "one accept at a time");
+        accept.armed = true;
+        let entry = if self.features.has(Feature::MultishotAccept) {
+            opcode::AcceptMulti::new(fd).flags(FLAGS).build()
+        } else {
+            opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).flags(FLAGS).build()
+        };
+        self.start(io, key, &entry.user_data(tag(Kind::Accept, key)));
+    }
+
+    pub(crate) fn accept_stop(&mut self, io: &mut Io, key: SocketKey) {
+        let accept = io.sockets.at(key).accept();
+        if accept.armed && !accept.stopping {
+            accept.stopping = true;
+            self.cancel(io, key, Kind::Accept);
+        }
+    }
+
+    pub(crate) fn watch(&mut self, io: &mut Io, key: SocketKey, interest: Interest) {
+        let socket = io.sockets.at(key);
+        *socket.watch(interest) = Watch::Armed;
+        let fd = Fd(socket.fd().as_raw_fd());
+        let (kind, events, multi) = match interest {
+            Interest::Readable => (Kind::Readable, libc::POLLIN | libc::POLLRDHUP, false),
+            Interest::Writable => (Kind::Writable, libc::POLLOUT, false),
+            // After a FIN a one-shot poll completes at once with POLLRDHUP and would miss a reset
+            // that comes later; a multishot one reports it.
+            Interest::HungUp => (Kind::HungUp, libc::POLLHUP | libc::POLLERR, true),
+        };
+        let entry = opcode::PollAdd::new(fd, events as u32).multi(multi).build();
+        self.start(io, key, &entry.user_data(tag(kind, key)));
+    }
+
+    pub(crate) fn close(&mut self, io: &mut Io, key: SocketKey) {
+        let socket = io.sockets.at(key);
+        if socket.in_flight == 0 {
+            return finish_close(io, key);
+        }
+        let mut kinds = [None; 6];
+        if matches!(socket.recv.state, RecvState::Armed { .. })
+            && self.features.has(Feature::BufferRing)
+        {
+            kinds[0] = Some(Kind::Recv);
+        }
+        if socket.readable == Watch::Armed {
+            kinds[1] = Some(Kind::Readable);
+        }
+        if socket.writable == Watch::Armed {
+            kinds[2] = Some(Kind::Writable);
+        }
+        if socket.send.in_flight {
+            kinds[3] = Some(Kind::Send);
+        }
+        if let Some(rare) = &socket.rare {
+            if rare.hung_up == Watch::Armed {
+                kinds[4] = Some(Kind::HungUp);
+            }
+            if rare.accept.as_ref().is_some_and(|accept| accept.armed) {
+                kinds[5] = Some(Kind::Accept);
+            } else if rare.connect.as_ref().is_some_and(|connect| connect.outcome.is_none()) {
+                kinds[5] = Some(Kind::Connect);
+            }
+        }
+        for kind in kinds.into_iter().flatten() {
+            self.cancel(io, key, kind);
+        }
+    }
+
+    pub(crate) fn turn(&mut self, io: &mut Io, wait: Wait) -> Result<(), Errno> {
+        self.feed_starved(io);
+        add(&io.counts.enters, 1);
+        let backlog = !self.finished.is_empty();
+        let entered = match wait {
+            _ if backlog => self.ring.submit(),
+            Wait::No => self.ring.submit(),
+            Wait::Forever => self.ring.submit_and_wait(1),
+            Wait::AtMost(duration) => {
+                let timespec = Timespec::from(duration);
+                let args = SubmitArgs::new().timespec(&timespec);
+                self.ring.submitter().submit_with_args(1, &args)
+            }
+        };
+        match entered.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
+            // ETIME: the wait ran out. EINTR: a signal. EBUSY, EAGAIN: the kernel wants completions
+            // reaped before it takes more; what was not submitted is submitted next time.
+            Ok(_) | Err(Errno::TIME | Errno::INTR | Errno::BUSY | Errno::AGAIN) => {}
+            Err(errno) => return Err(errno),
+        }
+        self.reap();
+        let mut finished = std::mem::take(&mut self.finished);
+        add(&io.counts.completed, finished.len() as u64);
+        for (tag, result, flags) in finished.drain(..) {
+            self.complete(io, tag, result, flags);
+        }
+        // Completions that `push` reaped meanwhile, if any, are the next turn's, which won't wait.
+        if self.finished.is_empty() {
+            self.finished = finished;
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) {
+        for entry in self.ring.completion() {
+            self.finished.push((entry.user_data(), entry.result(), entry.flags()));
+        }
+    }
+
+    fn feed_starved(&mut self, io: &mut Io) {
+        if io.starved.is_empty() {
+            return;
+        }
+        if self.features.has(Feature::BufferRing) && !io.pool.replenish() {
+            return;
+        }
+        let feed = usize::from(io.pool.available());
+        for _ in 0..feed.min(io.starved.len()) {
+            let Some(key) = io.starved.pop_front() else { return };
+            let starved = io
+                .sockets
+                .find(key)
+                .is_some_and(|s| s.recv.state == RecvState::Starved && !s.closing);
+            if starved {
+                self.recv(io, key, false);
+            }
+        }
+    }
+
+    fn complete(&mut self, io: &mut Io, tag: u64, result: i32, flags: u32) {
+        let kind = Kind::from_tag(tag);
+        if kind == Kind::Called {
+            self.called = true;
+            return self.await_call();
+        }
+        let key = key_of(tag);
+        let more = cqueue::more(flags);
+        let socket = io.sockets.at(key);
+        if !more {
+            debug_assert!(socket.in_flight > 0, "the kernel answers what was asked");
+            socket.in_flight -= 1;
+        }
+        let outcome =
+            if result < 0 { Err(Errno::from_raw_os_error(-result)) } else { Ok(result as usize) };
+        match kind {
+            Kind::Recv => self.complete_recv(io, key, outcome, flags),
+            Kind::Send => self.complete_send(io, key, outcome),
+            Kind::Connect => {
+                if let Some(connect) = socket.connect() {
+                    connect.outcome = Some(outcome.map(|_| ()));
+                    if let Some(waker) = connect.waker.take() {
+                        waker.wake();
+                    }
+                }
+            }
+            Kind::Accept => self.complete_accept(io, key, outcome, more),
+            Kind::Readable => self.complete_readable(io, key, outcome),
+            Kind::Writable => socket.report(Interest::Writable),
+            Kind::HungUp => {
+                // A multishot poll ends by itself only when it is cancelled or fails.
+                if outcome.is_ok() || !more {
+                    socket.report(Interest::HungUp);
+                }
+                if more {
+                    // Told once is enough.
+                    self.cancel(io, key, Kind::HungUp);
+                }
+            }
+            Kind::Cancel | Kind::Called => {}
+        }
+        let socket = io.sockets.at(key);
+        if socket.closing && socket.in_flight == 0 {
+            finish_close(io, key);
+        }
+    }
+
+    fn complete_recv(
+        &mut self,
+        io: &mut Io,
+        key: SocketKey,
+        outcome: Result<usize, Errno>,
+        flags: u32,
+    ) {
+        let more = cqueue::more(flags);
+        let lease =
+            cqueue::buffer_select(flags).map(|index| io.pool.consumed(index, outcome.unwrap_or(0)));
+        let socket = io.sockets.at(key);
+        let stopping = socket.recv.state == RecvState::Stopping;
+        if !more {
+            socket.recv.state = RecvState::Idle;
+        }
+        if socket.closing {
+            return;
+        }
+        match outcome {
+            Ok(0) => socket.recv.end = Some(End::Fin),
+            Ok(_) => socket.recv.push(lease.expect("received bytes come in a buffer")),
+            Err(Errno::NOBUFS) => {
+                add(&io.counts.starved, 1);
+                if stopping {
+                    socket.recv.wake();
+                    return;
+                }
+                socket.recv.state = RecvState::Starved;
+                io.starved.push_back(key);
+                io.pool.grow();
+                return;
+            }
+            Err(Errno::CANCELED) => {}
+            Err(errno) => socket.recv.end = Some(End::Failed(errno)),
+        }
+        socket.recv.wake();
+        if more && !stopping && socket.recv.ready() >= READY_LEASES_MAX {
+            self.recv_stop(io, key);
+        }
+    }
+
+    /// A socket became readable: for a direct read, or for a receive on a kernel without buffer
+    /// rings.
+    fn complete_readable(&mut self, io: &mut Io, key: SocketKey, outcome: Result<usize, Errno>) {
+        let socket = io.sockets.at(key);
+        match socket.recv.state {
+            RecvState::Armed { .. } if !self.features.has(Feature::BufferRing) => {
+                socket.readable = Watch::Idle;
+                socket.recv.state = RecvState::Idle;
+                if !socket.closing && direct::receive(io, key) == Err(Errno::AGAIN) {
+                    self.recv(io, key, false);
+                }
+            }
+            RecvState::Stopping if !self.features.has(Feature::BufferRing) => {
+                socket.readable = Watch::Idle;
+                socket.recv.state = RecvState::Idle;
+                socket.recv.wake();
+            }
+            _ if outcome == Err(Errno::CANCELED) => socket.readable = Watch::Idle,
+            _ => socket.report(Interest::Readable),
+        }
+    }
+
+    fn complete_send(&mut self, io: &mut Io, key: SocketKey, outcome: Result<usize, Errno>) {
+        let socket = io.sockets.at(key);
+        socket.send.in_flight = false;
+        let op = socket.send.op.as_mut().expect("a send is kept until it completes");
+        match outcome {
+            Ok(count) => {
+                socket.send.bytes_total += count as u64;
+                if !op.advance(count) && !socket.closing {
+                    return self.send(io, key);
+                }
+            }
+            Err(Errno::INTR | Errno::AGAIN) if !socket.closing => return self.send(io, key),
+            Err(errno) => socket.send.error = Some(errno),
+        }
+        let op = socket.send.op.take().expect("checked above");
+        socket.send.wake();
+        io.spares.retire(op);
+    }
+
+    fn complete_accept(
+        &mut self,
+        io: &mut Io,
+        key: SocketKey,
+        outcome: Result<usize, Errno>,
+        more: bool,
+    ) {
+        let accepted = outcome.map(|fd| {
+            // SAFETY: a successful accept's result is a descriptor that nobody else owns yet.
+            unsafe { OwnedFd::from_raw_fd(fd as i32) }
+        });
+        let socket = io.sockets.at(key);
+        let closing = socket.closing;
+        let accept = socket.accept();
+        if !more {
+            accept.armed = false;
+        }
+        let stopping = accept.stopping;
+        match accepted {
+            // A listener that closes resets nobody: its owner empties it first (see `Listener`).
+            Ok(fd) => accept.ready.push_back(fd),
+            Err(Errno::CANCELED) => {}
+            Err(errno) => accept.error = Some(errno),
+        }
+        if !more {
+            accept.stopping = false;
+        }
+        accept.wake();
+        let full = accept.ready.len() >= READY_ACCEPTS_MAX;
+        if more && full && !stopping && !closing {
+            self.accept_stop(io, key);
+        }
+    }
+}
+
+impl Drop for Uring {
+    /// Cancels everything and waits for the kernel to let go of our memory. Tasks and handles are
+    /// gone by now; what is in flight is the read of the eventfd, and sockets that were closing.
+    fn drop(&mut self) {
+        let entry = opcode::AsyncCancel2::new(io_uring::types::CancelBuilder::any()).build();
+        let entry = entry.user_data((Kind::Cancel as u64) << 56 | u64::from(u32::MAX));
+        let by_tag = opcode::AsyncCancel::new((Kind::Called as u64) << 56).build();
+        self.push(&entry);
+        self.push(&by_tag.user_data((Kind::Cancel as u64) << 56));
+        let timespec = Timespec::from(std::time::Duration::from_millis(100));
+        let args = SubmitArgs::new().timespec(&timespec);
+        for _ in 0..16 {
+            let _ = self.ring.submitter().submit_with_args(1, &args);
+            let mut released = false;
+            for entry in self.ring.completion() {
+                released |= Kind::from_tag(entry.user_data()) == Kind::Called;
+            }
+            if released {
+                return;
+            }
+        }
+        // The kernel still holds the word: better to lose eight bytes than to let it write into
+        // memory that is somebody else's.
+        std::mem::forget(std::mem::take(&mut self.call));
+    }
+}
+
+fn send_entry(fd: Fd, op: &mut Sending) -> Entry {
+    match op.single() {
+        Some(bytes) => {
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            opcode::Send::new(fd, bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL).build()
+        }
+        None => opcode::SendMsg::new(fd, op.message()).flags(libc::MSG_NOSIGNAL as u32).build(),
+    }
+}
+
+/// Closes a drained socket and frees its slot.
+fn finish_close(io: &mut Io, key: SocketKey) {
+    let mut socket = io.sockets.remove(key);
+    if let Some(op) = socket.send.op.take() {
+        io.spares.retire(op);
+    }
+    // Dropping the rest closes the descriptor and returns the leases.
+}
+
+/// Builds the ring, giving up one setup flag after another until the kernel agrees.
+fn set_up(wanted: Features) -> Result<(IoUring, Features), Errno> {
+    let mut features = wanted;
+    loop {
+        let mut builder = IoUring::builder();
+        builder.dontfork().setup_clamp().setup_cqsize(CQ_ENTRIES);
+        if features.has(Feature::DeferTaskrun) {
+            // TASKRUN_FLAG: without it a worker whose tasks are always ready cannot see that
+            // completions wait, and starves them.
+            builder
+                .setup_single_issuer()
+                .setup_defer_taskrun()
+                .setup_taskrun_flag()
+                .setup_submit_all();
+        }
+        if features.has(Feature::NoSqArray) {
+            builder.setup_no_sqarray();
+        }
+        match builder.build(SQ_ENTRIES) {
+            Ok(ring) => return Ok((ring, features)),
+            Err(error) => {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                features = match errno {
+                    Errno::INVAL if features.has(Feature::NoSqArray) => {
+                        features.without(Feature::NoSqArray)
+                    }
+                    // SINGLE_ISSUER came with Linux 6.0 and multishot receive with it, but the pair
+                    // with DEFER_TASKRUN needs 6.1; whoever lacks it is taken to lack both.
+                    Errno::INVAL if features.has(Feature::DeferTaskrun) => {
+                        features.without(Feature::DeferTaskrun).without(Feature::MultishotRecv)
+                    }
+                    errno => return Err(errno),
+                };
+            }
+        }
+    }
+}
+
+fn publish_buffers(ring: &IoUring, io: &Io) -> bool {
+    let Ok(address) = io.pool.make_ring(PUBLISHED_FIRST.min(io.pool.count_max())) else {
+        return false;
+    };
+    // SAFETY: the pool's array holds count_max entries at this page-aligned address, and is
+    // unmapped only with the pool, which the runtime drops after the ring.
+    let registered = unsafe {
+        ring.submitter().register_buf_ring_with_flags(address, io.pool.count_max(), BUFFER_GROUP, 0)
+    };
+    if registered.is_err() {
+        io.pool.drop_ring();
+        return false;
+    }
+    io.pool.replenish()
+}

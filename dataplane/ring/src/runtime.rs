@@ -1,0 +1,511 @@
+//! The worker's loop: run what is ready, then wait in the engine, then fire what is due.
+//!
+//! A turn polls each task at most once, in the order in which they were woken, and no more than
+//! [`POLLS_PER_TURN`]; then the engine gets its turn, without waiting if tasks are left. So neither
+//! a task that is always ready nor a crowd of them keeps the worker from its I/O.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::event::EventfdFlags;
+use rustix::io::Errno;
+
+use crate::buffer::Pool;
+use crate::engine::epoll::Epoll;
+use crate::engine::uring::Uring;
+use crate::engine::{Counts, Engine, Io, Wait};
+use crate::features::Features;
+use crate::pulse::{Pulse, TurnReport};
+use crate::socket::Sockets;
+use crate::task::{self, Next, Registration, RunQueue, TaskFuture, TaskId, Tasks};
+use crate::time::Instant;
+use crate::timer::Wheel;
+
+/// Task polls between two visits to the engine.
+const POLLS_PER_TURN: usize = 512;
+/// After a burst made the buffer pool grow, its memory is given back this much later.
+const SHRINK_AFTER: Duration = Duration::from_secs(5);
+/// How long tear-down waits for the kernel to finish what was cancelled.
+const TEAR_DOWN_TURNS: usize = 200;
+const TEAR_DOWN_TURN: Duration = Duration::from_millis(10);
+
+/// Which engine to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// io_uring where the host allows it, else epoll.
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// What a runtime is made with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which engine to run on.
+    pub engine: EngineChoice,
+    /// Kernel features that the io_uring engine may use.
+    pub features: Features,
+    /// Size of a receive buffer, in bytes: a multiple of the page size.
+    pub buffer_bytes: usize,
+    /// Receive buffers at the most: a power of two. Address space is reserved for all of them,
+    /// memory is used by those that were received into.
+    pub buffers_max: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            engine: EngineChoice::Auto,
+            features: Features::ALL,
+            buffer_bytes: 16 * 1024,
+            buffers_max: 2_048,
+        }
+    }
+}
+
+/// Why there is no runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The engine that was asked for cannot run here.
+    #[error(
+        "io_uring cannot be used here: {reason}; run with --engine epoll, or allow the io_uring \
+         system calls (sysctl kernel.io_uring_disabled, the container's seccomp profile)"
+    )]
+    Uring {
+        /// The kernel's answer in words.
+        reason: &'static str,
+    },
+    /// The kernel refused something that every engine needs.
+    #[error("setting up the I/O engine failed: {what}: {errno}")]
+    System {
+        /// What was asked of the kernel.
+        what: &'static str,
+        /// Its answer.
+        errno: Errno,
+    },
+    /// 4,096 runtimes live in this process already.
+    #[error("too many runtimes in one process")]
+    TooMany,
+}
+
+/// A worker's runtime. It belongs to the thread that made it.
+pub struct Runtime {
+    core: Rc<Core>,
+}
+
+/// Everything a worker has; handles keep it alive.
+pub(crate) struct Core {
+    pub(crate) io: RefCell<Io>,
+    pub(crate) engine: RefCell<Engine>,
+    pub(crate) wheel: RefCell<Wheel>,
+    now: Cell<Instant>,
+    turn: Cell<u32>,
+    tasks: Tasks,
+    queue: Rc<RunQueue>,
+    registration: Registration,
+    counts: Rc<Counts>,
+    pool: Rc<Pool>,
+    panics: Cell<u64>,
+    engine_reason: &'static str,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+/// The core of the runtime that runs on this thread.
+pub(crate) fn current() -> Rc<Core> {
+    CURRENT.with(|current| {
+        current.borrow().as_ref().expect("called from within a lateen-ring runtime").clone()
+    })
+}
+
+impl Runtime {
+    /// Makes a runtime on this thread.
+    ///
+    /// # Errors
+    /// [`SetupError`]; with [`EngineChoice::Auto`] a host without io_uring is no error.
+    pub fn new(config: &Config) -> Result<Self, SetupError> {
+        let pool = Pool::new(config.buffer_bytes, config.buffers_max).map_err(|error| {
+            system("reserving receive buffers")(crate::engine::direct::errno_of(&error))
+        })?;
+        let counts = Rc::new(Counts::default());
+        let io = Io {
+            sockets: Sockets::default(),
+            pool: pool.clone(),
+            spares: crate::chunk::Spares::default(),
+            pipes: crate::splice::Pipes::default(),
+            starved: VecDeque::new(),
+            counts: counts.clone(),
+        };
+        let (engine, engine_reason, remote) = start_engine(config, &io)?;
+        let registration = Registration::new(remote).ok_or(SetupError::TooMany)?;
+        let now = engine.now();
+        let worker = registration.worker;
+        let core = Core {
+            io: RefCell::new(io),
+            engine: RefCell::new(engine),
+            wheel: RefCell::new(Wheel::new(now)),
+            now: Cell::new(now),
+            turn: Cell::new(0),
+            tasks: Tasks::new(worker),
+            queue: Rc::new(RunQueue::new(worker)),
+            registration,
+            counts,
+            pool,
+            panics: Cell::new(0),
+            engine_reason,
+        };
+        Ok(Self { core: Rc::new(core) })
+    }
+
+    /// The engine that runs: `uring` or `epoll`.
+    #[must_use]
+    pub fn engine_name(&self) -> &'static str {
+        self.core.engine.borrow().name()
+    }
+
+    /// Why that engine runs, in words for an operator.
+    #[must_use]
+    pub fn engine_reason(&self) -> &'static str {
+        self.core.engine_reason
+    }
+
+    /// The kernel features in use; none on epoll.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        match &*self.core.engine.borrow() {
+            Engine::Uring(engine) => engine.features(),
+            Engine::Epoll(_) => Features::NONE,
+        }
+    }
+
+    /// Runs `future` and all tasks until `future` is done. Tasks that are left stay where they are
+    /// and go on in the next call.
+    pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
+        self.block_on_with(future, None, |_| {})
+    }
+
+    /// Like [`Runtime::block_on`], with a `pulse` that other threads may watch and a hook that is
+    /// called once a turn, before the worker waits.
+    ///
+    /// # Panics
+    /// If the kernel refuses the engine's wait: the worker cannot go on.
+    pub fn block_on_with<F: Future>(
+        &mut self,
+        future: F,
+        pulse: Option<&Arc<Pulse>>,
+        mut hook: impl FnMut(&TurnReport),
+    ) -> F::Output {
+        let core = self.core.clone();
+        let _entered = core.enter();
+        let mut future = pin!(future);
+        let waker = TaskId::main(core.registration.worker).waker();
+        core.queue.push(TaskId::main(core.registration.worker));
+        let mut shrink_at = Instant::NEVER;
+        loop {
+            let began = core.engine.borrow().now();
+            core.now.set(began);
+            core.wheel.borrow_mut().advance(began);
+            if let Some(pulse) = pulse {
+                pulse.busy(began);
+            }
+            core.turn.set(core.turn.get().wrapping_add(1));
+            if core.queue.take_main() {
+                let mut cx = Context::from_waker(&waker);
+                if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                    return output;
+                }
+            }
+            core.run_tasks();
+            let ended = core.engine.borrow().now();
+            hook(&core.report(ended.since(began)));
+            if core.pool.has_grown() && shrink_at == Instant::NEVER {
+                shrink_at = ended + SHRINK_AFTER;
+            } else if ended >= shrink_at {
+                core.with(|engine, io| engine.shrink(io));
+                shrink_at = Instant::NEVER;
+            }
+            let wait = core.wait(ended, shrink_at);
+            if let Some(pulse) = pulse
+                && wait != Wait::No
+            {
+                pulse.waiting();
+            }
+            let turned = core.with(|engine, io| engine.turn(io, wait));
+            if let Err(errno) = turned {
+                panic!("the I/O engine cannot wait any more: {errno}");
+            }
+            if core.engine.borrow_mut().take_called() {
+                core.registration.remote.drain(&core.queue);
+            }
+        }
+    }
+
+    /// Live tasks, open or closing sockets, lent receive buffers, and timers: what a leak check
+    /// compares before and after.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        Held {
+            tasks: self.core.tasks.live(),
+            sockets: self.core.io.borrow().sockets.len(),
+            leases: usize::from(self.core.pool.leased()),
+            timers: self.core.wheel.borrow().len(),
+        }
+    }
+}
+
+/// What a runtime holds at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Tasks that have not ended.
+    pub tasks: usize,
+    /// Sockets that are open, or closing with an operation in flight.
+    pub sockets: usize,
+    /// Receive buffers lent out.
+    pub leases: usize,
+    /// Timers, set or not.
+    pub timers: usize,
+}
+
+impl Core {
+    fn enter(self: &Rc<Self>) -> Entered {
+        let entered = task::enter(self.queue.clone());
+        CURRENT.with(|current| *current.borrow_mut() = Some(self.clone()));
+        Entered { _queue: entered }
+    }
+
+    /// Hands out the engine and what it works on together.
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Engine, &mut Io) -> T) -> T {
+        f(&mut self.engine.borrow_mut(), &mut self.io.borrow_mut())
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    fn run_tasks(&self) {
+        let turn = self.turn.get();
+        for _ in 0..POLLS_PER_TURN {
+            match self.tasks.next(&self.queue, turn) {
+                Next::Poll(id, future) => self.poll_task(id, future),
+                Next::Later | Next::Empty => return,
+            }
+        }
+    }
+
+    fn poll_task(&self, id: TaskId, mut future: TaskFuture) {
+        let waker = id.waker();
+        let mut cx = Context::from_waker(&waker);
+        // A task that panics takes only itself down: whatever it shares with others is handles of
+        // this crate, which stay whole, and the proxy's counters.
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
+        let ended = match polled {
+            Ok(Poll::Pending) => self.tasks.put_back(id, future),
+            Ok(Poll::Ready(())) => {
+                self.tasks.remove(id);
+                Some(future)
+            }
+            Err(_) => {
+                self.panics.set(self.panics.get() + 1);
+                self.tasks.remove(id);
+                Some(future)
+            }
+        };
+        if let Some(future) = ended {
+            self.drop_future(future);
+        }
+    }
+
+    /// Drops a task's future; a panic in a destructor is counted like one in a poll.
+    fn drop_future(&self, future: TaskFuture) {
+        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
+            self.panics.set(self.panics.get() + 1);
+        }
+    }
+
+    fn report(&self, busy: Duration) -> TurnReport {
+        TurnReport {
+            busy,
+            enters: self.counts.enters.get(),
+            submitted: self.counts.submitted.get(),
+            completed: self.counts.completed.get(),
+            starved: self.counts.starved.get(),
+            buffers_free: u64::from(self.pool.available()),
+            task_panics: self.panics.get(),
+        }
+    }
+
+    fn wait(&self, now: Instant, shrink_at: Instant) -> Wait {
+        if !self.queue.is_empty() {
+            return Wait::No;
+        }
+        let timer = self.wheel.borrow().next_wait(now);
+        let shrink = (shrink_at != Instant::NEVER).then(|| shrink_at.since(now));
+        match timer.into_iter().chain(shrink).min() {
+            Some(Duration::ZERO) => Wait::No,
+            Some(wait) => Wait::AtMost(wait),
+            None => Wait::Forever,
+        }
+    }
+}
+
+struct Entered {
+    _queue: task::Entered,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.with(|current| *current.borrow_mut() = None);
+    }
+}
+
+impl Drop for Runtime {
+    /// Ends all tasks, then waits until the kernel has let go of every socket.
+    fn drop(&mut self) {
+        let core = self.core.clone();
+        let _entered = core.enter();
+        while let Some(future) = core.tasks.take_any() {
+            core.drop_future(future);
+        }
+        for _ in 0..TEAR_DOWN_TURNS {
+            if core.io.borrow().sockets.len() == 0 {
+                return;
+            }
+            if core.with(|engine, io| engine.turn(io, Wait::AtMost(TEAR_DOWN_TURN))).is_err() {
+                break;
+            }
+        }
+        // A handle outlives its runtime, or the kernel still holds memory of ours: keep that memory
+        // for good rather than let the kernel write into somebody else's.
+        std::mem::forget(core.clone());
+    }
+}
+
+fn system(what: &'static str) -> impl Fn(Errno) -> SetupError {
+    move |errno| SetupError::System { what, errno }
+}
+
+fn start_engine(
+    config: &Config,
+    io: &Io,
+) -> Result<(Engine, &'static str, Option<OwnedFd>), SetupError> {
+    let called = call_eventfd()?;
+    let eventfd = called.try_clone().map_err(|error| {
+        system("duplicating an eventfd")(crate::engine::direct::errno_of(&error))
+    })?;
+    if config.engine == EngineChoice::Epoll {
+        let engine = Epoll::new(eventfd).map_err(system("epoll_create"))?;
+        return Ok((Engine::Epoll(Box::new(engine)), "asked for", Some(called)));
+    }
+    let spare = eventfd.try_clone().map_err(|error| {
+        system("duplicating an eventfd")(crate::engine::direct::errno_of(&error))
+    })?;
+    match Uring::new(io, eventfd, config.features) {
+        Ok(engine) => {
+            let reason = match config.engine {
+                EngineChoice::Uring => "asked for",
+                _ => "io_uring is available",
+            };
+            Ok((Engine::Uring(Box::new(engine)), reason, Some(called)))
+        }
+        Err(errno) => {
+            let reason = uring_refusal(errno);
+            if config.engine == EngineChoice::Uring {
+                return Err(SetupError::Uring { reason });
+            }
+            let engine = Epoll::new(spare).map_err(system("epoll_create"))?;
+            Ok((Engine::Epoll(Box::new(engine)), reason, Some(called)))
+        }
+    }
+}
+
+fn call_eventfd() -> Result<OwnedFd, SetupError> {
+    rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(system("eventfd"))
+}
+
+fn uring_refusal(errno: Errno) -> &'static str {
+    match errno {
+        Errno::PERM | Errno::ACCESS => {
+            "io_uring is forbidden here (seccomp profile or kernel.io_uring_disabled)"
+        }
+        Errno::NOSYS => "this kernel has no io_uring, or one older than Linux 5.11",
+        Errno::NOMEM => "not enough locked memory for a ring (ulimit -l)",
+        Errno::MFILE | Errno::NFILE => "no descriptor is left for a ring (ulimit -n)",
+        _ => "the kernel refused to set up a ring",
+    }
+}
+
+/// A task that can be ended from outside.
+#[derive(Debug)]
+pub struct TaskHandle {
+    id: TaskId,
+}
+
+impl TaskHandle {
+    /// Ends the task: its future is dropped now, or, if the task calls this of itself, as soon as
+    /// its poll returns. No effect on a task that has ended.
+    pub fn abort(&self) {
+        let core = current();
+        if let Some(future) = core.tasks.remove(self.id) {
+            core.drop_future(future);
+        }
+    }
+}
+
+/// Starts a task on this worker.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn spawn(future: impl Future<Output = ()> + 'static) -> TaskHandle {
+    let core = current();
+    let id = core.tasks.insert(&core.queue, core.turn.get(), Box::pin(future));
+    TaskHandle { id }
+}
+
+/// The time at which the worker's present turn began.
+///
+/// # Panics
+/// Outside of a runtime.
+#[must_use]
+pub fn now() -> Instant {
+    CURRENT.with(|current| {
+        current.borrow().as_ref().expect("called from within a lateen-ring runtime").now.get()
+    })
+}
+
+/// The time at this very moment; costs a clock reading.
+///
+/// # Panics
+/// Outside of a runtime.
+#[must_use]
+pub fn clock() -> Instant {
+    current().engine.borrow().now()
+}
+
+/// Lets the other ready tasks run, and the engine if it is due.
+pub async fn yield_now() {
+    struct Yield(bool);
+    impl Future for Yield {
+        type Output = ();
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            if std::mem::replace(&mut self.0, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+    Yield(false).await;
+}

@@ -1,0 +1,314 @@
+//! What the engine knows of each open socket: one slot per socket, shared by all three engines.
+//!
+//! The slot, not a future, owns the operations in flight. A future that waits for bytes only leaves
+//! its waker here; dropping it takes nothing away from the kernel and loses no byte, because what
+//! arrives later is kept in the slot for the next one who asks. That is what makes every wait of
+//! this crate cancel-safe.
+//!
+//! ```text
+//!   recv:  Idle ──arm──► Armed ──bytes──► Idle + ready      (one-shot)
+//!                          │  └─bytes──► Armed + ready      (multishot)
+//!                          ├─ENOBUFS──► Starved ──buffers return──► Armed
+//!                          └─stop──► Stopping ──last completion──► Idle
+//!   slot:  open ──handle dropped──► closing (cancel, drain) ──nothing in flight──► closed, reused
+//! ```
+
+use std::collections::VecDeque;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::task::Waker;
+
+use rustix::io::Errno;
+use socket2::SockAddr;
+
+use crate::buffer::Lease;
+use crate::chunk::Sending;
+
+/// Received buffers that may wait for a slow reader before its receive is stopped.
+pub(crate) const READY_LEASES_MAX: usize = 4;
+/// Accepted connections that may wait for a slow acceptor before accepting is stopped.
+pub(crate) const READY_ACCEPTS_MAX: usize = 256;
+
+/// Names a socket; the generation tells it from an earlier user of the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SocketKey {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecvState {
+    Idle,
+    /// A receive is with the engine; `multishot` ones stay armed after they deliver.
+    Armed {
+        multishot: bool,
+    },
+    /// There was no buffer; armed again as soon as one returns.
+    Starved,
+    /// A cancel is under way; what still arrives is kept.
+    Stopping,
+}
+
+/// How a stream ended, delivered after everything that arrived before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Fin,
+    Failed(Errno),
+}
+
+pub(crate) struct Recv {
+    pub(crate) state: RecvState,
+    pub(crate) end: Option<End>,
+    first: Option<Lease>,
+    rest: Option<Box<VecDeque<Lease>>>,
+    pub(crate) waker: Option<Waker>,
+}
+
+impl Recv {
+    pub(crate) fn push(&mut self, lease: Lease) {
+        if self.first.is_none() {
+            self.first = Some(lease);
+        } else {
+            self.rest.get_or_insert_default().push_back(lease);
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Lease> {
+        let lease = self.first.take()?;
+        if let Some(rest) = &mut self.rest {
+            self.first = rest.pop_front();
+            if rest.is_empty() {
+                self.rest = None;
+            }
+        }
+        Some(lease)
+    }
+
+    pub(crate) fn ready(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
+    }
+
+    pub(crate) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+pub(crate) struct Send {
+    /// The bytes under way, if any.
+    pub(crate) op: Option<Box<Sending>>,
+    /// The kernel holds `op`: it may not be touched until the completion.
+    pub(crate) in_flight: bool,
+    /// Set once a send failed; the stream sends nothing more.
+    pub(crate) error: Option<Errno>,
+    /// Bytes that the kernel took since the socket was opened: progress, for write timeouts.
+    pub(crate) bytes_total: u64,
+    pub(crate) waker: Option<Waker>,
+}
+
+impl Send {
+    pub(crate) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Waits for readiness rather than for bytes: splice, direct reads, hang-ups. Bits of `Interest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    Readable,
+    Writable,
+    /// The peer reset the connection, or both directions are closed.
+    HungUp,
+}
+
+/// One readiness wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Watch {
+    #[default]
+    Idle,
+    /// The engine will report.
+    Armed,
+    /// Reported and not yet taken.
+    Ready,
+}
+
+/// Rare state, in a box of its own so that a plain connection's slot stays small.
+#[derive(Default)]
+pub(crate) struct Rare {
+    pub(crate) hung_up: Watch,
+    pub(crate) hung_up_waker: Option<Waker>,
+    pub(crate) connect: Option<Connect>,
+    pub(crate) accept: Option<Accept>,
+}
+
+pub(crate) struct Connect {
+    /// Read by the kernel when the operation is issued; kept until it completes.
+    pub(crate) address: Box<SockAddr>,
+    pub(crate) outcome: Option<Result<(), Errno>>,
+    pub(crate) waker: Option<Waker>,
+}
+
+#[derive(Default)]
+pub(crate) struct Accept {
+    pub(crate) armed: bool,
+    pub(crate) stopping: bool,
+    pub(crate) ready: VecDeque<OwnedFd>,
+    pub(crate) error: Option<Errno>,
+    pub(crate) waker: Option<Waker>,
+}
+
+impl Accept {
+    pub(crate) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+pub(crate) struct Socket {
+    generation: u32,
+    /// Completions that the engine still owes this slot.
+    pub(crate) in_flight: u8,
+    /// The handle is gone; the slot is freed when nothing is in flight.
+    pub(crate) closing: bool,
+    pub(crate) readable: Watch,
+    pub(crate) writable: Watch,
+    /// The epoll engine's view of the descriptor's edge-triggered readiness.
+    pub(crate) edges: Edges,
+    /// `None` on the simulation, whose sockets have no descriptor, and in a free slot.
+    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) recv: Recv,
+    pub(crate) send: Send,
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+/// Readiness remembered between edge-triggered events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Edges {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    pub(crate) read_closed: bool,
+    pub(crate) hung_up: bool,
+}
+
+impl Socket {
+    fn new(generation: u32, fd: Option<OwnedFd>) -> Self {
+        Self {
+            generation,
+            in_flight: 0,
+            closing: false,
+            readable: Watch::Idle,
+            writable: Watch::Idle,
+            edges: Edges::default(),
+            fd,
+            recv: Recv { state: RecvState::Idle, end: None, first: None, rest: None, waker: None },
+            send: Send { op: None, in_flight: false, error: None, bytes_total: 0, waker: None },
+            rare: None,
+        }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd as _;
+        self.fd.as_ref().expect("a real engine's sockets have descriptors").as_fd()
+    }
+
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(crate) fn accept(&mut self) -> &mut Accept {
+        self.rare().accept.get_or_insert_default()
+    }
+
+    pub(crate) fn connect(&mut self) -> Option<&mut Connect> {
+        self.rare.as_mut()?.connect.as_mut()
+    }
+
+    pub(crate) fn watch(&mut self, interest: Interest) -> &mut Watch {
+        match interest {
+            Interest::Readable => &mut self.readable,
+            Interest::Writable => &mut self.writable,
+            Interest::HungUp => &mut self.rare().hung_up,
+        }
+    }
+
+    /// Records that an awaited readiness came and wakes who waits for it.
+    pub(crate) fn report(&mut self, interest: Interest) {
+        *self.watch(interest) = Watch::Ready;
+        match interest {
+            Interest::Readable => self.recv.wake(),
+            Interest::Writable => self.send.wake(),
+            Interest::HungUp => {
+                if let Some(waker) = self.rare().hung_up_waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+}
+
+/// The slots of one worker.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    slots: Vec<Socket>,
+    free: Vec<u32>,
+}
+
+/// Generations are cut to what a completion's tag holds.
+pub(crate) const GENERATION_MASK: u32 = (1 << 24) - 1;
+
+impl Sockets {
+    pub(crate) fn insert(&mut self, fd: Option<OwnedFd>) -> SocketKey {
+        match self.free.pop() {
+            Some(index) => {
+                let slot = &mut self.slots[index as usize];
+                *slot = Socket::new(slot.generation, fd);
+                SocketKey { index, generation: slot.generation }
+            }
+            None => {
+                self.slots.push(Socket::new(0, fd));
+                SocketKey { index: self.slots.len() as u32 - 1, generation: 0 }
+            }
+        }
+    }
+
+    /// The socket that `key` names.
+    ///
+    /// # Panics
+    /// If it is gone: handles and completions never outlive their slot.
+    pub(crate) fn at(&mut self, key: SocketKey) -> &mut Socket {
+        let socket = &mut self.slots[key.index as usize];
+        assert_eq!(socket.generation, key.generation, "a handle outlived its socket");
+        socket
+    }
+
+    /// The socket that `key` names, unless it is gone.
+    pub(crate) fn find(&mut self, key: SocketKey) -> Option<&mut Socket> {
+        self.slots.get_mut(key.index as usize).filter(|s| s.generation == key.generation)
+    }
+
+    /// Frees a slot; the descriptor, the leases and the wakers in it are dropped by the caller.
+    pub(crate) fn remove(&mut self, key: SocketKey) -> Socket {
+        let generation = key.generation.wrapping_add(1) & GENERATION_MASK;
+        let socket = std::mem::replace(self.at(key), Socket::new(generation, None));
+        self.free.push(key.index);
+        if self.free.len() == self.slots.len() && self.slots.len() > 1_024 {
+            self.shrink();
+        }
+        socket
+    }
+
+    /// All sockets are closed: gives the table's memory back, but keeps generations growing.
+    fn shrink(&mut self) {
+        let next = self.slots.iter().map(|slot| slot.generation).max().unwrap_or(0);
+        self.slots = vec![Socket::new(next, None)];
+        self.free = vec![0];
+    }
+
+    /// Sockets that are open or closing.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}

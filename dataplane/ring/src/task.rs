@@ -1,0 +1,374 @@
+//! Tasks: the slab of a worker's futures, its FIFO run queue, and wakers that own nothing.
+//!
+//! A waker is one word: the worker's number, the task's slot and the slot's generation. Cloning and
+//! dropping it costs nothing, waking it from its own worker is a push onto the run queue, and waking
+//! it from any other thread goes through that worker's [`Remote`] queue and its eventfd. A waker that
+//! outlives its task or its worker wakes nobody, or somebody who polls once for nothing.
+#![expect(unsafe_code, reason = "a RawWaker vtable whose data word is a number")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+/// The future of a task. `!Send`: a task never leaves its worker.
+pub(crate) type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// A task's name: `worker` 12 bits, `generation` 24 bits, `index` 28 bits, packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskId(u64);
+
+const INDEX_BITS: u32 = 28;
+const GENERATION_BITS: u32 = 24;
+/// The index that stands for the future given to `block_on`.
+const MAIN_INDEX: u32 = (1 << INDEX_BITS) - 1;
+/// Live runtimes in one process, each with a number of its own.
+const WORKERS_MAX: usize = 1 << (64 - INDEX_BITS - GENERATION_BITS);
+
+const _: () = assert!(usize::BITS == 64, "a task's name must fit a waker's data pointer");
+
+impl TaskId {
+    fn new(worker: u16, generation: u32, index: u32) -> Self {
+        let generation = u64::from(generation) & ((1 << GENERATION_BITS) - 1);
+        Self(
+            u64::from(worker) << (INDEX_BITS + GENERATION_BITS)
+                | generation << INDEX_BITS
+                | u64::from(index),
+        )
+    }
+
+    pub(crate) fn main(worker: u16) -> Self {
+        Self::new(worker, 0, MAIN_INDEX)
+    }
+
+    fn worker(self) -> u16 {
+        (self.0 >> (INDEX_BITS + GENERATION_BITS)) as u16
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> INDEX_BITS) as u32 & ((1 << GENERATION_BITS) - 1)
+    }
+
+    pub(crate) fn index(self) -> u32 {
+        self.0 as u32 & ((1 << INDEX_BITS) - 1)
+    }
+
+    pub(crate) fn is_main(self) -> bool {
+        self.index() == MAIN_INDEX
+    }
+
+    pub(crate) fn waker(self) -> Waker {
+        let raw = RawWaker::new(std::ptr::without_provenance(self.0 as usize), &VTABLE);
+        // SAFETY: the vtable's functions treat the data pointer as a number and never dereference
+        // it, own nothing and touch only thread-safe state, so they meet RawWaker's contract for
+        // any number of clones, from any thread, for as long as anybody keeps one.
+        unsafe { Waker::from_raw(raw) }
+    }
+}
+
+static VTABLE: RawWakerVTable = RawWakerVTable::new(
+    |data| RawWaker::new(data, &VTABLE),
+    |data| wake(TaskId(data.addr() as u64)),
+    |data| wake(TaskId(data.addr() as u64)),
+    |_| {},
+);
+
+thread_local! {
+    /// The run queue of the runtime that runs on this thread, if one does.
+    static LOCAL: RefCell<Option<std::rc::Rc<RunQueue>>> = const { RefCell::new(None) };
+}
+
+fn wake(id: TaskId) {
+    let local = LOCAL.try_with(|local| {
+        let local = local.borrow();
+        match &*local {
+            Some(queue) if queue.worker == id.worker() => {
+                queue.push(id);
+                true
+            }
+            _ => false,
+        }
+    });
+    if !local.unwrap_or(false) {
+        wake_from_afar(id);
+    }
+}
+
+#[cold]
+fn wake_from_afar(id: TaskId) {
+    let remote = registry()[id.worker() as usize].clone();
+    if let Some(remote) = remote {
+        remote.push(id);
+    }
+}
+
+/// Makes `queue` the one that wakes on this thread go to; the guard undoes it.
+pub(crate) fn enter(queue: std::rc::Rc<RunQueue>) -> Entered {
+    LOCAL.with(|local| {
+        let mut local = local.borrow_mut();
+        assert!(local.is_none(), "one runtime runs on a thread at a time");
+        *local = Some(queue);
+    });
+    Entered(())
+}
+
+pub(crate) struct Entered(());
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        LOCAL.with(|local| *local.borrow_mut() = None);
+    }
+}
+
+/// The worker's run queue: tasks to poll, first come first served, each in it at most once.
+pub(crate) struct RunQueue {
+    worker: u16,
+    ready: RefCell<VecDeque<TaskId>>,
+    /// One flag per task slot: is it queued? Kept apart from the slab so that a wake during a poll
+    /// or a drop borrows nothing else.
+    queued: RefCell<Vec<bool>>,
+    main_ready: Cell<bool>,
+}
+
+impl RunQueue {
+    pub(crate) fn new(worker: u16) -> Self {
+        Self {
+            worker,
+            ready: RefCell::new(VecDeque::new()),
+            queued: RefCell::new(Vec::new()),
+            main_ready: Cell::new(true),
+        }
+    }
+
+    pub(crate) fn push(&self, id: TaskId) {
+        if id.is_main() {
+            self.main_ready.set(true);
+            return;
+        }
+        let mut queued = self.queued.borrow_mut();
+        match queued.get_mut(id.index() as usize) {
+            Some(flag) if !*flag => {
+                *flag = true;
+                self.ready.borrow_mut().push_back(id);
+            }
+            _ => {}
+        }
+    }
+
+    fn pop(&self) -> Option<TaskId> {
+        let id = self.ready.borrow_mut().pop_front()?;
+        self.queued.borrow_mut()[id.index() as usize] = false;
+        Some(id)
+    }
+
+    fn unpop(&self, id: TaskId) {
+        self.queued.borrow_mut()[id.index() as usize] = true;
+        self.ready.borrow_mut().push_front(id);
+    }
+
+    fn grow(&self, count: usize) {
+        let mut queued = self.queued.borrow_mut();
+        if queued.len() < count {
+            queued.resize(count, false);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.main_ready.get() && self.ready.borrow().is_empty()
+    }
+
+    pub(crate) fn take_main(&self) -> bool {
+        self.main_ready.replace(false)
+    }
+}
+
+struct Slot {
+    generation: u32,
+    /// The turn in which the task was last polled: no task is polled twice in a turn, so one that
+    /// keeps waking itself cannot keep the worker from its I/O.
+    turn: u32,
+    occupied: bool,
+    /// Away while the task is being polled.
+    future: Option<TaskFuture>,
+}
+
+/// All tasks of a worker.
+pub(crate) struct Tasks {
+    worker: u16,
+    slots: RefCell<Vec<Slot>>,
+    free: RefCell<Vec<u32>>,
+    live: Cell<usize>,
+}
+
+/// What the run queue's head asks for.
+pub(crate) enum Next {
+    Poll(TaskId, TaskFuture),
+    /// The head was already polled in this turn, and so was everything behind it or it is newer.
+    Later,
+    Empty,
+}
+
+impl Tasks {
+    pub(crate) fn new(worker: u16) -> Self {
+        Self {
+            worker,
+            slots: RefCell::new(Vec::new()),
+            free: RefCell::new(Vec::new()),
+            live: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn live(&self) -> usize {
+        self.live.get()
+    }
+
+    /// Puts a task in a slot and on the run queue.
+    pub(crate) fn insert(&self, queue: &RunQueue, turn: u32, future: TaskFuture) -> TaskId {
+        let mut slots = self.slots.borrow_mut();
+        let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            assert!(slots.len() < MAIN_INDEX as usize, "2^28 tasks is more than memory holds");
+            slots.push(Slot { generation: 0, turn: 0, occupied: false, future: None });
+            slots.len() as u32 - 1
+        });
+        let slot = &mut slots[index as usize];
+        slot.occupied = true;
+        slot.turn = turn.wrapping_sub(1);
+        slot.future = Some(future);
+        let id = TaskId::new(self.worker, slot.generation, index);
+        queue.grow(slots.len());
+        self.live.set(self.live.get() + 1);
+        queue.push(id);
+        id
+    }
+
+    /// Takes the next task to poll in `turn` off the queue.
+    pub(crate) fn next(&self, queue: &RunQueue, turn: u32) -> Next {
+        loop {
+            let Some(id) = queue.pop() else { return Next::Empty };
+            let mut slots = self.slots.borrow_mut();
+            let slot = &mut slots[id.index() as usize];
+            if slot.generation & ((1 << GENERATION_BITS) - 1) != id.generation() {
+                continue;
+            }
+            if slot.turn == turn {
+                queue.unpop(id);
+                return Next::Later;
+            }
+            if let Some(future) = slot.future.take() {
+                slot.turn = turn;
+                return Next::Poll(id, future);
+            }
+        }
+    }
+
+    /// Puts a polled future back. Gives it back to the caller if the task was aborted meanwhile.
+    pub(crate) fn put_back(&self, id: TaskId, future: TaskFuture) -> Option<TaskFuture> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = &mut slots[id.index() as usize];
+        let alive =
+            slot.occupied && slot.generation & ((1 << GENERATION_BITS) - 1) == id.generation();
+        if !alive {
+            return Some(future);
+        }
+        slot.future = Some(future);
+        None
+    }
+
+    /// Frees a slot; the future, if it is there, is the caller's to drop outside of any borrow.
+    pub(crate) fn remove(&self, id: TaskId) -> Option<TaskFuture> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(id.index() as usize)?;
+        if !slot.occupied || slot.generation & ((1 << GENERATION_BITS) - 1) != id.generation() {
+            return None;
+        }
+        slot.occupied = false;
+        slot.generation = slot.generation.wrapping_add(1);
+        let future = slot.future.take();
+        self.free.borrow_mut().push(id.index());
+        self.live.set(self.live.get() - 1);
+        future
+    }
+
+    /// Takes any one live task, for teardown.
+    pub(crate) fn take_any(&self) -> Option<TaskFuture> {
+        loop {
+            let id = {
+                let slots = self.slots.borrow();
+                let index = slots.iter().position(|slot| slot.occupied)? as u32;
+                TaskId::new(self.worker, slots[index as usize].generation, index)
+            };
+            if let Some(future) = self.remove(id) {
+                return Some(future);
+            }
+        }
+    }
+}
+
+/// The part of a worker that other threads may touch: wakes sent from afar.
+pub(crate) struct Remote {
+    queue: Mutex<Vec<TaskId>>,
+    /// Written to get the worker out of its wait. `None` on the simulation, which has one thread.
+    eventfd: Option<OwnedFd>,
+}
+
+impl Remote {
+    fn push(&self, id: TaskId) {
+        lock(&self.queue).push(id);
+        if let Some(eventfd) = &self.eventfd {
+            // EAGAIN means that the counter is at its maximum: the worker is being woken already.
+            let _ = rustix::io::write(eventfd.as_fd(), &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Moves all wakes that came from afar to the run queue.
+    pub(crate) fn drain(&self, queue: &RunQueue) {
+        let ids = std::mem::take(&mut *lock(&self.queue));
+        for id in ids {
+            queue.push(id);
+        }
+    }
+}
+
+static REGISTRY: Mutex<Vec<Option<Arc<Remote>>>> = Mutex::new(Vec::new());
+
+fn registry() -> MutexGuard<'static, Vec<Option<Arc<Remote>>>> {
+    lock(&REGISTRY)
+}
+
+/// A panic while one of these locks is held leaves nothing half-done, so poison is passed over.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A runtime's number in this process and the door through which other threads wake it.
+pub(crate) struct Registration {
+    pub(crate) worker: u16,
+    pub(crate) remote: Arc<Remote>,
+}
+
+impl Registration {
+    /// `None` if 4,096 runtimes live already.
+    pub(crate) fn new(eventfd: Option<OwnedFd>) -> Option<Self> {
+        let remote = Arc::new(Remote { queue: Mutex::new(Vec::new()), eventfd });
+        let mut registry = registry();
+        let worker = match registry.iter().position(Option::is_none) {
+            Some(worker) => worker,
+            None if registry.len() < WORKERS_MAX => {
+                registry.push(None);
+                registry.len() - 1
+            }
+            None => return None,
+        };
+        registry[worker] = Some(remote.clone());
+        Some(Self { worker: worker as u16, remote })
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        registry()[self.worker as usize] = None;
+    }
+}
