@@ -1,1 +1,3 @@
 //! Lateen's data plane.
+
+pub mod codec;

@@ -1,0 +1,521 @@
+//! The field lines of a head: what they say about framing and the connection, and which of them
+//! end at this hop.
+//!
+//! Before it: httparse has cut a head into names and values. After it: `request` and `response`
+//! take the facts, `write_request` and `write_response` copy what was not cut. One pass over the
+//! lines; a name is told apart by its length and first byte before it is compared. It never
+//! copies a field.
+
+use core::mem::MaybeUninit;
+
+use httparse::Header;
+
+use crate::codec::message::is_token_byte;
+
+/// Field lines that a head can have at most, whatever `headers_max` says.
+pub const FIELDS_MAX: usize = 256;
+/// Field names that one head's `Connection` may nominate: each costs a look at every field.
+pub const NOMINATIONS_MAX: usize = 32;
+
+/// Room for a head's field lines: an uninitialised array on the stack of the call that parses and
+/// rewrites a head. 8 KiB: never keep it across an await point.
+pub struct FieldScratch<'b> {
+    pub(super) headers: [MaybeUninit<Header<'b>>; FIELDS_MAX],
+}
+
+impl FieldScratch<'_> {
+    /// Empty; costs nothing.
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self { headers: [const { MaybeUninit::uninit() }; FIELDS_MAX] }
+    }
+}
+
+impl Default for FieldScratch<'_> {
+    #[inline(always)]
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What is wrong with a head's field lines: the sender's fault, always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FieldError {
+    /// A line ended by LF alone.
+    #[error("bare LF in a head")]
+    BareLineFeed,
+    /// `Content-Length` is no plain number below 2^63.
+    #[error("invalid Content-Length")]
+    ContentLengthInvalid,
+    /// More than one `Content-Length`.
+    #[error("repeated Content-Length")]
+    ContentLengthRepeated,
+    /// Both ways of framing at once.
+    #[error("Content-Length with Transfer-Encoding")]
+    LengthWithCoding,
+    /// `Transfer-Encoding` is not one final `chunked`.
+    #[error("invalid Transfer-Encoding")]
+    CodingInvalid,
+    /// A transfer coding that is not `chunked`.
+    #[error("unknown transfer coding")]
+    CodingUnknown,
+    /// `Transfer-Encoding` in a message whose version or status can't have one.
+    #[error("Transfer-Encoding where none may be")]
+    CodingForbidden,
+    /// More than one `Host`.
+    #[error("repeated Host")]
+    HostRepeated,
+    /// `Connection` is no list of tokens.
+    #[error("invalid Connection")]
+    ConnectionInvalid,
+    /// `Connection` nominates a field that framing, routing or forwarding hangs on.
+    #[error("Connection nominates a field that it may not")]
+    NominationForbidden,
+    /// `Connection` nominates more than [`NOMINATIONS_MAX`] fields.
+    #[error("Connection nominates too many fields")]
+    NominationsTooMany,
+}
+
+/// The set of a head's lines that are not copied as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct FieldMask {
+    words: [u64; FIELDS_MAX / 64],
+}
+
+impl FieldMask {
+    #[inline]
+    pub(super) fn insert(&mut self, index: usize) {
+        self.words[index / 64 % (FIELDS_MAX / 64)] |= 1 << (index % 64);
+    }
+
+    /// The indexes in it, ascending.
+    #[inline]
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + use<> {
+        let words = self.words;
+        (0..words.len()).flat_map(move |word| {
+            let mut bits = words[word];
+            core::iter::from_fn(move || {
+                if bits == 0 {
+                    return None;
+                }
+                let bit = bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                Some(word * 64 + bit)
+            })
+        })
+    }
+}
+
+/// The fields that this hop reads or ends. `Ordinary` is all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ordinary,
+    Connection,
+    ContentLength,
+    Date,
+    Expect,
+    /// `Forwarded`, other `X-Forwarded-*`, `X-Real-IP`: passed on, and never nominated.
+    Forwarding,
+    ForwardedFor,
+    ForwardedProto,
+    /// `Keep-Alive`, `Proxy-Connection`, `TE`, `HTTP2-Settings`, `Proxy-Authenticate`,
+    /// `Proxy-Authorization`: they end here.
+    HopByHop,
+    Host,
+    MaxForwards,
+    RequestId,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    Via,
+}
+
+/// Tells a field name apart. `name` is a token, as httparse guarantees.
+#[inline]
+pub(super) fn classify(name: &[u8]) -> Kind {
+    let Some(&first) = name.first() else { return Kind::Ordinary };
+    match (name.len(), first | 0x20) {
+        (2, b't') if is(name, b"te") => Kind::HopByHop,
+        (3, b'v') if is(name, b"via") => Kind::Via,
+        (4, b'h') if is(name, b"host") => Kind::Host,
+        (4, b'd') if is(name, b"date") => Kind::Date,
+        (6, b'e') if is(name, b"expect") => Kind::Expect,
+        (7, b'u') if is(name, b"upgrade") => Kind::Upgrade,
+        (7, b't') if is(name, b"trailer") => Kind::Trailer,
+        (9, b'f') if is(name, b"forwarded") => Kind::Forwarding,
+        (9, b'x') if is(name, b"x-real-ip") => Kind::Forwarding,
+        (10, b'c') if is(name, b"connection") => Kind::Connection,
+        (10, b'k') if is(name, b"keep-alive") => Kind::HopByHop,
+        (12, b'm') if is(name, b"max-forwards") => Kind::MaxForwards,
+        (12, b'x') if is(name, b"x-request-id") => Kind::RequestId,
+        (14, b'c') if is(name, b"content-length") => Kind::ContentLength,
+        (14, b'h') if is(name, b"http2-settings") => Kind::HopByHop,
+        (15, b'x') if is(name, b"x-forwarded-for") => Kind::ForwardedFor,
+        (16, b'p') if is(name, b"proxy-connection") => Kind::HopByHop,
+        (17, b't') if is(name, b"transfer-encoding") => Kind::TransferEncoding,
+        (17, b'x') if is(name, b"x-forwarded-proto") => Kind::ForwardedProto,
+        (18, b'p') if is(name, b"proxy-authenticate") => Kind::HopByHop,
+        (19, b'p') if is(name, b"proxy-authorization") => Kind::HopByHop,
+        (15.., b'x') if is(&name[..12], b"x-forwarded-") => Kind::Forwarding,
+        _ => Kind::Ordinary,
+    }
+}
+
+/// Whether a token equals a lower-case name. Setting bit 5 folds case, and folds nothing else
+/// that may stand in a token onto a letter, digit or `-`.
+#[inline(always)]
+pub(super) fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
+    let Ok(name) = <&[u8; N]>::try_from(name) else { return false };
+    let mut difference = 0;
+    let mut index = 0;
+    while index < N {
+        difference |= (name[index] | 0x20) ^ lower[index];
+        index += 1;
+    }
+    difference == 0
+}
+
+/// What the field lines of a head say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FieldFacts<'h> {
+    /// Lines that are not copied as they are.
+    pub(super) cut: FieldMask,
+    pub(super) content_length: Option<u64>,
+    pub(super) chunked: bool,
+    pub(super) close: bool,
+    pub(super) keep_alive: bool,
+    pub(super) connection_upgrade: bool,
+    pub(super) has_date: bool,
+    pub(super) has_trailer: bool,
+    pub(super) has_forwarded_for: bool,
+    pub(super) upgrade: Repeatable<'h>,
+    pub(super) request_id: Repeatable<'h>,
+    pub(super) max_forwards: Repeatable<'h>,
+    pub(super) expect: Repeatable<'h>,
+    pub(super) host: Option<(&'h [u8], u8)>,
+}
+
+/// A field that may stand once to be taken seriously.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Repeatable<'h> {
+    #[default]
+    Missing,
+    Once(&'h [u8]),
+    Repeated,
+}
+
+impl<'h> Repeatable<'h> {
+    #[inline]
+    fn add(&mut self, value: &'h [u8]) {
+        *self = if *self == Self::Missing { Self::Once(value) } else { Self::Repeated };
+    }
+}
+
+/// Which way a message goes: some fields mean something in one direction only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Request,
+    Response,
+}
+
+/// Reads all field lines of a whole head `bytes[..head_bytes]` that httparse has accepted.
+///
+/// # Errors
+/// What two implementations could read differently.
+#[inline]
+pub(super) fn read_fields<'h>(
+    bytes: &[u8],
+    head_bytes: usize,
+    fields: &'h [Header<'h>],
+    direction: Direction,
+) -> Result<FieldFacts<'h>, FieldError> {
+    let mut facts = FieldFacts::default();
+    let mut connection_lines = 0;
+    for (index, field) in fields.iter().enumerate() {
+        let name = field.name.as_bytes();
+        // httparse takes LF alone for a line end. A line is ended right before the next one
+        // begins, so this looks at every line end of the head but the last two.
+        if bytes[offset_in(bytes, name) - 2] != b'\r' {
+            return Err(FieldError::BareLineFeed);
+        }
+        let kind = classify(name);
+        if kind == Kind::Ordinary {
+            continue;
+        }
+        read_field(&mut facts, index, kind, field.value, direction)?;
+        connection_lines += usize::from(kind == Kind::Connection);
+    }
+    if &bytes[head_bytes - 4..head_bytes] != b"\r\n\r\n" {
+        return Err(FieldError::BareLineFeed);
+    }
+    if facts.chunked && facts.content_length.is_some() {
+        return Err(FieldError::LengthWithCoding);
+    }
+    if connection_lines > 0 {
+        read_connection(&mut facts, fields)?;
+    }
+    Ok(facts)
+}
+
+#[inline]
+fn read_field<'h>(
+    facts: &mut FieldFacts<'h>,
+    index: usize,
+    kind: Kind,
+    value: &'h [u8],
+    direction: Direction,
+) -> Result<(), FieldError> {
+    let request = direction == Direction::Request;
+    match kind {
+        Kind::ContentLength => {
+            let length = parse_number(value).ok_or(FieldError::ContentLengthInvalid)?;
+            if facts.content_length.replace(length).is_some() {
+                return Err(FieldError::ContentLengthRepeated);
+            }
+        }
+        Kind::TransferEncoding => {
+            if facts.chunked {
+                return Err(FieldError::CodingInvalid);
+            }
+            check_coding(value)?;
+            facts.chunked = true;
+        }
+        Kind::Upgrade => facts.upgrade.add(value),
+        Kind::Connection | Kind::HopByHop => {}
+        Kind::Host if request => {
+            if facts.host.replace((value, index.min(1) as u8)).is_some() {
+                return Err(FieldError::HostRepeated);
+            }
+        }
+        Kind::Expect if request => facts.expect.add(value),
+        Kind::MaxForwards if request => {
+            facts.max_forwards.add(value);
+            return Ok(());
+        }
+        Kind::RequestId if request => facts.request_id.add(value),
+        Kind::ForwardedFor if request => facts.has_forwarded_for = true,
+        Kind::ForwardedProto if request => {}
+        Kind::Trailer => {
+            facts.has_trailer = true;
+            return Ok(());
+        }
+        Kind::Date => {
+            facts.has_date = true;
+            return Ok(());
+        }
+        _ => return Ok(()),
+    }
+    facts.cut.insert(index);
+    Ok(())
+}
+
+/// Reads the `Connection` lines, which are known to be there: options of this connection, and
+/// fields that end here because they are nominated (RFC 9110 §7.6.1).
+fn read_connection<'h>(
+    facts: &mut FieldFacts<'h>,
+    fields: &'h [Header<'h>],
+) -> Result<(), FieldError> {
+    let mut nominations = 0;
+    for field in fields.iter().filter(|field| is(field.name.as_bytes(), b"connection")) {
+        for option in list_items(field.value) {
+            match option.len() {
+                0 => continue,
+                5 if is(option, b"close") => facts.close = true,
+                10 if is(option, b"keep-alive") => facts.keep_alive = true,
+                7 if is(option, b"upgrade") => facts.connection_upgrade = true,
+                _ => {
+                    nominations += 1;
+                    if nominations > NOMINATIONS_MAX {
+                        return Err(FieldError::NominationsTooMany);
+                    }
+                    nominate(facts, fields, option)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cold]
+fn nominate<'h>(
+    facts: &mut FieldFacts<'h>,
+    fields: &'h [Header<'h>],
+    option: &[u8],
+) -> Result<(), FieldError> {
+    if !option.iter().all(|&byte| is_token_byte(byte)) {
+        return Err(FieldError::ConnectionInvalid);
+    }
+    match classify(option) {
+        Kind::ContentLength
+        | Kind::TransferEncoding
+        | Kind::Host
+        | Kind::Expect
+        | Kind::MaxForwards
+        | Kind::Date
+        | Kind::Forwarding
+        | Kind::ForwardedFor
+        | Kind::ForwardedProto
+        | Kind::RequestId
+        | Kind::Via => return Err(FieldError::NominationForbidden),
+        Kind::Ordinary | Kind::Connection | Kind::HopByHop | Kind::Trailer | Kind::Upgrade => {}
+    }
+    for (index, field) in fields.iter().enumerate() {
+        if field.name.as_bytes().eq_ignore_ascii_case(option) {
+            facts.cut.insert(index);
+        }
+    }
+    Ok(())
+}
+
+/// `1*DIGIT` below 2^63 (what others keep in a signed number), of at most 19 digits.
+#[inline]
+pub(super) fn parse_number(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 19 {
+        return None;
+    }
+    let mut number = 0_u64;
+    for &byte in value {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit); // 19 nines are below 2^64
+    }
+    (number <= i64::MAX as u64).then_some(number)
+}
+
+/// Whether a `Transfer-Encoding` line is exactly one `chunked` (RFC 9112 §6.1).
+fn check_coding(value: &[u8]) -> Result<(), FieldError> {
+    if is(value, b"chunked") {
+        return Ok(());
+    }
+    // Chunked elsewhere than at the end, twice, or with parameters, is nobody's coding; a list
+    // of well-formed names is a coding that we don't know.
+    let mut unknown = false;
+    let items = list_items(value).count();
+    for (index, coding) in list_items(value).enumerate() {
+        if coding.is_empty() || !coding.iter().all(|&byte| is_token_byte(byte)) {
+            return Err(FieldError::CodingInvalid);
+        }
+        let chunked = is(coding, b"chunked");
+        if chunked && index + 1 != items {
+            return Err(FieldError::CodingInvalid);
+        }
+        unknown |= !chunked;
+    }
+    Err(if unknown { FieldError::CodingUnknown } else { FieldError::CodingInvalid })
+}
+
+/// The items of a comma-separated list without the white space around them; empty ones too.
+#[inline]
+pub(super) fn list_items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(trim)
+}
+
+/// Without the spaces and tabs at both ends.
+#[inline]
+pub(super) fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// Whether a byte may stand in a field value (RFC 9110 §5.5, with obs-text).
+#[inline]
+pub(super) fn is_field_value_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+/// Whether a field may not come as a trailer: framing, routing, authentication, hop-by-hop and
+/// content format (RFC 9110 §6.5.1). `name` is a token.
+pub(super) fn is_forbidden_trailer(name: &[u8]) -> bool {
+    const ALSO: [&str; 19] = [
+        "authorization",
+        "www-authenticate",
+        "authentication-info",
+        "proxy-authentication-info",
+        "cookie",
+        "set-cookie",
+        "content-encoding",
+        "content-type",
+        "content-range",
+        "range",
+        "te",
+        "cache-control",
+        "expires",
+        "age",
+        "vary",
+        "location",
+        "retry-after",
+        "pragma",
+        "if-match",
+    ];
+    classify(name) != Kind::Ordinary
+        || ALSO.iter().any(|also| name.eq_ignore_ascii_case(also.as_bytes()))
+        || name.get(..3).is_some_and(|prefix| is(prefix, b"if-"))
+}
+
+/// Where `part`, a slice of `whole`, begins in it.
+#[inline(always)]
+pub(super) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
+    let offset = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    debug_assert!(offset <= whole.len());
+    offset
+}
+
+/// Adds the lines of one kind to `cut`, for the rare fields whose fate hangs on more than a name.
+pub(super) fn cut_kind(fields: &[Header<'_>], kind: Kind, cut: &mut FieldMask) {
+    for (index, field) in fields.iter().enumerate() {
+        if classify(field.name.as_bytes()) == kind {
+            cut.insert(index);
+        }
+    }
+}
+
+/// Appends the lines from `start` to `end` of a head that are not in `cut`, in runs.
+#[inline]
+pub(super) fn copy_kept_lines(
+    bytes: &[u8],
+    fields: &[Header<'_>],
+    cut: &FieldMask,
+    start: usize,
+    end: usize,
+    out: &mut Vec<u8>,
+) {
+    let mut run_start = start;
+    for index in cut.iter() {
+        let line_start = offset_in(bytes, fields[index].name.as_bytes());
+        let line_end =
+            fields.get(index + 1).map_or(end, |next| offset_in(bytes, next.name.as_bytes()));
+        if line_start > run_start {
+            out.extend_from_slice(&bytes[run_start..line_start]);
+        }
+        run_start = line_end;
+    }
+    if end > run_start {
+        out.extend_from_slice(&bytes[run_start..end]);
+    }
+}
+
+/// Appends a number in decimal.
+pub(super) fn put_number(number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! Answers that the proxy gives itself.
+//!
+//! Before it: the conductor refused a request, or an upstream failed, or the request may go no
+//! further. After it: the bytes go to the client. It never tells anything of the inside: the
+//! reason phrase is all the text there is.
+
+use crate::codec::date::DATE_BYTES;
+use crate::codec::http1::fields::put_number;
+use crate::codec::http1::request::RequestHead;
+use crate::codec::http1::write_response::write_persistence;
+use crate::codec::message::{Version, reason_phrase};
+
+/// An answer of the proxy's own.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalReply<'a> {
+    /// A final status, 200 or above.
+    pub status: u16,
+    /// The version of the client's request; [`Version::Http11`] when it was not understood.
+    pub client_version: Version,
+    /// Whether the client's connection stays; false after any request that was refused.
+    pub keep_alive: bool,
+    /// Whether the request was a HEAD: the head is the same, the body is left out.
+    pub head_only: bool,
+    /// `Allow`, for a 405 or an answer to OPTIONS.
+    pub allow: Option<&'a str>,
+    /// `Retry-After`, in seconds.
+    pub retry_after_s: Option<u32>,
+    /// The current date.
+    pub date: &'a [u8; DATE_BYTES],
+}
+
+/// Appends a whole response: its body is the reason phrase in plain text; 204 and 304 have none.
+pub fn write_local_reply(reply: &LocalReply<'_>, out: &mut Vec<u8>) {
+    debug_assert!(reply.status >= 200);
+    let phrase = reason_phrase(reply.status).as_bytes();
+    let bodyless = matches!(reply.status, 204 | 304);
+    write_start(reply.status, reply.date, out);
+    if !bodyless {
+        write_content(b"text/plain", phrase.len() + 1, out);
+    }
+    if let Some(allow) = reply.allow {
+        out.extend_from_slice(b"Allow: ");
+        out.extend_from_slice(allow.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(retry_after_s) = reply.retry_after_s {
+        out.extend_from_slice(b"Retry-After: ");
+        put_number(u64::from(retry_after_s), out);
+        out.extend_from_slice(b"\r\n");
+    }
+    write_persistence(reply.client_version, reply.keep_alive, out);
+    out.extend_from_slice(b"\r\n");
+    if !reply.head_only && !bodyless {
+        out.extend_from_slice(phrase);
+        out.push(b'\n');
+    }
+}
+
+/// Appends the answer to a TRACE that may go no further: the request's head as it came, without
+/// the fields that carry secrets (RFC 9110 §9.3.8).
+pub fn write_trace_reply(
+    head: &RequestHead<'_>,
+    keep_alive: bool,
+    date: &[u8; DATE_BYTES],
+    out: &mut Vec<u8>,
+) {
+    let mut echo = Vec::with_capacity(head.bytes.len());
+    for text in [head.method_text, " ", head.target, " ", head.version.as_str(), "\r\n"] {
+        echo.extend_from_slice(text.as_bytes());
+    }
+    for (name, value) in head.fields().filter(|(name, _)| !is_secret(name)) {
+        for text in [name.as_bytes(), b": ", value, b"\r\n"] {
+            echo.extend_from_slice(text);
+        }
+    }
+    echo.extend_from_slice(b"\r\n");
+
+    write_start(200, date, out);
+    write_content(b"message/http", echo.len(), out);
+    write_persistence(head.version, keep_alive, out);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&echo);
+}
+
+/// Fields that a TRACE must not show to a script that reads the answer.
+fn is_secret(name: &str) -> bool {
+    ["authorization", "proxy-authorization", "cookie", "cookie2"]
+        .iter()
+        .any(|secret| name.eq_ignore_ascii_case(secret))
+}
+
+fn write_start(status: u16, date: &[u8; DATE_BYTES], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    put_number(u64::from(status), out);
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(status).as_bytes());
+    out.extend_from_slice(b"\r\nDate: ");
+    out.extend_from_slice(date);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_content(media_type: &[u8], length: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Content-Type: ");
+    out.extend_from_slice(media_type);
+    out.extend_from_slice(b"\r\nContent-Length: ");
+    put_number(length as u64, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests;

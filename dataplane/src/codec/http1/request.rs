@@ -1,0 +1,436 @@
+//! The head of a request: parsed strictly, judged once.
+//!
+//! Before it: bytes of a client. After it: the conductor decides by the facts of a
+//! [`RequestHead`], and `write_request` writes the head for the upstream. Nothing here changes a
+//! byte or picks an upstream.
+
+use httparse::{Header, ParserConfig, Status};
+
+use crate::codec::body::Framing;
+use crate::codec::http1::fields::{
+    Direction, FIELDS_MAX, FieldError, FieldFacts, FieldMask, FieldScratch, Repeatable, is,
+    list_items, parse_number, read_fields,
+};
+use crate::codec::http1::target::{is_valid_authority, parse_target};
+use crate::codec::message::{HeadLimits, Method, Version, is_token_byte, valid_request_id};
+
+/// Bytes of a method that is not known by name.
+pub const METHOD_BYTES_MAX: usize = 64;
+
+/// A whole and valid request head, borrowed from the bytes it was parsed from.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'h> {
+    /// Bytes of the head, an empty line before it included; the body follows.
+    pub consumed: usize,
+    /// The method, where it is one that the proxy treats by name.
+    pub method: Method,
+    /// The method as it came.
+    pub method_text: &'h str,
+    /// The version that the client speaks.
+    pub version: Version,
+    /// The target as it came.
+    pub target: &'h str,
+    /// What to forward as the target: origin form, or `*` for OPTIONS.
+    pub path: &'h str,
+    /// Host and perhaps port: of the target in absolute form, else of `Host`
+    /// (RFC 9112 §3.2.2). `None` only in HTTP/1.0.
+    pub authority: Option<&'h str>,
+    /// Where the body ends; never [`Framing::UntilClose`].
+    pub framing: Framing,
+    /// Whether the client wants to send another request on this connection.
+    pub keep_alive: bool,
+    /// Whether the client waits for a 100 before it sends its body.
+    pub expect_continue: bool,
+    /// The value of `Upgrade` when the client asks to leave HTTP/1.1 and offers more than h2c:
+    /// a list of protocols, h2c perhaps among them. `None` when the request has a body.
+    pub upgrade: Option<&'h str>,
+    /// `Max-Forwards` of an OPTIONS or TRACE request. At 0 the proxy answers itself
+    /// (RFC 9110 §7.6.2).
+    pub max_forwards: Option<u64>,
+    /// The `X-Request-Id` that came, if it may be kept.
+    pub request_id: Option<&'h str>,
+    /// The head's bytes, without an empty line before it.
+    pub(super) bytes: &'h [u8],
+    pub(super) fields: &'h [Header<'h>],
+    /// Lines that `write_request` does not copy.
+    pub(super) cut: FieldMask,
+    pub(super) host_is_first: bool,
+    pub(super) has_forwarded_for: bool,
+    pub(super) has_trailer: bool,
+}
+
+impl<'h> RequestHead<'h> {
+    /// All fields as they came, in order: names and values without the white space around them.
+    pub fn fields(&self) -> impl Iterator<Item = (&'h str, &'h [u8])> + use<'h> {
+        self.fields.iter().map(|field| (field.name, field.value))
+    }
+
+    /// The value of the first field of this name, in any case.
+    pub fn field(&self, name: &str) -> Option<&'h [u8]> {
+        self.fields().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+/// Why a request is refused: the client's fault, always. The connection closes after the answer,
+/// and nothing is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// More than one empty line, or a lone CR or LF, before the request line.
+    #[error("invalid start of a request")]
+    Start,
+    /// The request line, or a field line, breaks the grammar.
+    #[error("invalid {0}")]
+    Syntax(&'static str),
+    /// HTTP of another major version.
+    #[error("unsupported HTTP version")]
+    VersionUnsupported,
+    /// A method that is too long to be one.
+    #[error("method too long")]
+    MethodTooLong,
+    /// CONNECT, or TRACE where it is off.
+    #[error("method not allowed")]
+    MethodNotAllowed {
+        /// Whether TRACE is among what is allowed.
+        trace_allowed: bool,
+    },
+    /// The target is no valid one for its method.
+    #[error("invalid request target")]
+    Target,
+    /// The target is longer than `target_bytes_max`.
+    #[error("request target too long")]
+    TargetTooLong,
+    /// More bytes than `head_bytes_max`, or more lines than `headers_max`.
+    #[error("request head too large")]
+    HeadTooLarge,
+    /// What the field lines say together can be read in two ways.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// HTTP/1.1 without `Host`.
+    #[error("missing Host")]
+    HostMissing,
+    /// `Host` is no host and port.
+    #[error("invalid Host")]
+    HostInvalid,
+    /// An expectation other than `100-continue`.
+    #[error("unknown expectation")]
+    Expectation,
+    /// `Max-Forwards` of OPTIONS or TRACE is no number, or repeated.
+    #[error("invalid Max-Forwards")]
+    MaxForwards,
+    /// TRACE with a body (RFC 9110 §9.3.8).
+    #[error("TRACE with a body")]
+    TraceBody,
+}
+
+impl RequestError {
+    /// The status of the answer.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::VersionUnsupported => 505,
+            Self::MethodTooLong | Self::Field(FieldError::CodingUnknown) => 501,
+            Self::MethodNotAllowed { .. } => 405,
+            Self::TargetTooLong => 414,
+            Self::HeadTooLarge => 431,
+            Self::Expectation => 417,
+            Self::Start
+            | Self::Syntax(_)
+            | Self::Target
+            | Self::Field(_)
+            | Self::HostMissing
+            | Self::HostInvalid
+            | Self::MaxForwards
+            | Self::TraceBody => 400,
+        }
+    }
+
+    /// The value of `Allow`, which a 405 must have (RFC 9110 §15.5.6).
+    pub fn allow(self) -> Option<&'static str> {
+        match self {
+            Self::MethodNotAllowed { trace_allowed } => Some(allowed_methods(trace_allowed)),
+            _ => None,
+        }
+    }
+}
+
+/// The value of `Allow` for what the proxy forwards.
+pub fn allowed_methods(trace_allowed: bool) -> &'static str {
+    if trace_allowed {
+        "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS, TRACE"
+    } else {
+        "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
+    }
+}
+
+/// Parses the request head that `bytes` begin with; `None` while it is not whole.
+///
+/// The verdict does not depend on how the bytes arrived: a prefix is `None` until the first line
+/// that is wrong has ended or a limit is passed. To parse again for every byte that trickles in
+/// would cost the square of the head; [`may_end_head`] tells when it is worth it.
+///
+/// Cost: one pass by httparse and one over its fields, no allocation.
+///
+/// # Errors
+/// The client's faults of RFC 9112 and RFC 9110, and all that two readers could take differently.
+#[inline]
+pub fn parse_request<'h, 'b: 'h>(
+    bytes: &'b [u8],
+    scratch: &'h mut FieldScratch<'b>,
+    limits: &HeadLimits,
+) -> Result<Option<RequestHead<'h>>, RequestError> {
+    let skipped = match bytes {
+        [b'\r', b'\n', b'\r' | b'\n', ..] | [b'\n', ..] => return Err(RequestError::Start),
+        [b'\r', b'\n', ..] => 2,
+        [b'\r'] => return Ok(None),
+        [b'\r', ..] => return Err(RequestError::Start),
+        _ => 0,
+    };
+    let bytes = &bytes[skipped..];
+    let slots = limits.headers_max.min(FIELDS_MAX);
+    let mut parsed = httparse::Request::new(&mut []);
+    let status = ParserConfig::default().parse_request_with_uninit_headers(
+        &mut parsed,
+        bytes,
+        &mut scratch.headers[..slots],
+    );
+    let (Ok(Status::Complete(head_bytes)), Some(method), Some(target), Some(minor)) =
+        (status, parsed.method, parsed.path, parsed.version)
+    else {
+        return judge_incomplete(bytes, limits).map(|()| None);
+    };
+    if head_bytes > limits.head_bytes_max {
+        return judge_incomplete(bytes, limits).map(|()| None);
+    }
+    if target.len() > limits.target_bytes_max {
+        return Err(RequestError::TargetTooLong);
+    }
+    let line = RequestLine {
+        method,
+        target,
+        version: if minor == 0 { Version::Http10 } else { Version::Http11 },
+    };
+    let fields: &'h [Header<'h>] = parsed.headers;
+    let facts = read_fields(bytes, head_bytes, fields, Direction::Request)?;
+    let mut head = judge_head(line, &facts, limits)?;
+    head.consumed = skipped + head_bytes;
+    head.bytes = &bytes[..head_bytes];
+    head.fields = fields;
+    Ok(Some(head))
+}
+
+/// Whether parsing is worth it again after `bytes[..seen]` were found to be an incomplete head:
+/// a line has ended since, or the head has reached its limit.
+#[inline]
+pub fn may_end_head(bytes: &[u8], seen: usize, limits: &HeadLimits) -> bool {
+    bytes.len() >= limits.head_bytes_max || bytes[seen.min(bytes.len())..].contains(&b'\n')
+}
+
+struct RequestLine<'h> {
+    method: &'h str,
+    target: &'h str,
+    version: Version,
+}
+
+#[inline]
+fn judge_head<'h>(
+    line: RequestLine<'h>,
+    facts: &FieldFacts<'h>,
+    limits: &HeadLimits,
+) -> Result<RequestHead<'h>, RequestError> {
+    let method = Method::from_bytes(line.method.as_bytes());
+    match method {
+        Method::Connect => {
+            return Err(RequestError::MethodNotAllowed { trace_allowed: limits.trace_allowed });
+        }
+        Method::Trace if !limits.trace_allowed => {
+            return Err(RequestError::MethodNotAllowed { trace_allowed: false });
+        }
+        Method::Other if line.method.len() > METHOD_BYTES_MAX => {
+            return Err(RequestError::MethodTooLong);
+        }
+        _ => {}
+    }
+    let target = parse_target(line.target, method).ok_or(RequestError::Target)?;
+    let host = judge_host(facts, line.version)?;
+    let framing = judge_framing(facts, line.version)?;
+    if method == Method::Trace && framing != Framing::None {
+        return Err(RequestError::TraceBody);
+    }
+    let keep_alive = match line.version {
+        Version::Http11 => !facts.close,
+        Version::Http10 => facts.keep_alive && !facts.close,
+    };
+    Ok(RequestHead {
+        consumed: 0,
+        method,
+        method_text: line.method,
+        version: line.version,
+        target: line.target,
+        path: target.path,
+        authority: target.authority.or(host),
+        framing,
+        keep_alive,
+        expect_continue: judge_expectation(facts, line.version, framing)?,
+        upgrade: judge_upgrade(facts, line.version, framing),
+        max_forwards: judge_max_forwards(facts, method)?,
+        request_id: match facts.request_id {
+            Repeatable::Once(id) if valid_request_id(id) => core::str::from_utf8(id).ok(),
+            _ => None,
+        },
+        bytes: &[],
+        fields: &[],
+        cut: facts.cut,
+        host_is_first: target.authority.is_none() && matches!(facts.host, Some((_, 0))),
+        has_forwarded_for: facts.has_forwarded_for,
+        has_trailer: facts.has_trailer,
+    })
+}
+
+#[inline]
+fn judge_host<'h>(
+    facts: &FieldFacts<'h>,
+    version: Version,
+) -> Result<Option<&'h str>, RequestError> {
+    match facts.host {
+        Some((host, _)) if is_valid_authority(host) => {
+            Ok(Some(core::str::from_utf8(host).map_err(|_| RequestError::HostInvalid)?))
+        }
+        Some(_) => Err(RequestError::HostInvalid),
+        None if version == Version::Http11 => Err(RequestError::HostMissing),
+        None => Ok(None),
+    }
+}
+
+#[inline]
+fn judge_framing(facts: &FieldFacts<'_>, version: Version) -> Result<Framing, RequestError> {
+    match (facts.chunked, facts.content_length) {
+        (true, _) if version == Version::Http10 => Err(FieldError::CodingForbidden.into()),
+        (true, _) => Ok(Framing::Chunked),
+        (false, Some(length)) => Ok(Framing::Length(length)),
+        (false, None) => Ok(Framing::None),
+    }
+}
+
+/// RFC 9110 §10.1.1: HTTP/1.0 clients can't expect, and without a body there is nothing to wait
+/// for.
+#[inline]
+fn judge_expectation(
+    facts: &FieldFacts<'_>,
+    version: Version,
+    framing: Framing,
+) -> Result<bool, RequestError> {
+    match facts.expect {
+        Repeatable::Missing => Ok(false),
+        _ if version == Version::Http10 => Ok(false),
+        Repeatable::Once(value) if is(value, b"100-continue") => {
+            Ok(!matches!(framing, Framing::None | Framing::Length(0)))
+        }
+        Repeatable::Once(_) | Repeatable::Repeated => Err(RequestError::Expectation),
+    }
+}
+
+/// An Upgrade that can't be honoured is ignored, as RFC 9110 §7.8 lets a server do: from
+/// HTTP/1.0, with a body (its end and the tunnel's start would have to be agreed on), repeated,
+/// malformed, or for h2c alone.
+#[inline]
+fn judge_upgrade<'h>(
+    facts: &FieldFacts<'h>,
+    version: Version,
+    framing: Framing,
+) -> Option<&'h str> {
+    let Repeatable::Once(value) = facts.upgrade else { return None };
+    if !facts.connection_upgrade
+        || version == Version::Http10
+        || !matches!(framing, Framing::None | Framing::Length(0))
+        || !list_items(value).all(is_protocol)
+        || list_items(value).all(is_h2c)
+    {
+        return None;
+    }
+    core::str::from_utf8(value).ok()
+}
+
+/// `protocol-name [ "/" protocol-version ]` (RFC 9110 §7.8).
+fn is_protocol(item: &[u8]) -> bool {
+    let (name, version) = match item.iter().position(|&byte| byte == b'/') {
+        Some(slash) => (&item[..slash], &item[slash + 1..]),
+        None => (item, &b"1"[..]),
+    };
+    let is_token = |text: &[u8]| !text.is_empty() && text.iter().all(|&byte| is_token_byte(byte));
+    is_token(name) && is_token(version)
+}
+
+/// Whether a protocol is HTTP/2 in plaintext, which would escape the proxy's rules.
+pub(super) fn is_h2c(item: &[u8]) -> bool {
+    item.get(..3).is_some_and(|name| is(name, b"h2c")) && matches!(item.get(3), None | Some(b'/'))
+}
+
+#[inline]
+fn judge_max_forwards(facts: &FieldFacts<'_>, method: Method) -> Result<Option<u64>, RequestError> {
+    if !matches!(method, Method::Options | Method::Trace) {
+        return Ok(None);
+    }
+    match facts.max_forwards {
+        Repeatable::Missing => Ok(None),
+        Repeatable::Once(value) => parse_number(value).map(Some).ok_or(RequestError::MaxForwards),
+        Repeatable::Repeated => Err(RequestError::MaxForwards),
+    }
+}
+
+/// Judges bytes that are not a whole head within the limits: the lines that have ended may be
+/// wrong already, or the limits passed. Only ended lines count, so that the verdict is the same
+/// however the bytes were cut.
+#[cold]
+fn judge_incomplete(bytes: &[u8], limits: &HeadLimits) -> Result<(), RequestError> {
+    let window = &bytes[..bytes.len().min(limits.head_bytes_max)];
+    if target_bytes_so_far(window) > limits.target_bytes_max {
+        return Err(RequestError::TargetTooLong);
+    }
+    let ended = window.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let mut scratch = FieldScratch::new();
+    let mut parsed = httparse::Request::new(&mut []);
+    let status = ParserConfig::default().parse_request_with_uninit_headers(
+        &mut parsed,
+        &window[..ended],
+        &mut scratch.headers[..limits.headers_max.min(FIELDS_MAX)],
+    );
+    match status {
+        Ok(_) if bytes.len() >= limits.head_bytes_max => Err(RequestError::HeadTooLarge),
+        Ok(_) => Ok(()),
+        Err(httparse::Error::TooManyHeaders) => Err(RequestError::HeadTooLarge),
+        Err(httparse::Error::Version) => Err(judge_version(window)),
+        Err(httparse::Error::HeaderName) => Err(RequestError::Syntax("field name")),
+        Err(httparse::Error::HeaderValue) => Err(RequestError::Syntax("field value")),
+        Err(httparse::Error::NewLine) => Err(RequestError::Syntax("line end")),
+        Err(_) => Err(RequestError::Syntax("request line")),
+    }
+}
+
+/// Bytes of the target in the first line, ended or not.
+fn target_bytes_so_far(window: &[u8]) -> usize {
+    let is_end = |byte: &u8| matches!(byte, b' ' | b'\r' | b'\n');
+    let Some(method) = window.iter().position(is_end) else { return 0 };
+    if window[method] != b' ' {
+        return 0;
+    }
+    let target = &window[method + 1..];
+    target.iter().position(is_end).unwrap_or(target.len())
+}
+
+/// Tells another major version from nonsense, in a first line that httparse refused for its
+/// version.
+fn judge_version(window: &[u8]) -> RequestError {
+    let end = window.iter().position(|&byte| byte == b'\n').unwrap_or(window.len());
+    let line = window[..end].strip_suffix(b"\r").unwrap_or(&window[..end]);
+    let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && *major != b'1' && minor.is_ascii_digit() =>
+        {
+            RequestError::VersionUnsupported
+        }
+        _ => RequestError::Syntax("HTTP version"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Tables of the `request` module: whole bytes in, whole bytes or facts out.

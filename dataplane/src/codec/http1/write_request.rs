@@ -1,0 +1,149 @@
+//! The request head as the upstream gets it.
+//!
+//! Before it: `request` judged the client's head, and the conductor picked an upstream. After it:
+//! `forward` sends the bytes, and keeps them while the request may be replayed. It never decides
+//! whether to forward.
+
+use httparse::Header;
+
+use crate::codec::body::Framing;
+use crate::codec::http1::fields::{
+    Kind, classify, copy_kept_lines, cut_kind, list_items, offset_in, put_number,
+};
+use crate::codec::http1::request::{RequestHead, is_h2c};
+use crate::codec::message::{Scheme, Version};
+
+/// What the proxy adds to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestForwarding<'a> {
+    /// The client's IP address in text, without a port; appended to `X-Forwarded-For`.
+    pub client_address: &'a [u8],
+    /// How the client reached the proxy: `X-Forwarded-Proto`.
+    pub scheme: Scheme,
+    /// The id for a request that brought none that may be kept; valid by
+    /// [`valid_request_id`](crate::codec::message::valid_request_id).
+    pub request_id: Option<&'a [u8]>,
+    /// `Host` for an HTTP/1.0 request that named no authority: the upstream's.
+    pub authority_if_missing: &'a [u8],
+    /// Whether to pass on the wish to upgrade, where [`RequestHead::upgrade`] has one.
+    pub upgrade: bool,
+}
+
+/// Appends the head for the upstream: HTTP/1.1 whatever the client speaks, `Host` first, then the
+/// client's own fields as they came without those that end at this hop, then what this hop says.
+///
+/// `Via` names the version that the request came in (RFC 9110 §7.6.3). `Max-Forwards` of OPTIONS
+/// and TRACE goes down by one; a request with 0 must not come here. Cost: a few copies; no
+/// allocation when `out` has room.
+#[inline]
+pub fn write_request(
+    head: &RequestHead<'_>,
+    forwarding: &RequestForwarding<'_>,
+    out: &mut Vec<u8>,
+) {
+    debug_assert!(head.max_forwards != Some(0), "the proxy is the last hop and answers itself");
+    let bytes = head.bytes;
+    let fields_end = bytes.len() - 2;
+    out.reserve(bytes.len() + forwarding.client_address.len() + ADDED_BYTES_MAX);
+
+    let line_starts = |index: usize| {
+        head.fields.get(index).map_or(fields_end, |field| offset_in(bytes, field.name.as_bytes()))
+    };
+    let kept_start = if head.host_is_first && head.version == Version::Http11 {
+        // The usual request: its first two lines are already what the upstream should see.
+        let end = line_starts(1);
+        out.extend_from_slice(&bytes[..end]);
+        end
+    } else {
+        write_request_line_and_host(head, forwarding, out);
+        line_starts(0)
+    };
+
+    let mut cut = head.cut;
+    if let Some(hops) = head.max_forwards {
+        cut_kind(head.fields, Kind::MaxForwards, &mut cut);
+        out.extend_from_slice(b"Max-Forwards: ");
+        put_number(hops.saturating_sub(1), out);
+        out.extend_from_slice(b"\r\n");
+    }
+    if head.has_trailer && head.framing != Framing::Chunked {
+        cut_kind(head.fields, Kind::Trailer, &mut cut);
+    }
+    copy_kept_lines(bytes, head.fields, &cut, kept_start, fields_end, out);
+
+    match head.framing {
+        Framing::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            put_number(length, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::None | Framing::UntilClose => {}
+    }
+    if head.expect_continue {
+        out.extend_from_slice(b"Expect: 100-continue\r\n");
+    }
+    if let (Some(protocols), true) = (head.upgrade, forwarding.upgrade) {
+        write_upgrade(protocols.as_bytes(), out);
+    }
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if head.has_forwarded_for {
+        write_earlier_hops(head.fields, out);
+    }
+    out.extend_from_slice(forwarding.client_address);
+    out.extend_from_slice(match forwarding.scheme {
+        Scheme::Http => b"\r\nX-Forwarded-Proto: http\r\n".as_slice(),
+        Scheme::Https => b"\r\nX-Forwarded-Proto: https\r\n",
+    });
+    if let Some(id) = head.request_id.map(str::as_bytes).or(forwarding.request_id) {
+        out.extend_from_slice(b"X-Request-Id: ");
+        out.extend_from_slice(id);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(match head.version {
+        Version::Http11 => b"Via: 1.1 lateen\r\n\r\n",
+        Version::Http10 => b"Via: 1.0 lateen\r\n\r\n",
+    });
+}
+
+/// More than what the lines of this module take beside the client's own bytes and address: the
+/// longest id, the longest Content-Length, and the fixed text.
+const ADDED_BYTES_MAX: usize = 512;
+
+fn write_request_line_and_host(
+    head: &RequestHead<'_>,
+    forwarding: &RequestForwarding<'_>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(head.method_text.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(head.path.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(head.authority.map_or(forwarding.authority_if_missing, str::as_bytes));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The addresses that earlier hops wrote, of all lines, each followed by a comma.
+fn write_earlier_hops(fields: &[Header<'_>], out: &mut Vec<u8>) {
+    for field in fields {
+        if !field.value.is_empty() && classify(field.name.as_bytes()) == Kind::ForwardedFor {
+            out.extend_from_slice(field.value);
+            out.extend_from_slice(b", ");
+        }
+    }
+}
+
+/// The offered protocols without h2c; there is at least one.
+fn write_upgrade(protocols: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: ");
+    for (index, protocol) in list_items(protocols).filter(|item| !is_h2c(item)).enumerate() {
+        if index > 0 {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(protocol);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests;
