@@ -1,0 +1,105 @@
+//! The command line, parsed once into an immutable [`Config`](config::Config).
+//!
+//! Before: nothing. After: `main` starts what was asked for; workers and admin read the config and
+//! never change it. [`parse`] does no I/O (what the machine has comes in as a [`host::Host`]), binds
+//! nothing, prints nothing: what a user should see is returned.
+
+pub mod config;
+mod flags;
+pub mod host;
+mod value;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::bootstrap::config::Config;
+use crate::bootstrap::host::Host;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `quick`: run a proxy with this config.
+    Quick(Box<Config>),
+    /// `try`: show what it does, against an embedded upstream.
+    Try,
+    /// `--help` or `--version`: print this on stdout and exit 0.
+    Print(String),
+}
+
+/// Why nothing can be started: one line, which says what is wrong and how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootstrapError {
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The machine does not give what the command line needs.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl BootstrapError {
+    /// The process's exit code: 2 for usage, 1 for the rest.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Host(_) => 1,
+        }
+    }
+}
+
+/// Parses `arguments` (the program's name first, as [`std::env::args_os`] gives them).
+///
+/// # Errors
+/// [`BootstrapError::Usage`] for a flag that is unknown, missing, malformed or at odds with another;
+/// [`BootstrapError::Host`] when there are too few descriptors.
+pub fn parse<I, A>(arguments: I, host: &Host) -> Result<Command, BootstrapError>
+where
+    I: IntoIterator<Item = A>,
+    A: Into<OsString> + Clone,
+{
+    match flags::CommandLine::try_parse_from(arguments) {
+        Ok(line) => match line.command {
+            flags::Subcommand::Quick(flags) => {
+                Ok(Command::Quick(Box::new(flags.into_config(host)?)))
+            }
+            flags::Subcommand::Try => Ok(Command::Try),
+        },
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Ok(Command::Print(error.to_string()))
+            }
+            ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                Err(BootstrapError::Usage(NO_COMMAND.to_owned()))
+            }
+            _ => Err(BootstrapError::Usage(one_line(&error.to_string()))),
+        },
+    }
+}
+
+const NO_COMMAND: &str = "no command given; run `lateen-proxy try` for a first look, or \
+    `lateen-proxy quick --listen 127.0.0.1:8080 --upstream 127.0.0.1:9000`; see `lateen-proxy --help`";
+
+/// Condenses clap's report of several paragraphs into a line: what is wrong, its tips, where help
+/// is. The usage paragraph and what follows it are left out.
+fn one_line(report: &str) -> String {
+    let mut line = String::new();
+    for part in report.lines().map(str::trim).take_while(|part| !part.starts_with("Usage:")) {
+        if part.is_empty() || part.starts_with("For more information") {
+            continue;
+        }
+        let part = part.strip_prefix("error: ").unwrap_or(part);
+        if !line.is_empty() {
+            // A part that ends in a colon announces the next one.
+            line.push_str(if line.ends_with(':') { " " } else { "; " });
+        }
+        line.push_str(part);
+    }
+    line.push_str("; see `lateen-proxy quick --help`");
+    line
+}
+
+#[cfg(test)]
+#[path = "bootstrap/tests.rs"]
+mod tests;

@@ -1,0 +1,376 @@
+//! What went wrong, in one small value, and what follows from it.
+//!
+//! Before: the rooms (`codec`, `decide`, `forward`) and the engine end in errors of their own, which the
+//! conductors lift into a [`Failure`]. After: [`Failure::outcome`] is the one place that says which status the
+//! client gets, which flag stands in the access log and in `response_flags_total`, and how the response
+//! counts. It never does I/O, never allocates, and never says anything of the inside to a client.
+
+/// Where on the packet's way it went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Accepting, admitting or detecting a client connection.
+    Accept,
+    /// Reading the request head.
+    RequestHead,
+    /// Choosing what to do with the request: caps, the balancer.
+    Decide,
+    /// Getting a connection to an endpoint.
+    Connect,
+    /// Moving the request, head or body, to the upstream.
+    Request,
+    /// Waiting for the response head, or reading it.
+    ResponseHead,
+    /// Moving the response body to the client.
+    ResponseBody,
+    /// Carrying bytes between both sides: TCP, or HTTP after an upgrade.
+    Tunnel,
+}
+
+/// Whose doing it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client's.
+    Downstream,
+    /// The proxy's own: a cap, or no endpoint to choose from.
+    Local,
+    /// The endpoint's, or the network's on the way to it.
+    Upstream,
+}
+
+/// A request that is refused, by the status it is refused with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Refusal {
+    /// 400: framing or syntax (RFC 9112 §2–7).
+    BadRequest = 400,
+    /// 405: CONNECT, or TRACE without `--trace-method`.
+    MethodNotAllowed = 405,
+    /// 408: the head or the body did not come in time (RFC 9110 §15.5.9).
+    RequestTimeout = 408,
+    /// 413: the body is longer than `--body-bytes-max`.
+    ContentTooLarge = 413,
+    /// 414: the target is longer than `--target-bytes-max`.
+    UriTooLong = 414,
+    /// 417: an expectation other than `100-continue`.
+    ExpectationFailed = 417,
+    /// 431: the head is longer than `--head-bytes-max` or has more fields than `--headers-max`.
+    HeaderFieldsTooLarge = 431,
+    /// 501: a transfer coding other than `chunked`.
+    NotImplemented = 501,
+    /// 505: another major version of HTTP.
+    VersionNotSupported = 505,
+}
+
+impl Refusal {
+    /// Every refusal.
+    pub const ALL: [Self; 9] = [
+        Self::BadRequest,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::ContentTooLarge,
+        Self::UriTooLong,
+        Self::ExpectationFailed,
+        Self::HeaderFieldsTooLarge,
+        Self::NotImplemented,
+        Self::VersionNotSupported,
+    ];
+
+    /// The refusal with this status; any status that is none of ours becomes [`Refusal::BadRequest`].
+    pub fn from_status(status: u16) -> Self {
+        Self::ALL.into_iter().find(|refusal| refusal.status() == status).unwrap_or(Self::BadRequest)
+    }
+
+    /// The HTTP status code.
+    pub const fn status(self) -> u16 {
+        self as u16
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The request is refused; always the client's doing.
+    Refused(Refusal),
+    /// The client closed or reset its connection, or stopped reading for `--write-timeout`.
+    ClientGone,
+    /// Every endpoint was tried or there is none.
+    NoHealthyUpstream,
+    /// A cap on connections or requests was reached.
+    Overflow,
+    /// The endpoint refused the connection, or it did not come up within `--connect-timeout`.
+    ConnectFailed,
+    /// The endpoint closed or reset the connection before its message was whole.
+    UpstreamReset,
+    /// The endpoint's bytes break the protocol, an unasked 101 included.
+    UpstreamProtocol,
+    /// The endpoint made no progress in time, or `--request-timeout` ended.
+    UpstreamTimeout,
+}
+
+/// One failure of one request or connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Where on the packet's way.
+    pub stage: Stage,
+    /// Whose doing.
+    pub side: Side,
+    /// What happened.
+    pub cause: Cause,
+    /// The endpoint has certainly not acted on the request, or the request may be repeated (RFC 9110 §9.2.2)
+    /// and is still whole in memory. Whether a try is left is the conductor's to know.
+    pub retryable: bool,
+}
+
+/// Envoy's response flags, as far as they exist here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ResponseFlag {
+    /// UF: upstream connection failure.
+    UpstreamConnectionFailure,
+    /// UH: no healthy upstream.
+    NoHealthyUpstream,
+    /// UR: upstream reset.
+    UpstreamReset,
+    /// UPE: upstream protocol error.
+    UpstreamProtocolError,
+    /// UT: upstream request timeout.
+    UpstreamTimeout,
+    /// DT: the client took too long.
+    DownstreamTimeout,
+    /// UO: over a cap.
+    Overflow,
+    /// DPE: downstream protocol error.
+    DownstreamProtocolError,
+    /// DC: downstream connection termination.
+    DownstreamGone,
+}
+
+impl ResponseFlag {
+    /// Every flag, at its [`index`](Self::index).
+    pub const ALL: [Self; 9] = [
+        Self::UpstreamConnectionFailure,
+        Self::NoHealthyUpstream,
+        Self::UpstreamReset,
+        Self::UpstreamProtocolError,
+        Self::UpstreamTimeout,
+        Self::DownstreamTimeout,
+        Self::Overflow,
+        Self::DownstreamProtocolError,
+        Self::DownstreamGone,
+    ];
+
+    /// How many flags there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Dense index, 0 to [`COUNT`](Self::COUNT) − 1, for arrays of counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The flag as it stands in the access log and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UpstreamConnectionFailure => "UF",
+            Self::NoHealthyUpstream => "UH",
+            Self::UpstreamReset => "UR",
+            Self::UpstreamProtocolError => "UPE",
+            Self::UpstreamTimeout => "UT",
+            Self::DownstreamTimeout => "DT",
+            Self::Overflow => "UO",
+            Self::DownstreamProtocolError => "DPE",
+            Self::DownstreamGone => "DC",
+        }
+    }
+}
+
+/// How a response counts in `response_total{classification}`: Linkerd's rule, where only the service's side can
+/// fail. A client's mistake and a client's leaving are not the service's failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Classification {
+    /// The service answered, whatever it answered below 500.
+    Success,
+    /// 5xx, or a response that broke off.
+    Failure,
+}
+
+impl Classification {
+    /// Every classification, at its [`index`](Self::index).
+    pub const ALL: [Self; 2] = [Self::Success, Self::Failure];
+
+    /// How many classifications there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Of a response that was delivered whole.
+    pub const fn of_status(status: u16) -> Self {
+        if status < 500 { Self::Success } else { Self::Failure }
+    }
+
+    /// Dense index, for arrays of counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// What follows from a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Status to answer with while no byte of a response was sent; `None`: there is nobody left to answer. Once a
+    /// response has begun, its own status stands and the connection is closed.
+    pub status: Option<u16>,
+    /// Flag of the access log and of `response_flags_total`.
+    pub flag: ResponseFlag,
+    /// How it counts, also when the response had begun with a good status.
+    pub classification: Classification,
+}
+
+impl Failure {
+    /// A refused request: at the head or in the body, the client's doing, not to be repeated.
+    pub const fn refused(stage: Stage, refusal: Refusal) -> Self {
+        Self { stage, side: Side::Downstream, cause: Cause::Refused(refusal), retryable: false }
+    }
+
+    /// The client left.
+    pub const fn client_gone(stage: Stage) -> Self {
+        Self { stage, side: Side::Downstream, cause: Cause::ClientGone, retryable: false }
+    }
+
+    /// A cap was reached.
+    pub const fn overflow(stage: Stage) -> Self {
+        Self { stage, side: Side::Local, cause: Cause::Overflow, retryable: false }
+    }
+
+    /// The balancer has nothing (more) to offer.
+    pub const fn no_healthy_upstream() -> Self {
+        Self {
+            stage: Stage::Decide,
+            side: Side::Local,
+            cause: Cause::NoHealthyUpstream,
+            retryable: false,
+        }
+    }
+
+    /// A connect that failed or took too long: no byte was sent, so another endpoint may be tried.
+    pub const fn connect_failed() -> Self {
+        Self {
+            stage: Stage::Connect,
+            side: Side::Upstream,
+            cause: Cause::ConnectFailed,
+            retryable: true,
+        }
+    }
+
+    /// The endpoint reset or closed too early. `retryable`: see the field.
+    pub const fn upstream_reset(stage: Stage, retryable: bool) -> Self {
+        Self { stage, side: Side::Upstream, cause: Cause::UpstreamReset, retryable }
+    }
+
+    /// The endpoint broke the protocol: it has seen the request, so never repeated.
+    pub const fn upstream_protocol(stage: Stage) -> Self {
+        Self { stage, side: Side::Upstream, cause: Cause::UpstreamProtocol, retryable: false }
+    }
+
+    /// The endpoint took too long: it may be working on the request, so never repeated.
+    pub const fn upstream_timeout(stage: Stage) -> Self {
+        Self { stage, side: Side::Upstream, cause: Cause::UpstreamTimeout, retryable: false }
+    }
+
+    /// The one mapping from a failure to status, flag and classification.
+    pub const fn outcome(self) -> Outcome {
+        use ResponseFlag as Flag;
+        let (status, flag) = match self.cause {
+            Cause::Refused(Refusal::RequestTimeout) => (Some(408), Flag::DownstreamTimeout),
+            Cause::Refused(refusal) => (Some(refusal.status()), Flag::DownstreamProtocolError),
+            Cause::ClientGone => (None, Flag::DownstreamGone),
+            Cause::NoHealthyUpstream => (Some(503), Flag::NoHealthyUpstream),
+            Cause::Overflow => (Some(503), Flag::Overflow),
+            Cause::ConnectFailed => (Some(503), Flag::UpstreamConnectionFailure),
+            Cause::UpstreamReset => (Some(502), Flag::UpstreamReset),
+            Cause::UpstreamProtocol => (Some(502), Flag::UpstreamProtocolError),
+            Cause::UpstreamTimeout => (Some(504), Flag::UpstreamTimeout),
+        };
+        let classification = match self.side {
+            Side::Downstream => Classification::Success,
+            Side::Local | Side::Upstream => Classification::Failure,
+        };
+        Outcome { status, flag, classification }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_status_flag_and_classification() {
+        let table = [
+            (Failure::connect_failed(), Some(503), "UF", "failure"),
+            (Failure::no_healthy_upstream(), Some(503), "UH", "failure"),
+            (Failure::upstream_reset(Stage::ResponseHead, true), Some(502), "UR", "failure"),
+            (Failure::upstream_protocol(Stage::ResponseHead), Some(502), "UPE", "failure"),
+            (Failure::upstream_timeout(Stage::ResponseHead), Some(504), "UT", "failure"),
+            (Failure::overflow(Stage::Accept), Some(503), "UO", "failure"),
+            (Failure::client_gone(Stage::ResponseBody), None, "DC", "success"),
+        ];
+        for (failure, status, flag, classification) in table {
+            let outcome = failure.outcome();
+            assert_eq!(outcome.status, status, "{failure:?}");
+            assert_eq!(outcome.flag.as_str(), flag, "{failure:?}");
+            assert_eq!(outcome.classification.as_str(), classification, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_request_keeps_its_status_and_is_dpe_save_for_408() {
+        for (status, flag) in [
+            (400, "DPE"),
+            (405, "DPE"),
+            (408, "DT"),
+            (413, "DPE"),
+            (414, "DPE"),
+            (417, "DPE"),
+            (431, "DPE"),
+            (501, "DPE"),
+            (505, "DPE"),
+        ] {
+            let refusal = Refusal::from_status(status);
+            let outcome = Failure::refused(Stage::RequestHead, refusal).outcome();
+            assert_eq!(outcome.status, Some(status));
+            assert_eq!(outcome.flag.as_str(), flag, "{status}");
+            assert_eq!(outcome.classification, Classification::Success, "{status}");
+        }
+        assert_eq!(Refusal::from_status(418), Refusal::BadRequest);
+    }
+
+    #[test]
+    fn only_failures_that_left_the_endpoint_untouched_are_retryable_by_themselves() {
+        assert!(Failure::connect_failed().retryable);
+        assert!(!Failure::upstream_timeout(Stage::ResponseHead).retryable);
+        assert!(!Failure::upstream_protocol(Stage::ResponseHead).retryable);
+        assert!(!Failure::refused(Stage::RequestHead, Refusal::BadRequest).retryable);
+        assert!(!Failure::upstream_reset(Stage::ResponseBody, false).retryable);
+    }
+
+    #[test]
+    fn indexes_are_dense_and_in_order() {
+        for (index, flag) in ResponseFlag::ALL.into_iter().enumerate() {
+            assert_eq!(flag.index(), index);
+        }
+        for (index, classification) in Classification::ALL.into_iter().enumerate() {
+            assert_eq!(classification.index(), index);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_small() {
+        assert!(size_of::<Failure>() <= 8);
+    }
+}

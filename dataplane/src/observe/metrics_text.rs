@@ -1,0 +1,268 @@
+//! The scrape: sums the workers' counters and writes them as OpenMetrics text.
+//!
+//! Before: `admin` was asked for `/metrics`. After: the client gets the text. Reads only, on the
+//! admin's thread: no worker notices. The encoder appends `_total` to a counter's name and `_info`
+//! to an info's, so the names below come without.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::failure::{Classification, ResponseFlag};
+use crate::observe::metrics::{CloseReason, ConnectionSide, Metrics, StatusClass, WorkerMetrics};
+use crate::observe::process::ProcessFigures;
+
+/// MIME type of the text.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All of `metrics` as text. Process figures that cannot be read are left out.
+pub(super) fn encode(metrics: &Arc<Metrics>) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(Arc::clone(metrics))));
+    let mut out = String::with_capacity(16 * 1024);
+    text::encode(&mut out, &registry).expect("writing to a String does not fail");
+    out
+}
+
+#[derive(Debug)]
+struct Scrape(Arc<Metrics>);
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut page = Page { encoder, metrics: &self.0 };
+        page.requests()?;
+        page.connections()?;
+        page.pools_and_bytes()?;
+        page.engine_and_workers()?;
+        page.process()
+    }
+}
+
+struct Page<'e, 'm> {
+    encoder: DescriptorEncoder<'e>,
+    metrics: &'m Metrics,
+}
+
+impl Page<'_, '_> {
+    fn requests(&mut self) -> Result<(), Error> {
+        let request = self.sum(|worker| worker.request.value());
+        self.counter("request", "Request heads read", request)?;
+
+        let mut responses = Vec::new();
+        for class in StatusClass::ALL {
+            for classification in Classification::ALL {
+                let count = self.sum(|worker| worker.response_count(class, classification));
+                let labels =
+                    [("status_class", class.as_str()), ("classification", classification.as_str())];
+                responses.push((labels, count));
+            }
+        }
+        self.counters("response", "Responses ended, by status and by whose failure", responses)?;
+
+        let metrics = self.metrics;
+        self.histogram(
+            "response_latency_ms",
+            "First byte of the request to last byte of the response, in milliseconds",
+            1_000.0,
+            metrics.workers().map(|worker| {
+                let histogram = worker.response_latency();
+                (histogram.bounds(), histogram.counts().to_vec(), histogram.sum())
+            }),
+        )?;
+
+        let flags = ResponseFlag::ALL
+            .map(|flag| ([("flag", flag.as_str())], self.sum(|worker| worker.flag_count(flag))));
+        self.counters("response_flags", "Failures by response flag", flags)
+    }
+
+    fn connections(&mut self) -> Result<(), Error> {
+        let open = ConnectionSide::ALL.map(|side| {
+            let open: i64 =
+                self.metrics.workers().map(|worker| worker.connections(side).open.value()).sum();
+            ([("side", side.as_str())], open)
+        });
+        self.gauges("tcp_open_connections", "Connections open now", open)?;
+
+        let opened = self.sum_sides(|worker, side| worker.connections(side).open_total.value());
+        self.counter("tcp_open", "Connections opened, of both sides", opened)?;
+        let closed = CloseReason::ALL.map(|reason| {
+            let count = self.sum_sides(|worker, side| {
+                worker.connections(side).close_total[reason as usize].value()
+            });
+            ([("errno", reason.as_str())], count)
+        });
+        self.counters("tcp_close", "Connections ended, of both sides, by errno", closed)?;
+        let read = self.sum_sides(|worker, side| worker.connections(side).read_bytes.value());
+        self.counter("tcp_read_bytes", "Bytes read from sockets, of both sides", read)?;
+        let written = self.sum_sides(|worker, side| worker.connections(side).write_bytes.value());
+        self.counter("tcp_write_bytes", "Bytes written to sockets, of both sides", written)
+    }
+
+    fn pools_and_bytes(&mut self) -> Result<(), Error> {
+        let hit = self.sum(|worker| worker.pool_hit.value());
+        self.counter("pool_hit", "Requests that found a pooled connection", hit)?;
+        let miss = self.sum(|worker| worker.pool_miss.value());
+        self.counter("pool_miss", "Requests that had to connect", miss)?;
+        let evicted = self.sum(|worker| worker.pool_evicted.value());
+        self.counter("pool_evicted", "Pooled connections closed while idle", evicted)?;
+        let spliced = self.sum(|worker| worker.bytes_spliced.value());
+        self.counter("bytes_spliced", "Body and tunnel bytes moved by splice", spliced)?;
+        let copied = self.sum(|worker| worker.bytes_copied.value());
+        self.counter("bytes_copied", "Body and tunnel bytes moved by copying", copied)
+    }
+
+    fn engine_and_workers(&mut self) -> Result<(), Error> {
+        let metrics = self.metrics;
+        if let Some(info) = metrics.engine() {
+            let labels = [("engine", info.engine), ("reason", info.reason.as_str())];
+            self.info("engine", "The I/O engine that runs, and why", &labels)?;
+        }
+        let enter = self.sum(|worker| worker.ring_enter.value());
+        self.counter("ring_enter", "System calls to submit operations and wait", enter)?;
+        let sqe = self.sum(|worker| worker.ring_sqe.value());
+        self.counter("ring_sqe", "Operations submitted", sqe)?;
+        let cqe = self.sum(|worker| worker.ring_cqe.value());
+        self.counter("ring_cqe", "Completions taken", cqe)?;
+        let free: i64 = metrics.workers().map(|worker| worker.ring_buffers_free.value()).sum();
+        self.gauges("ring_buffers_free", "Provided buffers that are free", [([], free)])?;
+        self.histogram(
+            "worker_loop_us",
+            "One turn of a worker's loop without its wait, in microseconds",
+            1.0,
+            metrics.workers().map(|worker| {
+                let histogram = &worker.worker_loop;
+                (histogram.bounds(), histogram.counts().to_vec(), histogram.sum())
+            }),
+        )?;
+
+        let stalled: Vec<(String, u64)> = metrics
+            .stalled()
+            .enumerate()
+            .map(|(worker, count)| (worker.to_string(), count))
+            .collect();
+        let stalled = stalled.iter().map(|(worker, count)| ([("worker", worker.as_str())], *count));
+        self.counters("worker_stalled", "Times a worker was found blocked for a second", stalled)?;
+        let panics = self.sum(|worker| worker.task_panics.value());
+        self.counter("task_panics", "Tasks that panicked and were ended", panics)?;
+        let dropped = self.sum(|worker| worker.access_log_dropped.value())
+            + metrics.access_log_write_dropped.value();
+        self.counter("access_log_dropped", "Access-log lines dropped", dropped)
+    }
+
+    fn process(&mut self) -> Result<(), Error> {
+        let build =
+            [("version", env!("CARGO_PKG_VERSION")), ("target_arch", std::env::consts::ARCH)];
+        self.info("build", "What was built", &build)?;
+        let start_s = self.metrics.start_time().as_secs_f64();
+        self.gauge_f64("process_start_time_seconds", "Start, in Unix seconds", start_s)?;
+        let figures = ProcessFigures::read();
+        let mut cpu = self.encoder.encode_descriptor(
+            "process_cpu_seconds",
+            "User and system time of all threads",
+            None,
+            MetricType::Counter,
+        )?;
+        cpu.encode_counter::<[(&str, &str); 0], f64, u64>(&figures.cpu.as_secs_f64(), None)?;
+        let optional = [
+            ("process_resident_memory_bytes", "Resident memory", figures.resident_bytes),
+            ("process_open_fds", "Open file descriptors", figures.open_descriptors),
+            ("process_max_fds", "Limit of open file descriptors", figures.descriptors_max),
+            ("process_threads", "Threads", figures.threads),
+        ];
+        for (name, help, value) in optional {
+            if let Some(value) = value {
+                self.gauges(name, help, [([], value as i64)])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sum(&self, read: impl Fn(&WorkerMetrics) -> u64) -> u64 {
+        self.metrics.workers().map(read).sum()
+    }
+
+    fn sum_sides(&self, read: impl Fn(&WorkerMetrics, ConnectionSide) -> u64) -> u64 {
+        self.sum(|worker| ConnectionSide::ALL.into_iter().map(|side| read(worker, side)).sum())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), Error> {
+        self.counters(name, help, [([], value)])
+    }
+
+    fn counters<'l, const LABELS: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = ([(&'l str, &'l str); LABELS], u64)>,
+    ) -> Result<(), Error> {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in series {
+            if LABELS == 0 {
+                metric.encode_counter::<[(&str, &str); 0], u64, u64>(&value, None)?;
+            } else {
+                metric
+                    .encode_family(&labels)?
+                    .encode_counter::<[(&str, &str); 0], u64, u64>(&value, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauges<'l, const LABELS: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = ([(&'l str, &'l str); LABELS], i64)>,
+    ) -> Result<(), Error> {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in series {
+            if LABELS == 0 {
+                metric.encode_gauge(&value)?;
+            } else {
+                metric.encode_family(&labels)?.encode_gauge(&value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauge_f64(&mut self, name: &str, help: &str, value: f64) -> Result<(), Error> {
+        self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn info(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) -> Result<(), Error> {
+        self.encoder.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
+    }
+
+    /// Sums the workers' histograms and writes them, bounds and sum divided by `divisor`.
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        divisor: f64,
+        workers: impl Iterator<Item = (&'static [u64], Vec<u64>, u64)>,
+    ) -> Result<(), Error> {
+        let mut buckets: Vec<(f64, u64)> = Vec::new();
+        let (mut total, mut observations) = (0, 0);
+        for (bounds, counts, sum) in workers {
+            let bounds = bounds.iter().map(|bound| *bound as f64 / divisor).chain([f64::INFINITY]);
+            if buckets.is_empty() {
+                buckets = bounds.map(|bound| (bound, 0)).collect();
+            }
+            observations += counts.iter().sum::<u64>();
+            buckets.iter_mut().zip(counts).for_each(|(bucket, count)| bucket.1 += count);
+            total += sum;
+        }
+        self.encoder
+            .encode_descriptor(name, help, None, MetricType::Histogram)?
+            .encode_histogram::<[(&str, &str); 0]>(
+                total as f64 / divisor,
+                observations,
+                &buckets,
+                None,
+            )
+    }
+}
