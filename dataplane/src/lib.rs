@@ -1,8 +1,30 @@
-//! Lateen's data plane.
+//! Lateen's data plane: the proxy that carries a mesh's calls.
+//!
+//! A packet's way, and the order in which to read this crate:
+//!
+//! 1. [`bootstrap`]: flags become one immutable config.
+//! 2. [`supervise`]: the main thread binds, starts a [`worker`] per core, watches, drains.
+//! 3. [`accept`]: clients are let in, and what they speak is detected.
+//! 4. [`connection`]: the L4 conductor; [`request`]: the L7 conductor. They own the branching.
+//! 5. [`codec`]: heads and bodies, sans-io. [`decide`]: which endpoint, pure.
+//! 6. [`forward`]: pools, connects, transfers, tunnels.
+//! 7. [`observe`]: counters, log lines, the admin endpoint.
+//!
+//! What a worker owns stands in [`shard`]; nothing on the packet's way is shared between workers.
 
 pub mod bootstrap;
+pub mod supervise;
+pub mod worker;
+pub mod shard;
+pub mod accept;
+pub mod connection;
+pub mod request;
+pub mod exchange;
+pub mod in_flight;
 pub mod failure;
 pub mod limits;
 pub mod codec;
 pub mod decide;
+pub mod forward;
 pub mod observe;
+pub mod first_try;

@@ -40,7 +40,7 @@ pub const HEAD_BYTES_MAX_MOST: usize = 1024 * KIB;
 /// Header fields of one head; 431 beyond. Source: issue.
 pub const HEADERS_MAX: usize = 128;
 /// The greatest `--headers-max`: the tokenizer's table stands on the stack, 32 bytes a field.
-pub const HEADERS_MAX_MOST: usize = 512;
+pub const HEADERS_MAX_MOST: usize = crate::codec::http1::fields::FIELDS_MAX;
 /// Bytes of a request target; 414 beyond. Source: issue; RFC 9112 §3 wants at least 8,000.
 pub const TARGET_BYTES_MAX: usize = 8 * KIB;
 /// Bytes of an `X-Request-Id` that is kept; a longer one is replaced. Source: issue.
@@ -57,6 +57,39 @@ pub const TRAILER_BYTES_MAX: usize = 8 * KIB;
 pub const DISCARD_BYTES_MAX: usize = 64 * KIB;
 /// Time for which they are discarded. Source: issue.
 pub const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+
+// Moving bodies and streams.
+
+/// Bytes of one receive buffer: the largest piece that a receive brings, and what of an upstream's
+/// body may come with its head.
+pub const RECEIVE_BUFFER_BYTES: usize = 16 * KIB;
+/// Receive buffers of one worker at the most; memory is used by those that were received into.
+pub const RECEIVE_BUFFERS_MAX: u16 = 2_048;
+/// A body of known length moves by splice when at least so many bytes of it are still in the socket.
+/// Source: measured, see perf/results: below it the pipe's two extra calls cost more than the copy.
+pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
+/// Bytes of one bulk read of what does not move by splice.
+pub const COPY_BYTES_MAX: usize = 64 * KIB;
+/// Body bytes that are sent in one piece with their head, by copying them behind it.
+pub const INLINE_BODY_BYTES_MAX: usize = 4 * KIB;
+/// Full receive buffers in a row after which a tunnel takes to splicing.
+pub const TUNNEL_FULL_READS: u32 = 4;
+/// A spliced burst of fewer bytes takes the tunnel back to copying.
+pub const TUNNEL_BURST_BYTES_MIN: u64 = 64 * 1024;
+/// Bytes that a tunnel splices before it is accounted for.
+pub const TUNNEL_SPLICE_BYTES: u64 = 16 * 1024 * 1024;
+/// A client that waits for its response is watched for a reset from then on, where no receive is
+/// armed that would tell sooner.
+pub const CLIENT_WATCH_AFTER: Duration = Duration::from_millis(100);
+/// Endpoints that one request tries to connect to.
+pub const CONNECT_TRIES_MAX: usize = 3;
+/// At a drain, connections idle for longer than this close at once; the others get as long to send
+/// one more request, which is answered with `Connection: close`.
+pub const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
+/// While a drain waits for its clients it looks this often whether any is left.
+pub const DRAIN_LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// After accepting failed for want of descriptors or memory, it is tried again.
+pub const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(10);
 
 // Connections and pools.
 

@@ -41,6 +41,6 @@ pub use pulse::{Pulse, TurnReport};
 pub use runtime::{
     Config, EngineChoice, Held, Runtime, SetupError, TaskHandle, clock, now, spawn, yield_now,
 };
-pub use splice::{Spliced, splice};
+pub use splice::{Moved, Spliced, splice};
 pub use stream::{Stream, keep_vector, spare_vector};
 pub use time::Instant;

@@ -6,6 +6,7 @@
 //! ones, and sidecars share a user; so pipes shrink to 64 KiB and then are refused, upon which the
 //! caller copies.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -89,11 +90,34 @@ impl Pipes {
     }
 }
 
+/// How far a splice has come.
+#[derive(Debug, Default)]
+pub struct Moved {
+    taken: Cell<u64>,
+    given: Cell<u64>,
+}
+
+impl Moved {
+    /// Bytes taken from the source.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
+    /// Bytes given to the sink; the rest of what was taken is in the pipe.
+    #[must_use]
+    pub fn given(&self) -> u64 {
+        self.given.get()
+    }
+}
+
 /// How a splice ended.
 #[derive(Debug)]
 pub enum Spliced {
     /// As many bytes as were asked for have moved.
     Done,
+    /// The source has nothing more for the moment, and all it had is in the sink.
+    Paused,
     /// The source came to its end first.
     Ended,
     /// Reading from the source failed.
@@ -104,26 +128,28 @@ pub enum Spliced {
     NoPipe,
 }
 
-/// Moves up to `limit` bytes from `source` to `sink` without copying them, adding to `moved` what
-/// has reached the sink. The source's receive must be stopped and its leases taken; nothing may be
-/// under way on the sink.
+/// Moves up to `limit` bytes from `source` to `sink` without copying them, adding to `moved`. With
+/// `pauses` it ends as soon as the source has nothing more, though at least once something; else it
+/// waits for more. The source's receive must be stopped and its leases taken; nothing may be under
+/// way on the sink.
 ///
 /// Dropping the future while it moves bytes loses those that are in the pipe: close both streams.
 pub fn splice<'a>(
     source: &'a Stream,
     sink: &'a Stream,
     limit: u64,
-    moved: &'a std::cell::Cell<u64>,
+    pauses: bool,
+    moved: &'a Moved,
 ) -> impl Future<Output = Spliced> + 'a {
     let mut lent = Lent { stream: source, pipe: None };
-    let mut taken = 0;
+    let mut taken: u64 = 0;
     poll_fn(move |cx| {
         let mut in_this_turn = 0;
         loop {
             if let Some(pipe) = lent.pipe.as_mut().filter(|pipe| !pipe.is_empty()) {
                 match sink.poll_splice_out(cx, pipe) {
                     Poll::Ready(Ok(count)) => {
-                        moved.set(moved.get() + count as u64);
+                        moved.given.set(moved.given.get() + count as u64);
                         in_this_turn += count as u64;
                         continue;
                     }
@@ -142,10 +168,16 @@ pub fn splice<'a>(
             let wanted = (limit - taken).min(pipe.capacity as u64) as usize;
             match source.poll_splice_in(cx, pipe, wanted) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Spliced::Ended),
-                Poll::Ready(Ok(count)) => taken += count as u64,
+                Poll::Ready(Ok(count)) => {
+                    taken += count as u64;
+                    moved.taken.set(moved.taken.get() + count as u64);
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Spliced::SourceFailed(error)),
                 Poll::Pending => {
                     lent.give_back();
+                    if pauses && taken > 0 {
+                        return Poll::Ready(Spliced::Paused);
+                    }
                     return Poll::Pending;
                 }
             }

@@ -159,6 +159,21 @@ impl Stream {
         })
     }
 
+    /// True if the peer reset the connection (or the kernel gave it up), and all it sent was taken.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.core.with(|_, io| {
+            let recv = &io.sockets.at(self.key).recv;
+            recv.ready() == 0 && matches!(recv.end, Some(End::Failed(_)))
+        })
+    }
+
+    /// True while a receive is with the engine.
+    #[must_use]
+    pub fn is_receiving(&self) -> bool {
+        self.core.with(|_, io| io.sockets.at(self.key).recv.state != RecvState::Idle)
+    }
+
     /// Waits, with an armed receive, until [`Stream::has_news`]; takes nothing.
     pub fn poll_news(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.arm_recv();
@@ -334,6 +349,11 @@ impl Stream {
 
     /// Closes with a reset: the peer learns that what it has may be incomplete.
     pub fn reset(self) {
+        self.reset_on_close();
+    }
+
+    /// Makes the close that follows when this stream is dropped a reset.
+    pub fn reset_on_close(&self) {
         self.core.with(|engine, io| engine.reset_on_close(io, self.key));
     }
 

@@ -1,15 +1,14 @@
 //! Streams and listeners over loopback, on every real engine and on io_uring with single kernel
 //! features switched off.
 
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::thread;
 
 use lateen_ring::{
-    Address, Chunk, Config, EngineChoice, Features, Listener, Runtime, Spliced, Stream, spawn,
-    splice,
+    Address, Chunk, Config, EngineChoice, Features, Listener, Moved, Runtime, Spliced, Stream,
+    spawn, splice,
 };
 
 fn variants() -> Vec<(&'static str, Config)> {
@@ -115,15 +114,15 @@ fn splices_between_sockets() {
         const BYTES: usize = 5_000_000;
         let listener = Listener::bind(&loopback()).expect("a free port");
         let address = listener.local_address().expect("bound");
-        let moved = Rc::new(Cell::new(0));
+        let moved = Rc::new(Moved::default());
         let seen = moved.clone();
         spawn(async move {
             let source = listener.accept().await.expect("the sender comes");
             let sink = listener.accept().await.expect("the reader comes");
-            let end = splice(&source, &sink, BYTES as u64 - 5, &seen).await;
+            let end = splice(&source, &sink, BYTES as u64 - 5, false, &seen).await;
             assert!(matches!(end, Spliced::Done), "{end:?}");
-            assert_eq!(seen.get(), BYTES as u64 - 5);
-            let end = splice(&source, &sink, u64::MAX, &seen).await;
+            assert_eq!(seen.given(), BYTES as u64 - 5);
+            let end = splice(&source, &sink, u64::MAX, false, &seen).await;
             assert!(matches!(end, Spliced::Ended), "{end:?}");
         });
         let target = address.inet().expect("TCP");
@@ -146,6 +145,6 @@ fn splices_between_sockets() {
         let got = reader.join().expect("read to the end");
         assert_eq!(got.len(), BYTES);
         assert!(got.iter().enumerate().all(|(index, byte)| *byte == pattern(index)));
-        assert_eq!(moved.get(), BYTES as u64);
+        assert_eq!(moved.given(), BYTES as u64);
     });
 }

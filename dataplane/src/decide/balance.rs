@@ -13,7 +13,7 @@
 use crate::limits;
 
 /// Position of an endpoint in the list that the [`Balancer`] was made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointIndex(u32);
 
 impl EndpointIndex {

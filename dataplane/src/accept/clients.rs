@@ -1,0 +1,190 @@
+//! The clients of one worker: how many there are, which have been idle longest, and the cap.
+//!
+//! Before: `listener` accepted a connection. After: its task runs until the connection ends. An
+//! idle connection can be ended from here, because nobody waits for anything on it; a busy one is
+//! ended only when a drain's grace is over.
+
+use std::cell::{Cell, RefCell};
+
+use lateen_ring::{Instant, TaskHandle};
+
+/// Names a client of this worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientId(u32);
+
+const NIL: u32 = u32::MAX;
+
+struct Slot {
+    task: Option<TaskHandle>,
+    /// Neighbours in the list of idle clients, longest idle first.
+    previous: u32,
+    next: u32,
+    /// When it became idle; `None` while busy.
+    idle_since: Option<Instant>,
+    occupied: bool,
+}
+
+/// The table of clients.
+pub struct Clients {
+    table: RefCell<Table>,
+    count: Cell<usize>,
+    count_max: usize,
+}
+
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    longest_idle: u32,
+    latest_idle: u32,
+}
+
+impl Clients {
+    /// An empty table for at most `count_max` clients.
+    pub fn new(count_max: usize) -> Self {
+        let table =
+            Table { slots: Vec::new(), free: Vec::new(), longest_idle: NIL, latest_idle: NIL };
+        Self { table: RefCell::new(table), count: Cell::new(0), count_max }
+    }
+
+    /// Clients that are connected.
+    pub fn count(&self) -> usize {
+        self.count.get()
+    }
+
+    /// Whether the cap is reached.
+    pub fn is_full(&self) -> bool {
+        self.count.get() >= self.count_max
+    }
+
+    /// Enters a client, busy at first.
+    pub fn enter(&self) -> ClientId {
+        self.count.set(self.count.get() + 1);
+        let mut table = self.table.borrow_mut();
+        let slot = Slot { task: None, previous: NIL, next: NIL, idle_since: None, occupied: true };
+        match table.free.pop() {
+            Some(index) => {
+                table.slots[index as usize] = slot;
+                ClientId(index)
+            }
+            None => {
+                table.slots.push(slot);
+                ClientId(table.slots.len() as u32 - 1)
+            }
+        }
+    }
+
+    /// Notes the task that serves a client, so that it can be ended.
+    pub fn set_task(&self, client: ClientId, task: TaskHandle) {
+        let mut table = self.table.borrow_mut();
+        let slot = &mut table.slots[client.0 as usize];
+        // The task may have run to its end before its handle got here; then the slot is free.
+        if slot.occupied {
+            slot.task = Some(task);
+        }
+    }
+
+    /// Takes a client out; its task is ending.
+    pub fn leave(&self, client: ClientId) {
+        self.count.set(self.count.get() - 1);
+        let mut table = self.table.borrow_mut();
+        table.unlink(client.0);
+        let slot = &mut table.slots[client.0 as usize];
+        slot.occupied = false;
+        slot.task = None;
+        table.free.push(client.0);
+        if table.free.len() == table.slots.len() {
+            table.slots = Vec::new();
+            table.free = Vec::new();
+        }
+    }
+
+    /// A client waits with nothing asked for.
+    #[inline]
+    pub fn became_idle(&self, client: ClientId, now: Instant) {
+        let mut table = self.table.borrow_mut();
+        let last = table.latest_idle;
+        let slot = &mut table.slots[client.0 as usize];
+        debug_assert!(slot.idle_since.is_none(), "idle once");
+        slot.idle_since = Some(now);
+        slot.previous = last;
+        slot.next = NIL;
+        table.latest_idle = client.0;
+        if last == NIL {
+            table.longest_idle = client.0;
+        } else {
+            table.slots[last as usize].next = client.0;
+        }
+    }
+
+    /// A client asked for something.
+    #[inline]
+    pub fn became_busy(&self, client: ClientId) {
+        self.table.borrow_mut().unlink(client.0);
+    }
+
+    /// Ends the client that has been idle longest, if it has been so since before `before`. False if
+    /// there is none.
+    pub fn end_longest_idle(&self, before: Instant) -> bool {
+        let task = {
+            let mut table = self.table.borrow_mut();
+            let index = table.longest_idle;
+            if index == NIL {
+                return false;
+            }
+            let slot = &mut table.slots[index as usize];
+            if slot.idle_since.is_none_or(|since| since >= before) {
+                return false;
+            }
+            slot.task.take()
+        };
+        // Dropping the task takes it out of the table: see `Client`'s destructor in `connection`.
+        match task {
+            Some(task) => {
+                task.abort();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends every client, busy ones too, and returns how many were busy.
+    pub fn end_all(&self) -> usize {
+        let tasks: Vec<(TaskHandle, bool)> = {
+            let mut table = self.table.borrow_mut();
+            let live = table.slots.iter_mut().filter(|slot| slot.occupied);
+            live.filter_map(|slot| Some((slot.task.take()?, slot.idle_since.is_none()))).collect()
+        };
+        let mut busy = 0;
+        for (task, was_busy) in tasks {
+            task.abort();
+            busy += usize::from(was_busy);
+        }
+        busy
+    }
+}
+
+impl Table {
+    fn unlink(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.idle_since.take().is_none() {
+            return;
+        }
+        let (previous, next) = (slot.previous, slot.next);
+        if previous == NIL {
+            self.longest_idle = next;
+        } else {
+            self.slots[previous as usize].next = next;
+        }
+        if next == NIL {
+            self.latest_idle = previous;
+        } else {
+            self.slots[next as usize].previous = previous;
+        }
+    }
+}
+
+impl std::fmt::Debug for Clients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clients").field("count", &self.count).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,446 @@
+//! The L4 conductor: one client connection from its first byte to its last.
+//!
+//! Before: `accept::listener` let the client in. Then, in this order: detect what it speaks, and
+//! either join it to an upstream (TCP), or serve one request after another (`request`). It owns the
+//! branching; the rooms it calls never call each other.
+
+use std::future::poll_fn;
+use std::net::{Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::task::Poll;
+
+use lateen_ring::{Deadline, Instant, Lease, Stream};
+
+use crate::accept::clients::ClientId;
+use crate::accept::detect::{Detected, detect};
+use crate::bootstrap::config::Protocol;
+use crate::failure::{Failure, Stage};
+use crate::forward::connect::connect;
+use crate::forward::pool::{Upstream, close_upstream};
+use crate::forward::received::Received;
+use crate::forward::transfer::Timer;
+use crate::forward::tunnel::{End, Passed, TunnelEnd, tunnel};
+use crate::in_flight::InFlight;
+use crate::limits;
+use crate::observe::access_log::Entry;
+use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
+use crate::request::{After, proxy_request};
+use crate::shard::Shard;
+
+/// A client's connection and what belongs to it.
+pub struct Connection {
+    /// The worker's state.
+    pub shard: Rc<Shard>,
+    /// The client's stream.
+    pub stream: Stream,
+    /// Who watches the clock for the one thing that is waited for.
+    pub deadline: Deadline,
+    /// The client's address.
+    pub peer: SocketAddr,
+    peer_text: AddressText,
+    client: ClientId,
+    close_reason: std::cell::Cell<CloseReason>,
+}
+
+impl Connection {
+    /// A connection that was just accepted from `peer` and entered as `client`.
+    pub fn new(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, client: ClientId) -> Self {
+        shard.metrics().connections(ConnectionSide::Downstream).on_open();
+        Self {
+            shard,
+            stream,
+            deadline: Deadline::new(),
+            peer,
+            peer_text: AddressText::new(peer),
+            client,
+            close_reason: std::cell::Cell::new(CloseReason::Orderly),
+        }
+    }
+
+    /// The client's IP address in text, without the port.
+    #[inline]
+    pub fn address_text(&self) -> &[u8] {
+        self.peer_text.as_bytes()
+    }
+
+    /// What is counted of this side.
+    #[inline]
+    pub fn counts(&self) -> &ConnectionMetrics {
+        self.shard.metrics().connections(ConnectionSide::Downstream)
+    }
+
+    /// A timer for a wait that nothing but its own limit bounds.
+    #[inline]
+    pub fn timer(&self) -> Timer<'_> {
+        Timer { deadline: &self.deadline, until: Instant::NEVER }
+    }
+
+    /// Notes how the connection ends, for `tcp_close_total`.
+    pub fn closes_for(&self, reason: CloseReason) {
+        self.close_reason.set(reason);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.counts().on_close(self.close_reason.get());
+        self.shard.clients.leave(self.client);
+    }
+}
+
+/// Serves a client until its connection ends.
+///
+/// The future is what an idle connection costs; everything that is only needed while something
+/// happens is boxed when it begins and freed when it ends.
+pub async fn serve_connection(connection: Connection) {
+    let mut received = Received::default();
+
+    // What does it speak? A client that stays silent gets its upstream connected meanwhile, and if
+    // that speaks first, it is a protocol that servers begin.
+    let spoken = match connection.shard.config.protocol {
+        Protocol::Http => Spoken::Http1,
+        Protocol::Tcp => Spoken::Tcp(None),
+        Protocol::Auto => Box::pin(listen_in(&connection, &mut received)).await,
+    };
+    match spoken {
+        Spoken::Http1 => serve_http1(connection, received).await,
+        Spoken::Tcp(upstream) => Box::pin(serve_tcp(connection, received, upstream)).await,
+        Spoken::Nothing => {}
+    }
+}
+
+/// What a client turned out to speak.
+enum Spoken {
+    Http1,
+    /// Anything else; perhaps with the upstream that was connected while it was silent, and what
+    /// that has said.
+    Tcp(Option<Box<Early>>),
+    /// It left, or its upstream can't be had.
+    Nothing,
+}
+
+/// An upstream that was connected before the client said anything.
+struct Early {
+    upstream: Upstream,
+    in_flight: InFlight,
+    said: Option<Lease>,
+}
+
+async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
+    let timeouts = &connection.shard.config.timeouts;
+    let silent_until = lateen_ring::now() + timeouts.detect;
+    loop {
+        connection.deadline.set(silent_until);
+        match connection.deadline.guard(connection.stream.recv()).await {
+            Ok(Ok(Some(lease))) => {
+                connection.counts().read_bytes.add(lease.len() as u64);
+                received.push(lease);
+            }
+            Ok(Ok(None)) if received.is_empty() => return Spoken::Nothing,
+            Ok(Ok(None)) => return Spoken::Tcp(None),
+            Ok(Err(error)) => {
+                connection.closes_for(CloseReason::of_error(&error));
+                return Spoken::Nothing;
+            }
+            Err(_elapsed) if received.is_empty() => break,
+            // A line that does not end: whatever it is, waiting any longer would stall it.
+            Err(_elapsed) => return Spoken::Tcp(None),
+        }
+        match detect(received.bytes()) {
+            Detected::Http1 => return Spoken::Http1,
+            Detected::Tcp => return Spoken::Tcp(None),
+            Detected::Undecided => received.settle(),
+        }
+    }
+    who_speaks_first(connection, received).await
+}
+
+/// The client is silent: connects its upstream and waits for either to say something.
+async fn who_speaks_first(connection: &Connection, received: &mut Received) -> Spoken {
+    let shard = &connection.shard;
+    let Some((upstream, in_flight)) = connect_any(connection).await else {
+        return Spoken::Nothing;
+    };
+    connection.deadline.set_after(shard.config.timeouts.idle);
+    let said = poll_fn(|cx| {
+        if let Poll::Ready(said) = connection.stream.poll_recv(cx) {
+            return Poll::Ready(Ok(said));
+        }
+        if let Poll::Ready(said) = upstream.stream.poll_recv(cx) {
+            return Poll::Ready(Err(said));
+        }
+        match connection.deadline.poll_past(cx) {
+            Poll::Ready(()) => Poll::Ready(Ok(Ok(None))),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    match said {
+        Ok(Ok(Some(lease))) => {
+            connection.counts().read_bytes.add(lease.len() as u64);
+            received.push(lease);
+            let early = Early { upstream, in_flight, said: None };
+            // A line that is not whole yet is judged by what there is of it: the upstream waits.
+            match detect(received.bytes()) {
+                Detected::Http1 => {
+                    let Early { upstream, in_flight, .. } = early;
+                    shard.pool.put(shard, in_flight.endpoint(), upstream);
+                    Spoken::Http1
+                }
+                Detected::Tcp | Detected::Undecided => Spoken::Tcp(Some(Box::new(early))),
+            }
+        }
+        Err(Ok(Some(lease))) => {
+            upstream_counts(shard).read_bytes.add(lease.len() as u64);
+            Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: Some(lease) })))
+        }
+        // Either closed, or the client left: the tunnel passes on what there is to pass on.
+        Ok(Ok(None)) | Err(Ok(None)) => {
+            Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: None })))
+        }
+        Ok(Err(error)) => {
+            connection.closes_for(CloseReason::of_error(&error));
+            close_upstream(shard, upstream, CloseReason::Orderly);
+            Spoken::Nothing
+        }
+        Err(Err(_)) => Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: None }))),
+    }
+}
+
+/// Serves one request after another.
+async fn serve_http1(connection: Connection, mut received: Received) {
+    let timeouts = &connection.shard.config.timeouts;
+    let mut patience = timeouts.header;
+    loop {
+        if received.is_empty() {
+            match next_bytes(&connection, patience).await {
+                Some(lease) => received.push(lease),
+                None => return,
+            }
+        }
+        match Box::pin(proxy_request(&connection, &mut received)).await {
+            After::KeepAlive => {
+                patience = timeouts.idle;
+                connection.stream.set_multishot(true);
+            }
+            After::Close => return,
+            After::Linger => return Box::pin(linger(&connection, &mut received)).await,
+            After::Reset => return connection.stream.reset_on_close(),
+        }
+    }
+}
+
+/// Waits for the first bytes of the next request. `None`: the connection is over.
+async fn next_bytes(connection: &Connection, patience: std::time::Duration) -> Option<Lease> {
+    let clients = &connection.shard.clients;
+    let now = lateen_ring::now();
+    connection.deadline.set(now + patience);
+    clients.became_idle(connection.client, now);
+    let lease = connection.deadline.guard(connection.stream.recv()).await;
+    clients.became_busy(connection.client);
+    match lease {
+        Ok(Ok(Some(lease))) => {
+            connection.counts().read_bytes.add(lease.len() as u64);
+            Some(lease)
+        }
+        Ok(Ok(None)) => None,
+        Ok(Err(error)) => {
+            connection.closes_for(CloseReason::of_error(&error));
+            None
+        }
+        Err(_elapsed) => {
+            connection.closes_for(CloseReason::TimedOut);
+            None
+        }
+    }
+}
+
+/// Closes so that a client that is still sending gets to read its answer: first the FIN, then a
+/// bounded amount is read and thrown away, since closing over unread bytes is a reset, which may
+/// overtake the answer (RFC 9112 §9.6).
+async fn linger(connection: &Connection, received: &mut Received) {
+    let mut discarded = received.bytes().len();
+    *received = Received::default();
+    if connection.stream.shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    connection.deadline.set_after(limits::DISCARD_TIMEOUT);
+    while discarded <= limits::DISCARD_BYTES_MAX {
+        match connection.deadline.guard(connection.stream.recv()).await {
+            Ok(Ok(Some(lease))) => {
+                connection.counts().read_bytes.add(lease.len() as u64);
+                discarded += lease.len();
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Joins the client to an upstream.
+async fn serve_tcp(connection: Connection, received: Received, early: Option<Box<Early>>) {
+    let shard = connection.shard.clone();
+    let began = lateen_ring::now();
+    let mut from_upstream = Received::default();
+    let (upstream, in_flight) = match early {
+        Some(early) => {
+            let Early { upstream, in_flight, said } = *early;
+            if let Some(said) = said {
+                from_upstream.push(said);
+            }
+            (upstream, in_flight)
+        }
+        None => match connect_any(&connection).await {
+            Some(connected) => connected,
+            None => return,
+        },
+    };
+    let passed = Passed::default();
+    let ended = tunnel(
+        End { stream: &connection.stream, counts: connection.counts() },
+        End { stream: &upstream.stream, counts: upstream_counts(&shard) },
+        received,
+        from_upstream,
+        &connection.deadline,
+        shard.config.timeouts.idle,
+        shard.metrics(),
+        &passed,
+    )
+    .await;
+    let endpoint = in_flight.endpoint();
+    let failure = end_tunnel(&connection, upstream, ended);
+    log_tcp(&connection, began, Some(shard.address_of(endpoint)), &passed, failure);
+}
+
+/// Closes both ends of a tunnel as it ended, and says what to count.
+pub fn end_tunnel(
+    connection: &Connection,
+    upstream: Upstream,
+    ended: TunnelEnd,
+) -> Option<Failure> {
+    let shard = &connection.shard;
+    match ended {
+        TunnelEnd::Closed => {
+            close_upstream(shard, upstream, CloseReason::Orderly);
+            None
+        }
+        TunnelEnd::Idle => {
+            connection.closes_for(CloseReason::TimedOut);
+            close_upstream(shard, upstream, CloseReason::TimedOut);
+            None
+        }
+        TunnelEnd::ClientBroke(reason) => {
+            connection.closes_for(reason);
+            upstream.stream.reset_on_close();
+            close_upstream(shard, upstream, CloseReason::Orderly);
+            Some(Failure::client_gone(Stage::Tunnel))
+        }
+        TunnelEnd::UpstreamBroke(reason) => {
+            connection.stream.reset_on_close();
+            close_upstream(shard, upstream, reason);
+            Some(Failure::upstream_reset(Stage::Tunnel, false))
+        }
+    }
+}
+
+/// Connects the client to any endpoint that can be had. `None`: there is none; the client gets a
+/// reset, since there is no other way to say so before its protocol is known.
+async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
+    let shard = &connection.shard;
+    let began = lateen_ring::now();
+    let mut tried = Vec::new();
+    let mut failure = Failure::no_healthy_upstream();
+    while tried.len() < limits::CONNECT_TRIES_MAX {
+        let Some(endpoint) = shard.pick(lateen_ring::now(), &tried) else { break };
+        let in_flight = InFlight::new(shard, endpoint);
+        let timeout = shard.config.timeouts.connect;
+        let left = timeout.saturating_sub(lateen_ring::now().since(began));
+        match connect(shard, endpoint, &connection.deadline, Some(left)).await {
+            Ok(stream) => {
+                let opened = lateen_ring::now();
+                return Some((Upstream { stream, opened }, in_flight));
+            }
+            Err(failed) => failure = failed,
+        }
+        tried.push(endpoint);
+        if lateen_ring::now().since(began) >= timeout {
+            break;
+        }
+    }
+    connection.stream.reset_on_close();
+    let upstream = tried.last().map(|endpoint| shard.address_of(*endpoint));
+    log_tcp(connection, began, upstream, &Passed::default(), Some(failure));
+    None
+}
+
+fn log_tcp(
+    connection: &Connection,
+    began: Instant,
+    upstream: Option<SocketAddr>,
+    passed: &Passed,
+    failure: Option<Failure>,
+) {
+    let shard = &connection.shard;
+    if let Some(failure) = failure {
+        shard.metrics().record_failure(failure);
+    }
+    let total_us = lateen_ring::clock().since(began).as_micros() as u64;
+    shard.log(
+        began,
+        Entry {
+            time_us: 0,
+            request_id: b"",
+            downstream: connection.peer,
+            upstream,
+            method: b"",
+            authority: b"",
+            path: b"",
+            version: "TCP",
+            status: 0,
+            flag: failure.map(|failure| failure.outcome().flag),
+            request_bytes: passed.up.get(),
+            response_bytes: passed.down.get(),
+            total_us,
+            upstream_us: upstream.map(|_| total_us),
+            processing_us: 0,
+            retries: 0,
+            epoch: 0,
+        },
+    );
+}
+
+/// What is counted of the upstream side.
+pub fn upstream_counts(shard: &Shard) -> &ConnectionMetrics {
+    shard.metrics().connections(ConnectionSide::Upstream)
+}
+
+/// The longest text of an IP address: `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
+const ADDRESS_TEXT_BYTES: usize = 45;
+
+/// An IP address in text, made once per connection.
+struct AddressText {
+    bytes: [u8; ADDRESS_TEXT_BYTES],
+    length: u8,
+}
+
+impl AddressText {
+    fn new(address: SocketAddr) -> Self {
+        use std::io::Write as _;
+        let mut bytes = [0; ADDRESS_TEXT_BYTES];
+        let mut room = &mut bytes[..];
+        // A v4 client of a dual-stack listener is a v4 client.
+        let fits = write!(room, "{}", address.ip().to_canonical());
+        debug_assert!(fits.is_ok(), "the longest address fits");
+        let left = room.len();
+        Self { bytes, length: (ADDRESS_TEXT_BYTES - left) as u8 }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}

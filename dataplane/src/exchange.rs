@@ -1,0 +1,197 @@
+//! What is known of one request while it is served, for its log line and its counters.
+//!
+//! Before: `request` makes one per request. After: [`Exchange::observe`] writes the line and counts.
+//! Plain cells: the halves of an exchange (body up, response down) run at the same time and both
+//! note what they did.
+
+use std::cell::{Cell, RefCell};
+
+use lateen_ring::{Instant, keep_vector, spare_vector};
+
+use crate::codec::message::{Method, Version};
+use crate::connection::Connection;
+use crate::decide::balance::EndpointIndex;
+use crate::failure::{Cause, Failure, Stage};
+use crate::observe::access_log::Entry;
+
+/// The facts of one request.
+#[derive(Debug)]
+pub struct Exchange {
+    /// When its first byte came.
+    pub began: Instant,
+    /// The method; GET until the head was read.
+    pub method: Cell<Method>,
+    /// The version that the client speaks.
+    pub version: Cell<Version>,
+    /// The status that the client was sent; 0 while there is none.
+    pub status: Cell<u16>,
+    /// Body bytes of the request that went up, without framing.
+    pub request_bytes: Cell<u64>,
+    /// Body bytes of the response that went down, without framing.
+    pub response_bytes: Cell<u64>,
+    /// When the request was sent.
+    pub sent_at: Cell<Instant>,
+    /// When the response's head came.
+    pub answered_at: Cell<Instant>,
+    /// When the upstream's part was over.
+    pub upstream_done_at: Cell<Instant>,
+    /// Tries beyond the first.
+    pub retries: Cell<u32>,
+    /// The upstream has sent at least a byte.
+    pub heard_upstream: Cell<bool>,
+    /// The upstream refused to take the rest of the request.
+    pub upstream_stopped_reading: Cell<bool>,
+    /// The request's body was read to its end.
+    pub request_whole: Cell<bool>,
+    /// Only the close ends the response's body.
+    pub ends_by_close: Cell<bool>,
+    /// `Allow` of a refusal.
+    pub allow: Cell<Option<&'static str>>,
+    /// How the tunnel ended that a 101 made of it.
+    pub tunnel_failure: Cell<Option<Failure>>,
+    endpoint: Cell<Option<EndpointIndex>>,
+    logged: RefCell<Option<Box<Logged>>>,
+}
+
+impl Exchange {
+    /// A request whose first byte came at `began`.
+    #[inline]
+    pub fn begin(began: Instant) -> Self {
+        Self {
+            began,
+            method: Cell::new(Method::Get),
+            version: Cell::new(Version::Http11),
+            status: Cell::new(0),
+            request_bytes: Cell::new(0),
+            response_bytes: Cell::new(0),
+            sent_at: Cell::new(Instant::NEVER),
+            answered_at: Cell::new(Instant::NEVER),
+            upstream_done_at: Cell::new(Instant::NEVER),
+            retries: Cell::new(0),
+            heard_upstream: Cell::new(false),
+            upstream_stopped_reading: Cell::new(false),
+            request_whole: Cell::new(false),
+            ends_by_close: Cell::new(false),
+            allow: Cell::new(None),
+            tunnel_failure: Cell::new(None),
+            endpoint: Cell::new(None),
+            logged: RefCell::new(None),
+        }
+    }
+
+    /// The request goes to `endpoint`.
+    #[inline]
+    pub fn chose(&self, endpoint: EndpointIndex) {
+        self.endpoint.set(Some(endpoint));
+    }
+
+    /// Keeps what the log line will say of the head.
+    pub fn keep_for_log(&self, logged: Logged) {
+        *self.logged.borrow_mut() = Some(Box::new(logged));
+    }
+
+    /// Counts the exchange and logs it.
+    pub fn observe(&self, connection: &Connection, failure: Option<Failure>) {
+        let shard = &connection.shard;
+        let metrics = shard.metrics();
+        let now = lateen_ring::now();
+        let unread = failure.is_some_and(|failure| {
+            failure.stage == Stage::RequestHead && failure.cause == Cause::ClientGone
+        });
+        if unread {
+            // No head was read, so there was no request; the flag counts all the same.
+            let _ = metrics.record_failure(Failure::client_gone(Stage::RequestHead));
+        } else {
+            metrics.request.increment();
+            let latency_us = now.since(self.began).as_micros() as u64;
+            metrics.record_response(self.status.get(), failure, latency_us);
+        }
+        if shard.logs() {
+            self.log(connection, failure);
+        }
+    }
+
+    fn log(&self, connection: &Connection, failure: Option<Failure>) {
+        let shard = &connection.shard;
+        let now = lateen_ring::clock();
+        let total_us = micros(self.began, now);
+        // Between the request's going out and the answer's coming in the proxy only waits.
+        let waited_us = micros(self.sent_at.get(), self.answered_at.get().min(now));
+        let upstream_us = self
+            .endpoint
+            .get()
+            .map(|_| micros(self.sent_at.get(), self.upstream_done_at.get().min(now)));
+        let logged = self.logged.borrow_mut().take();
+        let parts = logged.as_deref().map_or(Parts::default(), Logged::parts);
+        shard.log(
+            self.began,
+            Entry {
+                time_us: 0,
+                request_id: parts.request_id,
+                downstream: connection.peer,
+                upstream: self.endpoint.get().map(|endpoint| shard.address_of(endpoint)),
+                method: parts.method,
+                authority: parts.authority,
+                path: parts.path,
+                version: self.version.get().as_str(),
+                status: self.status.get(),
+                flag: failure.map(|failure| failure.outcome().flag),
+                request_bytes: self.request_bytes.get(),
+                response_bytes: self.response_bytes.get(),
+                total_us,
+                upstream_us,
+                processing_us: total_us.saturating_sub(waited_us),
+                retries: self.retries.get(),
+                epoch: 0,
+            },
+        );
+        if let Some(logged) = logged {
+            keep_vector(logged.text);
+        }
+    }
+}
+
+fn micros(from: Instant, to: Instant) -> u64 {
+    if from == Instant::NEVER { 0 } else { to.since(from).as_micros() as u64 }
+}
+
+/// What a log line says of a head, copied because the head's buffer is given back at once.
+#[derive(Debug)]
+pub struct Logged {
+    text: Vec<u8>,
+    authority_at: usize,
+    path_at: usize,
+    request_id_at: usize,
+}
+
+#[derive(Default)]
+struct Parts<'a> {
+    method: &'a [u8],
+    authority: &'a [u8],
+    path: &'a [u8],
+    request_id: &'a [u8],
+}
+
+impl Logged {
+    /// Copies the parts of a head.
+    pub fn new(method: &str, authority: &str, path: &str, request_id: &[u8]) -> Self {
+        let mut text = spare_vector();
+        text.extend_from_slice(method.as_bytes());
+        let authority_at = text.len();
+        text.extend_from_slice(authority.as_bytes());
+        let path_at = text.len();
+        text.extend_from_slice(path.as_bytes());
+        let request_id_at = text.len();
+        text.extend_from_slice(request_id);
+        Self { text, authority_at, path_at, request_id_at }
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            method: &self.text[..self.authority_at],
+            authority: &self.text[self.authority_at..self.path_at],
+            path: &self.text[self.path_at..self.request_id_at],
+            request_id: &self.text[self.request_id_at..],
+        }
+    }
+}

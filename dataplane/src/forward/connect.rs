@@ -1,0 +1,59 @@
+//! Opening a connection to an endpoint, within the connect timeout.
+//!
+//! Before: `decide` chose the endpoint and its pool was empty. After: a request or a tunnel uses the
+//! connection. The outcome is told to the balancer here, and nowhere else.
+
+use std::io;
+use std::time::Duration;
+
+use lateen_ring::{Address, Deadline, Stream};
+
+use crate::decide::balance::EndpointIndex;
+use crate::failure::Failure;
+use crate::observe::metrics::{CloseReason, ConnectionSide};
+use crate::shard::Shard;
+
+/// Connects to `endpoint`, by `deadline` moved to the connect timeout or to `left`, whichever is
+/// less.
+///
+/// # Errors
+/// [`Failure::connect_failed`], after the balancer was told.
+pub async fn connect(
+    shard: &Shard,
+    endpoint: EndpointIndex,
+    deadline: &Deadline,
+    left: Option<Duration>,
+) -> Result<Stream, Failure> {
+    let timeout = shard.config.timeouts.connect;
+    deadline.set_after(left.map_or(timeout, |left| left.min(timeout)));
+    let address = Address::from(shard.address_of(endpoint));
+    let connected = deadline
+        .guard(Stream::connect(&address))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    deadline.clear();
+    let metrics = shard.metrics().connections(ConnectionSide::Upstream);
+    match connected {
+        Ok(stream) => {
+            shard.balancer.borrow_mut().on_connected(endpoint);
+            metrics.on_open();
+            Ok(stream)
+        }
+        Err(error) => {
+            let reason = CloseReason::of_error(&error);
+            metrics.on_connect_failed(reason);
+            // Out of ports or descriptors is our own trouble, not the endpoint's.
+            let ours = matches!(
+                reason,
+                CloseReason::NoDescriptor
+                    | CloseReason::NoMemory
+                    | CloseReason::AddressNotAvailable
+            );
+            if !ours {
+                let now = lateen_ring::now();
+                shard.balancer.borrow_mut().on_refused(endpoint, now.as_nanos());
+            }
+            Err(Failure::connect_failed())
+        }
+    }
+}

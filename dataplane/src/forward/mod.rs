@@ -1,0 +1,9 @@
+//! The way to the upstream: connections kept and made, requests exchanged, bytes moved.
+
+pub mod received;
+pub mod connect;
+pub mod pool;
+pub mod transfer;
+pub mod request_body;
+pub mod response;
+pub mod tunnel;

@@ -1,0 +1,200 @@
+//! Idle upstream connections of one worker, by endpoint, last used first.
+//!
+//! Before: a response was read whole from a connection that may carry another. After: the next
+//! request to the endpoint takes it. While it idles, the receive for the next response is armed
+//! already: it costs no buffer, and bytes or an end that come unasked show that the connection is
+//! no good. A keeper task per worker removes those at once, and others for age.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use lateen_ring::{Deadline, Instant, Stream};
+
+use crate::bootstrap::config::PoolLimits;
+use crate::decide::balance::EndpointIndex;
+use crate::observe::metrics::{CloseReason, ConnectionSide};
+use crate::shard::Shard;
+
+/// A connection to an endpoint and when it was opened.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The connection.
+    pub stream: Stream,
+    /// When it was opened.
+    pub opened: Instant,
+}
+
+struct Idle {
+    upstream: Upstream,
+    since: Instant,
+}
+
+/// The idle connections.
+pub struct Pool {
+    /// By endpoint; the last in is the first out, the first is the oldest.
+    idle: RefCell<Vec<VecDeque<Idle>>>,
+    count: Cell<usize>,
+    count_max: usize,
+    limits: PoolLimits,
+    /// Of the keeper task, which every idle connection's news should wake.
+    keeper: RefCell<Option<Waker>>,
+    /// When the keeper looks for connections that are too old.
+    sweep_at: Cell<Instant>,
+}
+
+impl Pool {
+    /// An empty pool for `endpoint_count` endpoints and at most `count_max` connections.
+    pub fn new(endpoint_count: usize, limits: &PoolLimits, count_max: usize) -> Self {
+        Self {
+            idle: RefCell::new((0..endpoint_count).map(|_| VecDeque::new()).collect()),
+            count: Cell::new(0),
+            count_max,
+            limits: *limits,
+            keeper: RefCell::new(None),
+            sweep_at: Cell::new(Instant::NEVER),
+        }
+    }
+
+    /// Idle connections.
+    pub fn count(&self) -> usize {
+        self.count.get()
+    }
+
+    /// Takes the connection to `endpoint` that was used last and is still good.
+    pub fn take(&self, shard: &Shard, endpoint: EndpointIndex) -> Option<Upstream> {
+        let now = lateen_ring::now();
+        loop {
+            let idle = self.idle.borrow_mut()[endpoint.as_usize()].pop_back()?;
+            self.count.set(self.count.get() - 1);
+            if idle.upstream.stream.has_news() || self.is_too_old(&idle, now) {
+                evict(shard, idle);
+                continue;
+            }
+            return Some(idle.upstream);
+        }
+    }
+
+    /// Keeps a connection for the next request, if there is room and it is young enough.
+    pub fn put(&self, shard: &Shard, endpoint: EndpointIndex, upstream: Upstream) {
+        let now = lateen_ring::now();
+        let idle = Idle { upstream, since: now };
+        if self.count_max == 0 || self.is_too_old(&idle, now) || shard.is_draining() {
+            return evict(shard, idle);
+        }
+        {
+            let keeper = self.keeper.borrow();
+            let waker = keeper.as_ref().unwrap_or(Waker::noop());
+            // Arms the receive; whatever comes before the next request wakes the keeper.
+            let news = idle.upstream.stream.poll_news(&mut Context::from_waker(waker));
+            if news.is_ready() {
+                return evict(shard, idle);
+            }
+        }
+        if self.count.get() >= self.count_max {
+            self.evict_oldest(shard, endpoint);
+        }
+        self.idle.borrow_mut()[endpoint.as_usize()].push_back(idle);
+        self.count.set(self.count.get() + 1);
+        if self.sweep_at.get() == Instant::NEVER {
+            self.sweep_at.set(now + self.limits.idle_timeout);
+            if let Some(keeper) = &*self.keeper.borrow() {
+                keeper.wake_by_ref();
+            }
+        }
+    }
+
+    /// Closes all idle connections, at a drain.
+    pub fn clear(&self, shard: &Shard) {
+        let all = self.idle.borrow_mut().iter_mut().flat_map(std::mem::take).collect::<Vec<_>>();
+        self.count.set(0);
+        for idle in all {
+            evict(shard, idle);
+        }
+    }
+
+    fn is_too_old(&self, idle: &Idle, now: Instant) -> bool {
+        now.since(idle.since) >= self.limits.idle_timeout
+            || now.since(idle.upstream.opened) >= self.limits.lifetime
+    }
+
+    /// Makes room: the oldest of this endpoint, else of any other.
+    fn evict_oldest(&self, shard: &Shard, endpoint: EndpointIndex) {
+        let oldest = {
+            let mut idle = self.idle.borrow_mut();
+            match idle[endpoint.as_usize()].pop_front() {
+                Some(oldest) => Some(oldest),
+                None => idle
+                    .iter_mut()
+                    .filter(|of_endpoint| !of_endpoint.is_empty())
+                    .min_by_key(|of_endpoint| of_endpoint.front().map(|idle| idle.since))
+                    .and_then(VecDeque::pop_front),
+            }
+        };
+        if let Some(oldest) = oldest {
+            self.count.set(self.count.get() - 1);
+            evict(shard, oldest);
+        }
+    }
+
+    /// Removes every connection that has news or is too old, and says when to look again.
+    fn sweep(&self, shard: &Shard, cx: &mut Context<'_>) -> Instant {
+        let now = lateen_ring::now();
+        let mut bad = Vec::new();
+        let mut next = Instant::NEVER;
+        for of_endpoint in self.idle.borrow_mut().iter_mut() {
+            let mut index = 0;
+            while index < of_endpoint.len() {
+                let idle = &of_endpoint[index];
+                let news = idle.upstream.stream.poll_news(cx) == Poll::Ready(());
+                if news || self.is_too_old(idle, now) {
+                    bad.extend(of_endpoint.remove(index));
+                    continue;
+                }
+                let dies = (idle.since + self.limits.idle_timeout)
+                    .min(idle.upstream.opened + self.limits.lifetime);
+                next = next.min(dies);
+                index += 1;
+            }
+        }
+        self.count.set(self.count.get() - bad.len());
+        for idle in bad {
+            evict(shard, idle);
+        }
+        next
+    }
+}
+
+fn evict(shard: &Shard, idle: Idle) {
+    shard.metrics().pool_evicted.increment();
+    close_upstream(shard, idle.upstream, CloseReason::Orderly);
+}
+
+/// Closes a connection to an endpoint, for `reason`.
+pub fn close_upstream(shard: &Shard, upstream: Upstream, reason: CloseReason) {
+    let metrics = shard.metrics().connections(ConnectionSide::Upstream);
+    metrics.write_bytes.add(upstream.stream.bytes_sent());
+    metrics.on_close(reason);
+}
+
+/// The keeper of a worker's pool; runs as long as the worker.
+pub async fn keep(shard: Rc<Shard>) {
+    let deadline = Deadline::new();
+    poll_fn(|cx| -> Poll<()> {
+        *shard.pool.keeper.borrow_mut() = Some(cx.waker().clone());
+        let next = shard.pool.sweep(&shard, cx);
+        shard.pool.sweep_at.set(next);
+        deadline.set(next);
+        let _ = deadline.poll_past(cx);
+        Poll::Pending
+    })
+    .await;
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("count", &self.count).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,342 @@
+//! The response on its way to the client.
+//!
+//! Before: `request` sent the request, or is still sending its body. After: the client has the
+//! response whole, or both sides have left HTTP/1.1, or the side that failed is known. Interim
+//! responses are passed on as they come.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use lateen_ring::{Chunk, Lease, Stream, spare_vector};
+
+use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
+use crate::codec::http1::fields::FieldScratch;
+use crate::codec::http1::request::may_end_head;
+use crate::codec::http1::response::parse_response;
+use crate::codec::http1::write_response::{ClientBody, ResponseForwarding, write_response};
+use crate::codec::message::{Persistence, Version};
+use crate::connection::{Connection, upstream_counts};
+use crate::exchange::Exchange;
+use crate::failure::{Failure, Stage};
+use crate::forward::received::Received;
+use crate::forward::transfer::{BodyStop, Stopped, Timer, Way, one, send, transfer_body};
+use crate::limits;
+use crate::observe::metrics::CloseReason;
+use crate::request::Request;
+
+/// What a response left behind.
+#[derive(Debug)]
+pub enum Responded {
+    /// The client has all of it.
+    Whole {
+        /// Whether the client's connection goes on.
+        keep_alive: bool,
+        /// Whether the upstream's connection can carry another request.
+        upstream_reusable: bool,
+        /// Whether the request's body had gone up whole before the response was complete.
+        request_whole: bool,
+    },
+    /// A 101 was passed on: what follows is no HTTP.
+    Upgraded {
+        /// What the upstream has said since.
+        from_upstream: Received,
+    },
+}
+
+/// A response head that was judged and rewritten.
+struct Answer {
+    /// For the client; empty if it is not to hear of it.
+    head: Vec<u8>,
+    status: u16,
+    is_interim: bool,
+    framing: Framing,
+    upstream_keeps_alive: bool,
+    body: ClientBody,
+}
+
+/// Passes the response to `request` on. `body_sent` tells whether the request's body has gone up.
+///
+/// # Errors
+/// [`Failure`]: of the upstream, or the client's leaving.
+pub async fn respond(
+    connection: &Connection,
+    request: &Request,
+    exchange: &Exchange,
+    upstream: &Stream,
+    timer: Timer<'_>,
+    body_sent: &Cell<bool>,
+) -> Result<Responded, Failure> {
+    let shard = &connection.shard;
+    let write_limit = shard.config.timeouts.write;
+    let mut incoming = Received::default();
+
+    // Heads: any number of interim ones, within reason, then the final one.
+    let mut interim = 0;
+    let answer = loop {
+        let answer =
+            read_answer(connection, request, exchange, upstream, timer, body_sent, &mut incoming)
+                .await?;
+        if !answer.is_interim {
+            break answer;
+        }
+        interim += 1;
+        if interim > limits::INTERIM_RESPONSES_MAX {
+            return Err(Failure::upstream_protocol(Stage::ResponseHead));
+        }
+        if !answer.head.is_empty() {
+            let sent =
+                send(&connection.stream, connection.counts(), timer, write_limit, one(answer.head));
+            sent.await.map_err(|stopped| client_stopped(connection, stopped))?;
+        }
+    };
+
+    // The final head goes out with what has come of the body.
+    let Answer { mut head, status, framing, upstream_keeps_alive, body: client_body, .. } = answer;
+    exchange.status.set(status);
+    exchange.ends_by_close.set(client_body.ends_by_close);
+    let mut body = BodyProgress::new(framing);
+    let mut second = None;
+    if !incoming.is_empty() && status != 101 {
+        let copied = first_of_body(
+            &mut incoming,
+            &mut body,
+            client_body.encoding,
+            &mut head,
+            &mut second,
+            &exchange.response_bytes,
+        );
+        if let Err(stop) = copied {
+            // What came before the fault is the client's; then the connection breaks off.
+            let chunks = one(head);
+            let _ = send(&connection.stream, connection.counts(), timer, write_limit, chunks).await;
+            return Err(body_failure(connection, stop));
+        }
+    }
+    let chunks = [Some(Chunk::Vector(head)), second, None];
+    send(&connection.stream, connection.counts(), timer, write_limit, chunks)
+        .await
+        .map_err(|stopped| client_stopped(connection, stopped))?;
+    if status == 101 {
+        return Ok(Responded::Upgraded { from_upstream: incoming });
+    }
+
+    // The rest of the body.
+    if !body.is_done() {
+        let way = Way {
+            source: upstream,
+            source_counts: upstream_counts(shard),
+            sink: &connection.stream,
+            sink_counts: connection.counts(),
+            metrics: shard.metrics(),
+            timer,
+            read_limit: shard.config.timeouts.body,
+            write_limit,
+        };
+        let passed = &exchange.response_bytes;
+        // Boxed: only a response that is larger than a buffer pays for it.
+        Box::pin(transfer_body(
+            &way,
+            &mut incoming,
+            &mut body,
+            client_body.encoding,
+            passed,
+            u64::MAX,
+        ))
+        .await
+        .map_err(|stop| body_failure(connection, stop))?;
+    }
+    let request_whole = body_sent.get();
+    Ok(Responded::Whole {
+        keep_alive: client_body.keep_alive && request_whole,
+        upstream_reusable: upstream_keeps_alive && request_whole && incoming.is_empty(),
+        request_whole,
+    })
+}
+
+/// Reads until a response head is whole.
+async fn read_answer(
+    connection: &Connection,
+    request: &Request,
+    exchange: &Exchange,
+    upstream: &Stream,
+    timer: Timer<'_>,
+    body_sent: &Cell<bool>,
+    incoming: &mut Received,
+) -> Result<Answer, Failure> {
+    let limits = &connection.shard.head_limits;
+    let mut seen = 0;
+    loop {
+        if !incoming.is_empty() && may_end_head(incoming.bytes(), seen, limits) {
+            if let Some(answer) = judge_answer(connection, request, incoming, body_sent)? {
+                return Ok(answer);
+            }
+            seen = incoming.bytes().len();
+            incoming.settle();
+        }
+        let limit = connection.shard.config.timeouts.body;
+        let lease = next_bytes(connection, exchange, upstream, timer, limit, body_sent).await?;
+        let heard = !incoming.is_empty() || lease.is_some();
+        if heard {
+            exchange.heard_upstream.set(true);
+        }
+        match lease {
+            Some(lease) => {
+                upstream_counts(&connection.shard).read_bytes.add(lease.len() as u64);
+                if incoming.is_empty() {
+                    exchange.answered_at.set(lateen_ring::now());
+                }
+                incoming.push(lease);
+            }
+            None => return Err(Failure::upstream_reset(Stage::ResponseHead, !heard)),
+        }
+    }
+}
+
+/// Parses a head, and if it is whole, rewrites it for the client. No await: see `request`.
+fn judge_answer(
+    connection: &Connection,
+    request: &Request,
+    incoming: &mut Received,
+    body_sent: &Cell<bool>,
+) -> Result<Option<Answer>, Failure> {
+    let shard = &connection.shard;
+    let mut scratch = FieldScratch::new();
+    let invalid = Failure::upstream_protocol(Stage::ResponseHead);
+    let parsed = parse_response(incoming.bytes(), &mut scratch, request.method, &shard.head_limits);
+    let Some(head) = parsed.map_err(|_| invalid)? else { return Ok(None) };
+    let upgrades = head.status == 101;
+    if upgrades && !request.upgrade {
+        return Err(invalid);
+    }
+    // A connection whose request is still coming when its answer is known can't carry another.
+    let goes_on = request.keep_alive && body_sent.get() && !shard.is_draining();
+    let forwarding = ResponseForwarding {
+        client_version: request.version,
+        request_method: request.method,
+        persistence: match (upgrades, goes_on) {
+            (true, _) => Persistence::Upgrade,
+            (false, true) => Persistence::KeepAlive,
+            (false, false) => Persistence::Close,
+        },
+        date: &shard.date(),
+    };
+    let is_interim = head.is_interim();
+    let mut out = spare_vector();
+    let body = if is_interim && request.version == Version::Http10 {
+        ClientBody { encoding: BodyEncoding::Plain, keep_alive: true, ends_by_close: false }
+    } else {
+        write_response(&head, &forwarding, &mut out)
+    };
+    let answer = Answer {
+        head: out,
+        status: head.status,
+        is_interim,
+        framing: head.framing,
+        upstream_keeps_alive: head.keep_alive,
+        body,
+    };
+    let consumed = head.consumed;
+    incoming.consume(consumed);
+    Ok(Some(answer))
+}
+
+/// Puts what has come of the body behind the head: copied if it is little or must be encoded anew,
+/// else as a chunk of its own.
+fn first_of_body(
+    incoming: &mut Received,
+    body: &mut BodyProgress,
+    encoding: BodyEncoding,
+    head: &mut Vec<u8>,
+    second: &mut Option<Chunk>,
+    passed: &Cell<u64>,
+) -> Result<(), BodyStop> {
+    let here = incoming.bytes().len();
+    if encoding == BodyEncoding::Plain
+        && here > limits::INLINE_BODY_BYTES_MAX
+        && let Some(count) = body.take_plain(here as u64)
+    {
+        passed.set(count);
+        if count > 0 {
+            *second = Some(incoming.take(count as usize));
+        }
+        return Ok(());
+    }
+    let progress = body.transcode(incoming.bytes(), head, encoding).map_err(BodyStop::Invalid)?;
+    incoming.consume(progress.consumed);
+    passed.set(progress.body_bytes as u64);
+    Ok(())
+}
+
+/// Waits for bytes of the response; `None` is the end of the upstream's stream. Meanwhile the client
+/// is watched for a reset: at once where a receive is armed anyway, else after a while.
+async fn next_bytes(
+    connection: &Connection,
+    exchange: &Exchange,
+    upstream: &Stream,
+    timer: Timer<'_>,
+    limit: Duration,
+    body_sent: &Cell<bool>,
+) -> Result<Option<Lease>, Failure> {
+    let client = &connection.stream;
+    let now = lateen_ring::now();
+    let mut give_up = (now + limit).min(timer.until);
+    let mut may_watch = body_sent.get();
+    let mut watching = may_watch && client.is_receiving();
+    let first_look = if watching { give_up } else { give_up.min(now + limits::CLIENT_WATCH_AFTER) };
+    timer.deadline.set(first_look);
+    poll_fn(|cx| {
+        if let Poll::Ready(received) = upstream.poll_recv(cx) {
+            return Poll::Ready(received.map_err(|_| {
+                Failure::upstream_reset(Stage::ResponseHead, !exchange.heard_upstream.get())
+            }));
+        }
+        loop {
+            if watching && client.poll_news(cx).is_ready() {
+                if client.has_failed() {
+                    connection.closes_for(CloseReason::ConnectionReset);
+                    return Poll::Ready(Err(Failure::client_gone(Stage::ResponseHead)));
+                }
+                // A next request, or a FIN: the answer to this one is wanted all the same.
+                watching = false;
+                may_watch = false;
+            }
+            if timer.deadline.poll_past(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = lateen_ring::now();
+            if now >= timer.until || (now >= give_up && body_sent.get()) {
+                return Poll::Ready(Err(Failure::upstream_timeout(Stage::ResponseHead)));
+            }
+            if now >= give_up {
+                // The request is still on its way: the answer is not due yet.
+                give_up = (now + limit).min(timer.until);
+            }
+            watching = may_watch;
+            timer.deadline.set(give_up);
+        }
+    })
+    .await
+}
+
+fn client_stopped(connection: &Connection, stopped: Stopped) -> Failure {
+    connection.closes_for(match stopped {
+        Stopped::TimedOut => CloseReason::TimedOut,
+        Stopped::Broken(reason) => reason,
+    });
+    Failure::client_gone(Stage::ResponseBody)
+}
+
+fn body_failure(connection: &Connection, stop: BodyStop) -> Failure {
+    match stop {
+        BodyStop::Source(Stopped::TimedOut) => Failure::upstream_timeout(Stage::ResponseBody),
+        BodyStop::Source(Stopped::Broken(_)) | BodyStop::Invalid(BodyError::Truncated) => {
+            Failure::upstream_reset(Stage::ResponseBody, false)
+        }
+        BodyStop::Invalid(BodyError::Chunked(_)) | BodyStop::TooLong => {
+            Failure::upstream_protocol(Stage::ResponseBody)
+        }
+        BodyStop::Sink(stopped) => client_stopped(connection, stopped),
+    }
+}

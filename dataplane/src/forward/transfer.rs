@@ -1,0 +1,293 @@
+//! Moving bytes from one stream to another, with a bound on how long either side may stall.
+//!
+//! Before: a head said that a body follows, and its first bytes may have come with it. After: the
+//! body is whole on the other side, or the caller knows which side failed. Bodies of known length
+//! past a threshold move by splice, all others through one buffer at a time; nothing here holds
+//! more than that.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use lateen_ring::{
+    CHUNKS_MAX, Chunk, Deadline, Elapsed, Instant, Lease, Moved, Spliced, Stream, splice,
+};
+
+use crate::codec::body::{BodyEncoding, BodyError, BodyProgress};
+use crate::forward::received::Received;
+use crate::limits;
+use crate::observe::metrics::{CloseReason, ConnectionMetrics, WorkerMetrics};
+
+/// Why a stream can't go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// It made no progress in time.
+    TimedOut,
+    /// Its peer is gone.
+    Broken(CloseReason),
+}
+
+impl From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(CloseReason::of_error(&error))
+    }
+}
+
+impl From<Elapsed> for Stopped {
+    fn from(_: Elapsed) -> Self {
+        Self::TimedOut
+    }
+}
+
+/// A deadline for one wait after another, none of which may last beyond `until`.
+#[derive(Clone, Copy, Debug)]
+pub struct Timer<'a> {
+    /// The wheel's entry.
+    pub deadline: &'a Deadline,
+    /// The end of the whole; [`Instant::NEVER`] if there is none.
+    pub until: Instant,
+}
+
+impl Timer<'_> {
+    /// Waits for `future`, for at most `limit`.
+    ///
+    /// # Errors
+    /// [`Elapsed`]; the future has been dropped.
+    pub async fn within<F: Future>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        self.deadline.set((lateen_ring::now() + limit).min(self.until));
+        self.deadline.guard(future).await
+    }
+
+    /// Waits for `future` as long as `progress` moves at least once in each `limit`.
+    ///
+    /// # Errors
+    /// [`Elapsed`]; the future has been dropped.
+    pub async fn while_progressing<F: Future>(
+        &self,
+        limit: Duration,
+        progress: impl Fn() -> u64,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        loop {
+            let before = progress();
+            match self.within(limit, future.as_mut()).await {
+                Ok(output) => return Ok(output),
+                Err(Elapsed) if lateen_ring::now() >= self.until => return Err(Elapsed),
+                Err(Elapsed) if progress() != before => {}
+                Err(Elapsed) => return Err(Elapsed),
+            }
+        }
+    }
+}
+
+/// Receives once; `None` is the end of the stream.
+///
+/// # Errors
+/// [`Stopped`] after `limit` without a byte, or when the peer is gone.
+pub async fn receive(
+    stream: &Stream,
+    counts: &ConnectionMetrics,
+    timer: Timer<'_>,
+    limit: Duration,
+) -> Result<Option<Lease>, Stopped> {
+    let lease = timer.within(limit, stream.recv()).await??;
+    if let Some(lease) = &lease {
+        counts.read_bytes.add(lease.len() as u64);
+    }
+    Ok(lease)
+}
+
+/// Sends all chunks and waits until the kernel has taken them.
+///
+/// # Errors
+/// [`Stopped`] when the peer takes nothing for `limit`, or is gone.
+pub async fn send(
+    stream: &Stream,
+    counts: &ConnectionMetrics,
+    timer: Timer<'_>,
+    limit: Duration,
+    chunks: [Option<Chunk>; CHUNKS_MAX],
+) -> Result<(), Stopped> {
+    if stream.is_sending() {
+        timer.while_progressing(limit, || stream.bytes_sent(), stream.flush()).await??;
+    }
+    let before = stream.bytes_sent();
+    stream.start_send(chunks);
+    let sent = timer.while_progressing(limit, || stream.bytes_sent(), stream.flush()).await;
+    counts.write_bytes.add(stream.bytes_sent() - before);
+    sent??;
+    Ok(())
+}
+
+/// One chunk to send.
+pub fn one(chunk: impl Into<Chunk>) -> [Option<Chunk>; CHUNKS_MAX] {
+    [Some(chunk.into()), None, None]
+}
+
+/// One direction of a message's way: where its bytes come from, where they go, and how long either
+/// side may do nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// Where bytes come from.
+    pub source: &'a Stream,
+    /// What is counted of the source's side.
+    pub source_counts: &'a ConnectionMetrics,
+    /// Where they go.
+    pub sink: &'a Stream,
+    /// What is counted of the sink's side.
+    pub sink_counts: &'a ConnectionMetrics,
+    /// The worker's counters.
+    pub metrics: &'a WorkerMetrics,
+    /// Who watches the clock.
+    pub timer: Timer<'a>,
+    /// How long the source may send nothing.
+    pub read_limit: Duration,
+    /// How long the sink may take nothing.
+    pub write_limit: Duration,
+}
+
+/// Why a body did not arrive whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyStop {
+    /// The source stopped.
+    Source(Stopped),
+    /// The source's bytes are no body, or it ended too early.
+    Invalid(BodyError),
+    /// It is longer than allowed.
+    TooLong,
+    /// The sink stopped.
+    Sink(Stopped),
+}
+
+/// Moves the rest of a body. `received` holds what has come of it already, and afterwards what came
+/// behind it; `passed` counts body bytes without framing.
+///
+/// # Errors
+/// [`BodyStop`]: which side is to blame.
+pub async fn transfer_body(
+    way: &Way<'_>,
+    received: &mut Received,
+    body: &mut BodyProgress,
+    encoding: BodyEncoding,
+    passed: &Cell<u64>,
+    bytes_max: u64,
+) -> Result<(), BodyStop> {
+    loop {
+        if !received.is_empty() {
+            let chunk = next_chunk(received, body, encoding, passed)?;
+            if passed.get() > bytes_max {
+                return Err(BodyStop::TooLong);
+            }
+            if let Some(chunk) = chunk {
+                send(way.sink, way.sink_counts, way.timer, way.write_limit, one(chunk))
+                    .await
+                    .map_err(BodyStop::Sink)?;
+            }
+        }
+        if body.is_done() {
+            return Ok(());
+        }
+        if way.source.is_receiving() {
+            // What follows is read in larger pieces, or not at all: nothing may read ahead.
+            way.source.recv_stop().await;
+        }
+        while let Some(lease) = way.source.try_recv() {
+            way.source_counts.read_bytes.add(lease.len() as u64);
+            received.push(lease);
+        }
+        if !received.is_empty() {
+            continue;
+        }
+        match body.remaining() {
+            Some(left) if left >= limits::SPLICE_BYTES_MIN && encoding == BodyEncoding::Plain => {
+                let spliced = splice_body(way, left, passed).await?;
+                body.take_plain(spliced);
+                if !body.is_done() {
+                    // No pipe is to be had: copy the rest, without asking again for a while.
+                    read_more(way, received, left - spliced).await?;
+                }
+            }
+            left => {
+                let more = read_more(way, received, left.unwrap_or(u64::MAX)).await?;
+                if !more {
+                    let mut out = lateen_ring::spare_vector();
+                    body.end_of_stream(&mut out, encoding).map_err(BodyStop::Invalid)?;
+                    return send(way.sink, way.sink_counts, way.timer, way.write_limit, one(out))
+                        .await
+                        .map_err(BodyStop::Sink);
+                }
+            }
+        }
+    }
+}
+
+/// What of `received` goes to the sink next, if anything.
+fn next_chunk(
+    received: &mut Received,
+    body: &mut BodyProgress,
+    encoding: BodyEncoding,
+    passed: &Cell<u64>,
+) -> Result<Option<Chunk>, BodyStop> {
+    if encoding == BodyEncoding::Plain
+        && let Some(count) = body.take_plain(received.bytes().len() as u64)
+    {
+        passed.set(passed.get() + count);
+        return Ok((count > 0).then(|| received.take(count as usize)));
+    }
+    let mut out = lateen_ring::spare_vector();
+    let progress =
+        body.transcode(received.bytes(), &mut out, encoding).map_err(BodyStop::Invalid)?;
+    received.consume(progress.consumed);
+    passed.set(passed.get() + progress.body_bytes as u64);
+    if out.is_empty() {
+        lateen_ring::keep_vector(out);
+        return Ok(None);
+    }
+    Ok(Some(Chunk::Vector(out)))
+}
+
+/// Reads once, directly and in bulk. False at the end of the stream.
+async fn read_more(way: &Way<'_>, received: &mut Received, left: u64) -> Result<bool, BodyStop> {
+    let bytes_max = left.min(limits::COPY_BYTES_MAX as u64) as usize;
+    let mut buffer = Vec::new();
+    let count = way
+        .timer
+        .within(way.read_limit, way.source.read(&mut buffer, bytes_max))
+        .await
+        .map_err(|elapsed| BodyStop::Source(elapsed.into()))?
+        .map_err(|error| BodyStop::Source(error.into()))?;
+    way.source_counts.read_bytes.add(count as u64);
+    way.metrics.bytes_copied.add(count as u64);
+    received.replace(buffer);
+    Ok(count > 0)
+}
+
+/// Splices `left` bytes, or as many as there are pipes for; returns how many.
+async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64, BodyStop> {
+    let moved = Moved::default();
+    let limit = way.read_limit.min(way.write_limit);
+    let progress = || moved.taken() + moved.given();
+    let splicing = splice(way.source, way.sink, left, false, &moved);
+    let outcome = way.timer.while_progressing(limit, progress, splicing).await;
+    let given = moved.given();
+    way.source_counts.read_bytes.add(moved.taken());
+    way.sink_counts.write_bytes.add(given);
+    way.metrics.bytes_spliced.add(given);
+    passed.set(passed.get() + given);
+    match outcome {
+        Ok(Spliced::Done | Spliced::NoPipe | Spliced::Paused) => Ok(given),
+        Ok(Spliced::Ended) => Err(BodyStop::Invalid(BodyError::Truncated)),
+        Ok(Spliced::SourceFailed(error)) => Err(BodyStop::Source(error.into())),
+        Ok(Spliced::SinkFailed(error)) => Err(BodyStop::Sink(error.into())),
+        // Bytes in the pipe are waiting for the sink.
+        Err(Elapsed) if moved.taken() > given => Err(BodyStop::Sink(Stopped::TimedOut)),
+        Err(Elapsed) => Err(BodyStop::Source(Stopped::TimedOut)),
+    }
+}

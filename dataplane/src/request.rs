@@ -1,0 +1,579 @@
+//! The L7 conductor: one request from its first byte to its answer's last.
+//!
+//! Before: `connection` has the first bytes of a request. Then, in this order: read and judge the
+//! head, choose an endpoint, get a connection to it, send the request, pass the response on, keep
+//! what can be kept, observe. After: the client's next request, or the end of its connection. It
+//! owns the branching; the rooms it calls never call each other.
+
+use std::cell::Cell;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use lateen_ring::{Instant, keep_vector, spare_vector};
+
+use crate::codec::body::{BodyProgress, Framing};
+use crate::codec::http1::fields::FieldScratch;
+use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
+use crate::codec::http1::request::{
+    RequestError, RequestHead, allowed_methods, may_end_head, parse_request,
+};
+use crate::codec::http1::write_request::{RequestForwarding, write_request};
+use crate::codec::message::{Method, Scheme, Version};
+use crate::connection::{Connection, end_tunnel, upstream_counts};
+use crate::decide::balance::EndpointIndex;
+use crate::exchange::{Exchange, Logged};
+use crate::failure::{Cause, Failure, Refusal, Side, Stage};
+use crate::forward::connect::connect;
+use crate::forward::pool::{Upstream, close_upstream};
+use crate::forward::received::Received;
+use crate::forward::request_body::send_request_body;
+use crate::forward::response::{Responded, respond};
+use crate::forward::transfer::{Stopped, Timer, one, receive, send};
+use crate::forward::tunnel::{End, Passed, tunnel};
+use crate::in_flight::InFlight;
+use crate::limits;
+use crate::observe::metrics::CloseReason;
+
+/// What becomes of the client's connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It carries another request.
+    KeepAlive,
+    /// It closes.
+    Close,
+    /// It closes, but the client may still be sending: it must be able to read its answer.
+    Linger,
+    /// It closes with a reset, because its end would otherwise look like the end of a body.
+    Reset,
+}
+
+/// A request that is to be forwarded.
+#[derive(Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The version that the client speaks.
+    pub version: Version,
+    /// How its body is framed.
+    pub framing: Framing,
+    /// Whether the client wants to go on after it.
+    pub keep_alive: bool,
+    /// Whether it asks to leave HTTP/1.1.
+    pub upgrade: bool,
+    /// The head for the upstream, and the body if it is small and all there.
+    message: Vec<u8>,
+    /// What of the body is still to come.
+    body: BodyProgress,
+}
+
+/// Serves one request, whose first bytes are in `received`; what came behind it stays there.
+pub async fn proxy_request(connection: &Connection, received: &mut Received) -> After {
+    let exchange = Exchange::begin(lateen_ring::now());
+
+    // The head. Nothing was forwarded yet: whatever is wrong with it is answered here and ends the
+    // connection.
+    let request = match read_head(connection, received, &exchange).await {
+        Ok(Head::Request(request)) => request,
+        Ok(Head::Answer { reply, keep_alive }) => {
+            return answer(connection, &exchange, reply, keep_alive).await;
+        }
+        Err(failure) => return conclude(connection, &exchange, Err(failure), None).await,
+    };
+
+    // The exchange. From here on a failure may come before or after the first byte of a response.
+    let mut request = request;
+    let outcome = forward(connection, received, &mut request, &exchange).await;
+    keep_vector(std::mem::take(&mut request.message));
+    conclude(connection, &exchange, outcome, Some(&request)).await
+}
+
+/// What a head asks for.
+enum Head {
+    Request(Request),
+    /// The proxy is the last hop for it (Max-Forwards: 0).
+    Answer {
+        reply: Vec<u8>,
+        keep_alive: bool,
+    },
+}
+
+async fn read_head(
+    connection: &Connection,
+    received: &mut Received,
+    exchange: &Exchange,
+) -> Result<Head, Failure> {
+    let shard = &connection.shard;
+    let timeout = shard.config.timeouts.header;
+    let timer = Timer { deadline: &connection.deadline, until: exchange.began + timeout };
+    let mut seen = 0;
+    loop {
+        if may_end_head(received.bytes(), seen, &shard.head_limits)
+            && let Some(head) = judge_head(connection, received, exchange)?
+        {
+            return Ok(head);
+        }
+        seen = received.bytes().len();
+        received.settle();
+        match receive(&connection.stream, connection.counts(), timer, timeout).await {
+            Ok(Some(lease)) => received.push(lease),
+            Ok(None) => return Err(Failure::client_gone(Stage::RequestHead)),
+            Err(Stopped::Broken(reason)) => {
+                connection.closes_for(reason);
+                return Err(Failure::client_gone(Stage::RequestHead));
+            }
+            Err(Stopped::TimedOut) => {
+                return Err(Failure::refused(Stage::RequestHead, Refusal::RequestTimeout));
+            }
+        }
+    }
+}
+
+/// Parses the head, and if it is whole, rewrites it for the upstream. No await: the scratch for its
+/// fields never becomes part of a future.
+fn judge_head(
+    connection: &Connection,
+    received: &mut Received,
+    exchange: &Exchange,
+) -> Result<Option<Head>, Failure> {
+    let shard = &connection.shard;
+    let mut scratch = FieldScratch::new();
+    let parsed = parse_request(received.bytes(), &mut scratch, &shard.head_limits);
+    let head = match parsed {
+        Ok(Some(head)) => head,
+        Ok(None) => return Ok(None),
+        Err(error) => return Err(refuse(exchange, error)),
+    };
+    exchange.version.set(head.version);
+    exchange.method.set(head.method);
+    let made_id = head.request_id.is_none().then(|| shard.request_id());
+    if shard.logs() {
+        let id = head
+            .request_id
+            .map_or_else(|| made_id.as_ref().map_or(&b""[..], |id| &id[..]), |id| id.as_bytes());
+        exchange.keep_for_log(Logged::new(
+            head.method_text,
+            head.authority.unwrap_or(""),
+            head.target,
+            id,
+        ));
+    }
+    if let (Framing::Length(length), Some(max)) = (head.framing, shard.config.sizes.body_bytes_max)
+        && length > max
+    {
+        return Err(Failure::refused(Stage::RequestHead, Refusal::ContentTooLarge));
+    }
+    if head.max_forwards == Some(0) {
+        return Ok(Some(answer_as_last_hop(connection, &head, received.bytes().len())));
+    }
+    let forwarding = RequestForwarding {
+        client_address: connection.address_text(),
+        scheme: Scheme::Http,
+        request_id: made_id.as_ref().map(|id| &id[..]),
+        authority_if_missing: &shard.fallback_authority,
+        upgrade: true,
+    };
+    let mut message = spare_vector();
+    write_request(&head, &forwarding, &mut message);
+    let mut request = Request {
+        method: head.method,
+        version: head.version,
+        framing: head.framing,
+        keep_alive: head.keep_alive,
+        upgrade: head.upgrade.is_some(),
+        message,
+        body: BodyProgress::new(head.framing),
+    };
+    let consumed = head.consumed;
+    received.consume(consumed);
+    inline_body(received, &mut request, exchange);
+    exchange.request_whole.set(request.body.is_done());
+    Ok(Some(Head::Request(request)))
+}
+
+/// Puts a small body that is all there behind its head: one send, and the request can be replayed.
+fn inline_body(received: &mut Received, request: &mut Request, exchange: &Exchange) {
+    let Framing::Length(length) = request.framing else { return };
+    let here = received.bytes().len() as u64;
+    if length > 0 && length <= here && length <= limits::INLINE_BODY_BYTES_MAX as u64 {
+        request.message.extend_from_slice(&received.bytes()[..length as usize]);
+        received.consume(length as usize);
+        request.body.take_plain(length);
+        exchange.request_bytes.set(length);
+    }
+}
+
+fn refuse(exchange: &Exchange, error: RequestError) -> Failure {
+    exchange.allow.set(error.allow());
+    Failure::refused(Stage::RequestHead, Refusal::from_status(error.status()))
+}
+
+fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>, here: usize) -> Head {
+    let shard = &connection.shard;
+    let bodyless = matches!(head.framing, Framing::None | Framing::Length(0));
+    let keep_alive = head.keep_alive && bodyless && here == head.consumed && !shard.is_draining();
+    let mut reply = spare_vector();
+    if head.method == Method::Trace {
+        write_trace_reply(head, keep_alive, &shard.date(), &mut reply);
+    } else {
+        let allow = allowed_methods(shard.config.trace_method);
+        let local = LocalReply {
+            status: 200,
+            client_version: head.version,
+            keep_alive,
+            head_only: false,
+            allow: Some(allow),
+            retry_after_s: None,
+            date: &shard.date(),
+        };
+        write_local_reply(&local, &mut reply);
+    }
+    Head::Answer { reply, keep_alive }
+}
+
+/// What an exchange that went well leaves behind.
+struct Done {
+    /// Whether the client's connection can carry another request.
+    keep_alive: bool,
+    /// Whether all of the request was read.
+    request_whole: bool,
+}
+
+/// Chooses an endpoint, gets a connection and exchanges the messages; a pooled connection that died
+/// before it answered is replaced once where the request may be sent again.
+async fn forward(
+    connection: &Connection,
+    received: &mut Received,
+    request: &mut Request,
+    exchange: &Exchange,
+) -> Result<Done, Failure> {
+    let shard = &connection.shard;
+    let until = shard.config.timeouts.request.map_or(Instant::NEVER, |t| exchange.began + t);
+    let timer = Timer { deadline: &connection.deadline, until };
+    let mut tried = Tried::default();
+    let mut replacing = None;
+    loop {
+        let (in_flight, upstream, pooled) = match replacing.take() {
+            Some(endpoint) => {
+                let in_flight = InFlight::new(shard, endpoint);
+                (in_flight, dial(connection, endpoint, timer).await?, false)
+            }
+            None => obtain(connection, exchange, &mut tried, timer).await?,
+        };
+        let endpoint = in_flight.endpoint();
+        exchange.chose(endpoint);
+
+        let whole = request.body.is_done();
+        let replay = (pooled && whole && request.method.is_idempotent()).then(|| {
+            let mut copy = spare_vector();
+            copy.extend_from_slice(&request.message);
+            copy
+        });
+        let message = std::mem::take(&mut request.message);
+        exchange.sent_at.set(lateen_ring::now());
+        upstream.stream.start_send(one(message));
+        let outcome = converse(connection, received, request, exchange, &upstream, timer).await;
+        if let Some(copy) = replay {
+            request.message = copy;
+        }
+        let failure = match outcome {
+            Ok(responded) => {
+                return Ok(
+                    settle(connection, request, exchange, upstream, in_flight, responded).await
+                );
+            }
+            Err(failure) => failure,
+        };
+        close_upstream(shard, upstream, close_reason(failure));
+        let untouched = exchange.status.get() == 0 && !exchange.heard_upstream.get();
+        if pooled && untouched && failure.cause == Cause::UpstreamReset && replay_is_kept(request) {
+            exchange.retries.set(exchange.retries.get() + 1);
+            replacing = Some(endpoint);
+            continue;
+        }
+        return Err(failure);
+    }
+}
+
+fn replay_is_kept(request: &Request) -> bool {
+    !request.message.is_empty()
+}
+
+fn close_reason(failure: Failure) -> CloseReason {
+    match (failure.side, failure.cause) {
+        (Side::Upstream, Cause::UpstreamReset) => CloseReason::ConnectionReset,
+        (Side::Upstream, Cause::UpstreamTimeout) => CloseReason::TimedOut,
+        _ => CloseReason::Orderly,
+    }
+}
+
+/// Endpoints that the request went to.
+#[derive(Default)]
+struct Tried {
+    endpoints: [EndpointIndex; limits::CONNECT_TRIES_MAX],
+    count: usize,
+}
+
+impl Tried {
+    fn push(&mut self, endpoint: EndpointIndex) {
+        self.endpoints[self.count] = endpoint;
+        self.count += 1;
+    }
+
+    fn as_slice(&self) -> &[EndpointIndex] {
+        &self.endpoints[..self.count]
+    }
+}
+
+/// A connection to an endpoint: a pooled one, else a new one, to another endpoint if the first can't
+/// be reached. True if it was pooled.
+async fn obtain(
+    connection: &Connection,
+    exchange: &Exchange,
+    tried: &mut Tried,
+    timer: Timer<'_>,
+) -> Result<(InFlight, Upstream, bool), Failure> {
+    let shard = &connection.shard;
+    let mut failure = Failure::no_healthy_upstream();
+    while tried.count < limits::CONNECT_TRIES_MAX {
+        let picked = shard.pick(lateen_ring::now(), tried.as_slice());
+        let Some(endpoint) = picked else { break };
+        let in_flight = InFlight::new(shard, endpoint);
+        if let Some(upstream) = shard.pool.take(shard, endpoint) {
+            shard.metrics().pool_hit.increment();
+            return Ok((in_flight, upstream, true));
+        }
+        shard.metrics().pool_miss.increment();
+        exchange.chose(endpoint);
+        match dial(connection, endpoint, timer).await {
+            Ok(upstream) => return Ok((in_flight, upstream, false)),
+            Err(failed) => failure = failed,
+        }
+        tried.push(endpoint);
+        if failure.cause != Cause::ConnectFailed {
+            break;
+        }
+        exchange.retries.set(tried.count as u32);
+    }
+    exchange.retries.set(tried.count.saturating_sub(1) as u32);
+    Err(failure)
+}
+
+async fn dial(
+    connection: &Connection,
+    endpoint: EndpointIndex,
+    timer: Timer<'_>,
+) -> Result<Upstream, Failure> {
+    let now = lateen_ring::now();
+    let left = (timer.until != Instant::NEVER).then(|| timer.until.since(now));
+    // Boxed: only a miss pays for it, and the future of a request stays small.
+    let stream = Box::pin(connect(&connection.shard, endpoint, timer.deadline, left)).await;
+    match stream {
+        Ok(stream) => Ok(Upstream { stream, opened: lateen_ring::now() }),
+        Err(_) if lateen_ring::now() >= timer.until => {
+            Err(Failure::upstream_timeout(Stage::Connect))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Sends what is left of the request's body and passes the response on, both at the same time: an
+/// upstream may answer before it has read everything.
+async fn converse(
+    connection: &Connection,
+    received: &mut Received,
+    request: &mut Request,
+    exchange: &Exchange,
+    upstream: &Upstream,
+    timer: Timer<'_>,
+) -> Result<Responded, Failure> {
+    let body_sent = Cell::new(request.body.is_done());
+    if body_sent.get() {
+        return respond(connection, request, exchange, &upstream.stream, timer, &body_sent).await;
+    }
+    Box::pin(converse_with_body(
+        connection, received, request, exchange, upstream, timer, &body_sent,
+    ))
+    .await
+}
+
+async fn converse_with_body(
+    connection: &Connection,
+    received: &mut Received,
+    request: &mut Request,
+    exchange: &Exchange,
+    upstream: &Upstream,
+    timer: Timer<'_>,
+    body_sent: &Cell<bool>,
+) -> Result<Responded, Failure> {
+    let mut body = std::mem::replace(&mut request.body, BodyProgress::new(Framing::None));
+    let request = &*request;
+    let framing = request.framing;
+    let outcome = {
+        let sending = send_request_body(
+            connection,
+            exchange,
+            &upstream.stream,
+            received,
+            &mut body,
+            framing,
+            timer.until,
+        );
+        let mut sending = pin!(sending);
+        let mut responding =
+            pin!(respond(connection, request, exchange, &upstream.stream, timer, body_sent));
+        let mut is_sending = true;
+        poll_fn(|cx| {
+            if is_sending {
+                match sending.as_mut().poll(cx) {
+                    Poll::Ready(Ok(())) => {
+                        is_sending = false;
+                        body_sent.set(true);
+                    }
+                    // The upstream does not want the rest; it may have said why.
+                    Poll::Ready(Err(failure)) if failure.side == Side::Upstream => {
+                        is_sending = false;
+                        exchange.upstream_stopped_reading.set(true);
+                    }
+                    Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                    Poll::Pending => {}
+                }
+            }
+            responding.as_mut().poll(cx)
+        })
+        .await
+    };
+    outcome
+}
+
+/// Keeps or closes the upstream's connection after a response that was passed on whole, or joins
+/// both sides after a 101.
+async fn settle(
+    connection: &Connection,
+    request: &Request,
+    exchange: &Exchange,
+    upstream: Upstream,
+    in_flight: InFlight,
+    responded: Responded,
+) -> Done {
+    let shard = &connection.shard;
+    exchange.upstream_done_at.set(lateen_ring::now());
+    match responded {
+        Responded::Whole { keep_alive, upstream_reusable, request_whole } => {
+            if upstream_reusable && !upstream.stream.is_sending() {
+                shard.pool.put(shard, in_flight.endpoint(), upstream);
+            } else {
+                close_upstream(shard, upstream, CloseReason::Orderly);
+            }
+            Done { keep_alive, request_whole }
+        }
+        Responded::Upgraded { from_upstream } => {
+            debug_assert!(request.upgrade, "an unasked 101 is an error");
+            let passed = Passed::default();
+            let ended = Box::pin(tunnel(
+                End { stream: &connection.stream, counts: connection.counts() },
+                End { stream: &upstream.stream, counts: upstream_counts(shard) },
+                Received::default(),
+                from_upstream,
+                &connection.deadline,
+                shard.config.timeouts.idle,
+                shard.metrics(),
+                &passed,
+            ))
+            .await;
+            exchange.request_bytes.set(passed.up.get());
+            exchange.response_bytes.set(passed.down.get());
+            exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended));
+            Done { keep_alive: false, request_whole: true }
+        }
+    }
+}
+
+/// Sends an answer of the proxy's own to a request that was well formed.
+async fn answer(
+    connection: &Connection,
+    exchange: &Exchange,
+    reply: Vec<u8>,
+    keep_alive: bool,
+) -> After {
+    let timeout = connection.shard.config.timeouts.write;
+    let sent =
+        send(&connection.stream, connection.counts(), connection.timer(), timeout, one(reply));
+    exchange.status.set(200);
+    let failure = sent.await.err().map(|_| Failure::client_gone(Stage::ResponseBody));
+    exchange.observe(connection, failure);
+    match failure {
+        None if keep_alive => After::KeepAlive,
+        None => After::Linger,
+        Some(_) => After::Close,
+    }
+}
+
+/// Answers a failure as far as that can still be done, counts and logs, and decides over the
+/// client's connection.
+async fn conclude(
+    connection: &Connection,
+    exchange: &Exchange,
+    outcome: Result<Done, Failure>,
+    request: Option<&Request>,
+) -> After {
+    let failure = match outcome {
+        Ok(done) => {
+            let failure = exchange.tunnel_failure.get();
+            exchange.observe(connection, failure);
+            return match done {
+                Done { keep_alive: true, .. } => After::KeepAlive,
+                Done { request_whole: false, .. } => After::Linger,
+                Done { .. } => After::Close,
+            };
+        }
+        Err(failure) => failure,
+    };
+    let begun = exchange.status.get() != 0;
+    let after = match failure.outcome().status {
+        Some(status) if !begun => {
+            Box::pin(answer_failure(connection, exchange, failure, status, request)).await
+        }
+        _ if exchange.ends_by_close.get() => After::Reset,
+        _ => After::Close,
+    };
+    exchange.observe(connection, Some(failure));
+    after
+}
+
+async fn answer_failure(
+    connection: &Connection,
+    exchange: &Exchange,
+    failure: Failure,
+    status: u16,
+    request: Option<&Request>,
+) -> After {
+    let shard = &connection.shard;
+    // Where the request was read whole, it is not the client's connection that is at fault.
+    let wanted = request.is_some_and(|request| request.keep_alive);
+    let keep_alive = exchange.request_whole.get()
+        && wanted
+        && failure.side != Side::Downstream
+        && !shard.is_draining();
+    let mut reply = spare_vector();
+    let local = LocalReply {
+        status,
+        client_version: exchange.version.get(),
+        keep_alive,
+        head_only: exchange.method.get() == Method::Head,
+        allow: exchange.allow.get(),
+        retry_after_s: (failure.cause == Cause::Overflow).then_some(1),
+        date: &shard.date(),
+    };
+    write_local_reply(&local, &mut reply);
+    exchange.status.set(status);
+    let timeout = shard.config.timeouts.write;
+    let sent =
+        send(&connection.stream, connection.counts(), connection.timer(), timeout, one(reply))
+            .await;
+    match sent {
+        Ok(()) if keep_alive => After::KeepAlive,
+        Ok(()) => After::Linger,
+        Err(_) => After::Close,
+    }
+}

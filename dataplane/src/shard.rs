@@ -1,0 +1,236 @@
+//! What one worker owns and shares with nobody: balancer, pools, clients, ids, clock, log.
+//!
+//! Before: `worker` makes it on its thread. After: every connection task of the worker borrows it
+//! through an `Rc`. Nothing in it is held borrowed across an await, and no other thread sees it but
+//! through the counters.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, SystemTime};
+
+use lateen_ring::Instant;
+
+use crate::accept::clients::Clients;
+use crate::bootstrap::config::Config;
+use crate::codec::date::{DATE_BYTES, http_date};
+use crate::codec::message::HeadLimits;
+use crate::decide::balance::{Balancer, EndpointIndex};
+use crate::forward::pool::Pool;
+use crate::observe::access_log::{AccessLogBuffer, Entry};
+use crate::observe::metrics::{Metrics, WorkerMetrics};
+use crate::observe::request_id::RequestIdMaker;
+
+/// The state of one worker.
+pub struct Shard {
+    /// What the process was started with.
+    pub config: Arc<Config>,
+    /// Which endpoint gets the next request.
+    pub balancer: RefCell<Balancer>,
+    /// Idle upstream connections.
+    pub pool: Pool,
+    /// Client connections.
+    pub clients: Clients,
+    /// `Host` for an HTTP/1.0 request that named none.
+    pub fallback_authority: Box<[u8]>,
+    /// Bounds of heads, as the codec wants them.
+    pub head_limits: HeadLimits,
+    metrics: Arc<Metrics>,
+    worker: usize,
+    request_ids: RefCell<RequestIdMaker>,
+    access_log: Option<RefCell<AccessLogBuffer>>,
+    /// Who hands log lines over, until there is one.
+    log_keeper: Cell<Option<Waker>>,
+    random: Cell<u64>,
+    draining: Cell<bool>,
+    wall: WallClock,
+}
+
+/// What a shard's sources of chance and time are; fixed ones make a simulation repeatable.
+#[derive(Debug)]
+pub struct Seeds {
+    /// Start of the balancer's and the ids' randomness; not 0.
+    pub random: u64,
+    /// Microseconds since the Unix epoch at the engine clock's zero.
+    pub unix_us_at_zero: u64,
+}
+
+impl Seeds {
+    /// From this process and this machine, for a worker whose engine's clock reads `now`.
+    pub fn of_host(now: Instant) -> Self {
+        use std::hash::{BuildHasher as _, RandomState};
+        let unix_us = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_micros() as u64);
+        Self {
+            random: RandomState::new().hash_one(0_u8) | 1,
+            unix_us_at_zero: unix_us.saturating_sub(now.as_nanos() / 1_000),
+        }
+    }
+}
+
+impl Shard {
+    /// The state of worker `worker` at its start. To be made within the worker's runtime.
+    pub fn new(
+        config: Arc<Config>,
+        metrics: Arc<Metrics>,
+        worker: usize,
+        access_log: Option<AccessLogBuffer>,
+        seeds: &Seeds,
+    ) -> Self {
+        let head_limits = HeadLimits {
+            head_bytes_max: config.sizes.head_bytes_max,
+            headers_max: config.sizes.headers_max,
+            target_bytes_max: config.sizes.target_bytes_max,
+            trace_allowed: config.trace_method,
+        };
+        Self {
+            balancer: RefCell::new(Balancer::new(config.upstream.len())),
+            pool: Pool::new(config.upstream.len(), &config.pool, share_down(&config, worker)),
+            clients: Clients::new((config.connections_max / config.workers).max(1)),
+            fallback_authority: config.upstream[0].to_string().into_bytes().into(),
+            head_limits,
+            metrics,
+            worker,
+            request_ids: RefCell::new(RequestIdMaker::seeded(
+                seeds.random.rotate_left(17),
+                seeds.random.rotate_left(41) ^ worker as u64,
+            )),
+            access_log: access_log.map(RefCell::new),
+            log_keeper: Cell::new(None),
+            random: Cell::new(seeds.random | 1),
+            draining: Cell::new(false),
+            wall: WallClock {
+                unix_us_at_zero: seeds.unix_us_at_zero,
+                second: Cell::new(u64::MAX),
+                date: Cell::new([b' '; DATE_BYTES]),
+            },
+            config,
+        }
+    }
+
+    /// This worker's counters.
+    #[inline]
+    pub fn metrics(&self) -> &WorkerMetrics {
+        self.metrics.worker(self.worker)
+    }
+
+    /// 64 evenly spread bits (xorshift64*: Vigna, ACM TOMS 42(4), 2016).
+    #[inline]
+    pub fn random(&self) -> u64 {
+        let mut bits = self.random.get();
+        bits ^= bits >> 12;
+        bits ^= bits << 25;
+        bits ^= bits >> 27;
+        self.random.set(bits);
+        bits.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A new request id.
+    #[inline]
+    pub fn request_id(&self) -> [u8; 32] {
+        self.request_ids.borrow_mut().make()
+    }
+
+    /// Picks an endpoint for a request that already went to `tried`.
+    pub fn pick(&self, now: Instant, tried: &[EndpointIndex]) -> Option<EndpointIndex> {
+        self.balancer.borrow().pick(now.as_nanos(), self.random(), tried)
+    }
+
+    /// Where an endpoint is.
+    #[inline]
+    pub fn address_of(&self, endpoint: EndpointIndex) -> SocketAddr {
+        self.config.upstream[endpoint.as_usize()]
+    }
+
+    /// The `Date` text of this second.
+    #[inline]
+    pub fn date(&self) -> [u8; DATE_BYTES] {
+        self.wall.date(lateen_ring::now())
+    }
+
+    /// Whether lines are logged at all: if not, nothing need be kept for them.
+    #[inline]
+    pub fn logs(&self) -> bool {
+        self.access_log.is_some()
+    }
+
+    /// Logs one line; `began` is when its request's first byte came.
+    pub fn log(&self, began: Instant, mut entry: Entry<'_>) {
+        if let Some(log) = &self.access_log {
+            entry.time_us = self.wall.unix_us(began);
+            log.borrow_mut().record(&entry);
+            if let Some(waker) = self.log_keeper.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Wakes `waker` at the next log line.
+    pub fn wake_when_logged(&self, waker: &Waker) {
+        self.log_keeper.set(Some(waker.clone()));
+    }
+
+    /// Hands log lines to the writer before the worker waits; returns when to do so again.
+    pub fn flush_log(&self, now: Instant) -> Option<Duration> {
+        let log = self.access_log.as_ref()?;
+        let now_us = now.as_nanos() / 1_000;
+        let due_us = log.borrow_mut().flush_when_idle(now_us)?;
+        Some(Duration::from_micros(due_us.saturating_sub(now_us)))
+    }
+
+    /// Hands over all log lines, at the end.
+    pub fn flush_log_for_good(&self) {
+        if let Some(log) = &self.access_log {
+            log.borrow_mut().flush();
+        }
+    }
+
+    /// From now on every response closes its connection.
+    pub fn begin_drain(&self) {
+        self.draining.set(true);
+    }
+
+    /// Whether a drain has begun.
+    #[inline]
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+}
+
+/// This worker's part of the idle upstream connections: the parts of all workers add up to the
+/// process's total.
+fn share_down(config: &Config, worker: usize) -> usize {
+    let (total, workers) = (config.pool.idle_max, config.workers);
+    total / workers + usize::from(worker < total % workers)
+}
+
+/// The wall clock, derived from the engine's so that a request needs no clock reading for it. It
+/// does not follow steps of the system clock after the start.
+struct WallClock {
+    unix_us_at_zero: u64,
+    second: Cell<u64>,
+    date: Cell<[u8; DATE_BYTES]>,
+}
+
+impl WallClock {
+    fn unix_us(&self, now: Instant) -> u64 {
+        self.unix_us_at_zero + now.as_nanos() / 1_000
+    }
+
+    #[inline]
+    fn date(&self, now: Instant) -> [u8; DATE_BYTES] {
+        let second = self.unix_us(now) / 1_000_000;
+        if self.second.replace(second) != second {
+            self.date.set(http_date(second));
+        }
+        self.date.get()
+    }
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
