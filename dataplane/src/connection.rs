@@ -296,10 +296,8 @@ async fn serve_tcp(connection: Connection, received: Received, early: Option<Box
     };
     let passed = Passed::default();
     let ended = tunnel(
-        End { stream: &connection.stream, counts: connection.counts() },
-        End { stream: &upstream.stream, counts: upstream_counts(&shard) },
-        received,
-        from_upstream,
+        End { stream: &connection.stream, counts: connection.counts(), received },
+        End { stream: &upstream.stream, counts: upstream_counts(&shard), received: from_upstream },
         &connection.deadline,
         shard.config.timeouts.idle,
         shard.metrics(),

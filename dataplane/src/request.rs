@@ -409,41 +409,38 @@ async fn converse_with_body(
     let mut body = std::mem::replace(&mut request.body, BodyProgress::new(Framing::None));
     let request = &*request;
     let framing = request.framing;
-    let outcome = {
-        let sending = send_request_body(
-            connection,
-            exchange,
-            &upstream.stream,
-            received,
-            &mut body,
-            framing,
-            timer.until,
-        );
-        let mut sending = pin!(sending);
-        let mut responding =
-            pin!(respond(connection, request, exchange, &upstream.stream, timer, body_sent));
-        let mut is_sending = true;
-        poll_fn(|cx| {
-            if is_sending {
-                match sending.as_mut().poll(cx) {
-                    Poll::Ready(Ok(())) => {
-                        is_sending = false;
-                        body_sent.set(true);
-                    }
-                    // The upstream does not want the rest; it may have said why.
-                    Poll::Ready(Err(failure)) if failure.side == Side::Upstream => {
-                        is_sending = false;
-                        exchange.upstream_stopped_reading.set(true);
-                    }
-                    Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-                    Poll::Pending => {}
+    let sending = send_request_body(
+        connection,
+        exchange,
+        &upstream.stream,
+        received,
+        &mut body,
+        framing,
+        timer.until,
+    );
+    let mut sending = pin!(sending);
+    let mut responding =
+        pin!(respond(connection, request, exchange, &upstream.stream, timer, body_sent));
+    let mut is_sending = true;
+    poll_fn(|cx| {
+        if is_sending {
+            match sending.as_mut().poll(cx) {
+                Poll::Ready(Ok(())) => {
+                    is_sending = false;
+                    body_sent.set(true);
                 }
+                // The upstream does not want the rest; it may have said why.
+                Poll::Ready(Err(failure)) if failure.side == Side::Upstream => {
+                    is_sending = false;
+                    exchange.upstream_stopped_reading.set(true);
+                }
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => {}
             }
-            responding.as_mut().poll(cx)
-        })
-        .await
-    };
-    outcome
+        }
+        responding.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// Keeps or closes the upstream's connection after a response that was passed on whole, or joins
@@ -471,10 +468,16 @@ async fn settle(
             debug_assert!(request.upgrade, "an unasked 101 is an error");
             let passed = Passed::default();
             let ended = Box::pin(tunnel(
-                End { stream: &connection.stream, counts: connection.counts() },
-                End { stream: &upstream.stream, counts: upstream_counts(shard) },
-                Received::default(),
-                from_upstream,
+                End {
+                    stream: &connection.stream,
+                    counts: connection.counts(),
+                    received: Received::default(),
+                },
+                End {
+                    stream: &upstream.stream,
+                    counts: upstream_counts(shard),
+                    received: from_upstream,
+                },
                 &connection.deadline,
                 shard.config.timeouts.idle,
                 shard.metrics(),

@@ -403,7 +403,6 @@ fn timespec(duration: Duration) -> Timespec {
 }
 
 /// Binds every address once per worker. The sockets come by worker.
-#[expect(clippy::type_complexity, reason = "addresses, and sockets by worker")]
 fn bind_all(config: &Config) -> Result<(Vec<SocketAddr>, Vec<Vec<OwnedFd>>), LaunchError> {
     let mut listening = Vec::new();
     let mut by_worker: Vec<Vec<OwnedFd>> = (0..config.workers).map(|_| Vec::new()).collect();

@@ -26,6 +26,8 @@ pub struct End<'a> {
     pub stream: &'a Stream,
     /// What is counted of its side.
     pub counts: &'a ConnectionMetrics,
+    /// What it had sent already.
+    pub received: Received,
 }
 
 /// How a tunnel ended.
@@ -50,17 +52,17 @@ pub struct Passed {
     pub down: Cell<u64>,
 }
 
-/// Joins `client` and `upstream`. `from_client` and `from_upstream` are what each had sent already.
+/// Joins `client` and `upstream`.
 pub async fn tunnel(
-    client: End<'_>,
-    upstream: End<'_>,
-    from_client: Received,
-    from_upstream: Received,
+    mut client: End<'_>,
+    mut upstream: End<'_>,
     deadline: &Deadline,
     idle_timeout: Duration,
     metrics: &WorkerMetrics,
     passed: &Passed,
 ) -> TunnelEnd {
+    let from_client = std::mem::take(&mut client.received);
+    let from_upstream = std::mem::take(&mut upstream.received);
     let mut up = pin!(relay(&client, &upstream, from_client, metrics, &passed.up));
     let mut down = pin!(relay(&upstream, &client, from_upstream, metrics, &passed.down));
     let (mut up_done, mut down_done) = (false, false);
