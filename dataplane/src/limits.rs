@@ -68,6 +68,8 @@ pub const DESCRIPTORS_RESERVED: u64 = 64;
 pub const DESCRIPTORS_PER_WORKER: u64 = 8;
 /// Descriptors counted on when the hard limit says "unlimited": the kernel's default `fs.nr_open`.
 pub const DESCRIPTORS_UNLIMITED: u64 = 1 << 20;
+/// The greatest `--connections-max`: descriptors are `int`s.
+pub const DESCRIPTORS_MOST: usize = i32::MAX as usize;
 /// Worker threads; more than any machine has today, so that a mistyped number is refused.
 pub const WORKERS_MAX: usize = 1024;
 /// Listen addresses of one process.

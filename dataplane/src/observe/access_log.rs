@@ -5,7 +5,7 @@
 //! writer is behind, a buffer of lines is dropped and counted. No serialiser and no formatting
 //! machinery: a line is written byte by byte by the code below.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -135,9 +135,14 @@ impl AccessLogBuffer {
         out.extend_from_slice(entry.version.as_bytes());
         out.extend_from_slice(b"\",\"status\":");
         json::push_number(out, u64::from(entry.status));
-        out.extend_from_slice(b",\"flags\":\"");
-        out.extend_from_slice(entry.flag.map_or("", ResponseFlag::as_str).as_bytes());
-        out.extend_from_slice(b"\",\"request_bytes\":");
+        match entry.flag {
+            Some(flag) => {
+                out.extend_from_slice(b",\"flags\":\"");
+                out.extend_from_slice(flag.as_str().as_bytes());
+                out.extend_from_slice(b"\",\"request_bytes\":");
+            }
+            None => out.extend_from_slice(b",\"flags\":\"\",\"request_bytes\":"),
+        }
         json::push_number(out, entry.request_bytes);
         out.extend_from_slice(b",\"response_bytes\":");
         json::push_number(out, entry.response_bytes);
@@ -214,10 +219,12 @@ impl ClockText {
             self.second = second;
             self.text = second_text(second);
         }
-        let mut fraction = [b'Z'; 7];
-        write_digits(&mut fraction[..6], time_us % 1_000_000);
+        // Six digits: the first two of eight are zeros.
+        let digits = json::decimal_digits((time_us % 1_000_000) as u32) >> 16;
+        let fraction = (digits | json::ASCII_ZEROS).to_le_bytes();
         out.extend_from_slice(&self.text);
-        out.extend_from_slice(&fraction);
+        json::push_first(out, fraction, 6);
+        out.push(b'Z');
     }
 }
 
@@ -249,7 +256,6 @@ fn second_text(second: u64) -> [u8; 20] {
 }
 
 /// Fills `out` with the last digits of `number`, zeros in front.
-#[inline]
 fn write_digits(out: &mut [u8], mut number: u64) {
     for digit in out.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
@@ -261,35 +267,56 @@ fn write_digits(out: &mut [u8], mut number: u64) {
 #[inline]
 fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
     match address.ip() {
-        IpAddr::V4(ip) => {
-            let [a, b, c, d] = ip.octets();
-            for octet in [a, b, c] {
-                json::push_number(out, u64::from(octet));
-                out.push(b'.');
-            }
-            json::push_number(out, u64::from(d));
-            out.push(b':');
-        }
+        IpAddr::V4(ip) => push_ipv4(out, ip),
         IpAddr::V6(ip) => {
             out.push(b'[');
             push_ipv6(out, ip);
-            out.extend_from_slice(b"]:");
+            out.push(b']');
         }
     }
+    out.push(b':');
     json::push_number(out, u64::from(address.port()));
 }
+
+fn push_ipv4(out: &mut Vec<u8>, ip: Ipv4Addr) {
+    for octet in ip.octets() {
+        let count = 2 + usize::from(octet > 9) + usize::from(octet > 99);
+        json::push_first(out, OCTETS[usize::from(octet)], count);
+    }
+    // The last octet's dot.
+    out.pop();
+}
+
+/// Every octet in decimal digits, and a dot.
+const OCTETS: [[u8; 4]; 256] = {
+    let mut octets = [[b'.'; 4]; 256];
+    let mut octet = 0;
+    while octet < octets.len() {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let mut from = if octet > 99 {
+            0
+        } else if octet > 9 {
+            1
+        } else {
+            2
+        };
+        let mut to = 0;
+        while from < digits.len() {
+            octets[octet][to] = b'0' + digits[from] as u8;
+            to += 1;
+            from += 1;
+        }
+        octet += 1;
+    }
+    octets
+};
 
 /// RFC 5952: lower case, no leading zeros, the longest run of zeros (two at least, the first of
 /// equals) as `::`, a mapped IPv4 address in dots.
 fn push_ipv6(out: &mut Vec<u8>, ip: Ipv6Addr) {
     if let Some(mapped) = ip.to_ipv4_mapped() {
         out.extend_from_slice(b"::ffff:");
-        for (index, octet) in mapped.octets().into_iter().enumerate() {
-            if index > 0 {
-                out.push(b'.');
-            }
-            json::push_number(out, u64::from(octet));
-        }
+        push_ipv4(out, mapped);
         return;
     }
     let segments = ip.segments();
