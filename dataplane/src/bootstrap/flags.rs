@@ -41,9 +41,9 @@ pub(super) enum Subcommand {
     Quick(Box<QuickFlags>),
     /// See it work: a proxy, an upstream and a few requests, all on this machine
     ///
-    /// Starts a proxy on a free port with an upstream of its own, sends real requests through it and
-    /// prints what happened and a curl line to go on with. Stays until ctrl-C; without a terminal it
-    /// ends by itself, with exit code 0 if all was well.
+    /// Starts a proxy on a free port with an upstream of its own, sends real requests through it
+    /// and prints what happened and a curl line to go on with. Stays until ctrl-C; without a
+    /// terminal it ends by itself, with exit code 0 if all was well.
     Try,
 }
 

@@ -1,5 +1,6 @@
 //! The line's bytes, and when lines are handed over or dropped.
 
+use std::net::Ipv4Addr;
 use std::str::from_utf8;
 
 use crossbeam_channel::bounded;
@@ -38,11 +39,20 @@ fn buffer(queue: usize) -> (AccessLogBuffer, Receiver<Lines>, Sender<Vec<u8>>, A
     (buffer, from_worker, recycle, metrics)
 }
 
+fn written(write: impl FnOnce(&mut json::Cursor<'_>)) -> String {
+    let mut memory = [b'#'; 100];
+    let mut cursor = json::Cursor::new(&mut memory);
+    write(&mut cursor);
+    let used = 100 - cursor.left();
+    from_utf8(&memory[..used]).expect("ASCII").to_owned()
+}
+
 fn line(entry: &Entry<'_>) -> String {
     let (mut buffer, from_worker, _recycle, _metrics) = buffer(1);
     buffer.record(entry);
     buffer.flush();
-    String::from_utf8(from_worker.recv().expect("one buffer").bytes).expect("lines are UTF-8")
+    let lines = from_worker.recv().expect("one buffer");
+    String::from_utf8(lines.bytes().to_vec()).expect("lines are UTF-8")
 }
 
 #[test]
@@ -115,9 +125,8 @@ fn the_cached_second_follows_the_time_both_ways() {
         (86_400_000_000, "1970-01-02T00:00:00.000000Z"),
         (5, "1970-01-01T00:00:00.000005Z"),
     ] {
-        let mut out = Vec::new();
-        clock.push(&mut out, time_us);
-        assert_eq!(from_utf8(&out), Ok(text));
+        let written = written(|out| clock.write(out, time_us));
+        assert_eq!(written, text);
     }
 }
 
@@ -129,12 +138,14 @@ fn a_full_buffer_is_handed_over_by_itself_and_in_whole_lines() {
         buffer.record(&entry());
         recorded += 1;
     }
+    recorded -= 1;
     let lines = from_worker.recv().expect("one is there");
     assert_eq!(lines.count, recorded);
-    assert!(lines.bytes.len() <= limits::ACCESS_LOG_BUFFER_BYTES, "{}", lines.bytes.len());
-    assert!(lines.bytes.len() >= limits::ACCESS_LOG_BUFFER_BYTES - limits::ACCESS_LOG_LINE_BYTES);
-    assert_eq!(lines.bytes.iter().filter(|byte| **byte == b'\n').count() as u64, recorded);
-    assert_eq!(lines.bytes.last(), Some(&b'\n'));
+    let bytes = lines.bytes();
+    assert!(bytes.len() > limits::ACCESS_LOG_BUFFER_BYTES - 2 * 1024, "{}", bytes.len());
+    assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count() as u64, recorded);
+    assert_eq!(bytes.last(), Some(&b'\n'));
+    assert_eq!(buffer.lines.count, 1, "the line that found no room begins the next buffer");
 }
 
 #[test]
@@ -157,12 +168,42 @@ fn lines_are_dropped_and_counted_when_the_writer_is_behind() {
 #[test]
 fn a_used_buffer_is_used_again() {
     let (mut buffer, from_worker, recycle, _metrics) = buffer(1);
-    let used = Vec::with_capacity(limits::ACCESS_LOG_BUFFER_BYTES);
+    let used = vec![b'#'; limits::ACCESS_LOG_BUFFER_BYTES];
     let address = used.as_ptr();
     recycle.send(used).expect("the worker's end is open");
     buffer.record(&entry());
     buffer.flush();
-    assert_eq!(from_worker.recv().expect("one buffer").bytes.as_ptr(), address);
+    let lines = from_worker.recv().expect("one buffer");
+    assert_eq!(lines.bytes().as_ptr(), address);
+    assert!(!lines.bytes().contains(&b'#'), "nothing of its earlier use is sent");
+    assert_eq!(lines.into_memory().map(|memory| memory.as_ptr()), Some(address));
+}
+
+#[test]
+fn the_longest_members_fit_the_measure() {
+    let longest: SocketAddr =
+        "[1111:2222:3333:4444:5555:6666:7777:8888]:65535".parse().expect("an address");
+    let text = line(&Entry {
+        time_us: 253_402_300_799_999_999,
+        request_id: b"",
+        downstream: longest,
+        upstream: Some(longest),
+        method: b"",
+        authority: b"",
+        path: b"",
+        version: "",
+        status: u16::MAX,
+        flag: Some(ResponseFlag::DownstreamProtocolError),
+        request_bytes: u64::MAX,
+        response_bytes: u64::MAX,
+        total_us: u64::MAX,
+        upstream_us: Some(u64::MAX),
+        processing_us: u64::MAX,
+        retries: u32::MAX,
+        epoch: u64::MAX,
+    });
+    // A store may touch up to 24 bytes more than it keeps.
+    assert!(text.len() + 24 < LINE_OVERHEAD_BYTES, "{}", text.len());
 }
 
 #[test]
@@ -184,6 +225,12 @@ fn going_idle_hands_lines_over_at_most_once_per_interval() {
 #[test]
 fn one_very_long_line_stays_whole() {
     let path = vec![b'\x01'; 64 * 1024];
+    let (mut buffer, from_worker, _recycle, _metrics) = buffer(4);
+    buffer.record(&entry());
+    buffer.record(&Entry { path: &path, ..entry() });
+    buffer.record(&entry());
+    buffer.flush();
+    assert_eq!([0; 3].map(|_| from_worker.recv().map(|lines| lines.count)), [Ok(1); 3]);
     let text = line(&Entry { path: &path, ..entry() });
     let value: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
     assert_eq!(value["path"].as_str().map(str::len), Some(path.len()));
@@ -219,9 +266,7 @@ proptest! {
         let v6 = Ipv6Addr::from(segments);
         for ip in [IpAddr::V4(Ipv4Addr::from_bits(v4)), IpAddr::V6(v6), IpAddr::V6(mapped)] {
             let address = SocketAddr::new(ip, port);
-            let mut out = Vec::new();
-            push_address(&mut out, address);
-            prop_assert_eq!(from_utf8(&out).expect("ASCII"), address.to_string());
+            prop_assert_eq!(written(|out| write_address(out, address)), address.to_string());
         }
     }
 }
