@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use crate::codec::http1;
+
 const KIB: usize = 1024;
 
 // Times a client or an upstream is waited for. Each has a flag of the same name.
@@ -41,8 +43,8 @@ pub const HEAD_BYTES_MAX_LEAST: usize = KIB;
 pub const HEAD_BYTES_MAX_MOST: usize = 1024 * KIB;
 /// Header fields of one head; 431 beyond. Source: issue.
 pub const HEADERS_MAX: usize = 128;
-/// The greatest `--headers-max`: the tokenizer's table stands on the stack, 32 bytes a field.
-pub const HEADERS_MAX_MOST: usize = 512;
+/// The greatest `--headers-max`: as many as the tokenizer's table on the stack holds.
+pub const HEADERS_MAX_MOST: usize = http1::fields::FIELDS_MAX;
 /// Bytes of a request target; 414 beyond. Source: issue; RFC 9112 §3 wants at least 8,000.
 pub const TARGET_BYTES_MAX: usize = 8 * KIB;
 /// Bytes of an `X-Request-Id` that is kept; a longer one is replaced. Source: issue.
@@ -143,6 +145,9 @@ const _: () = {
     assert!(TRAILER_BYTES_MAX <= HEAD_BYTES_MAX);
     assert!(CHUNK_EXTENSION_BYTES_MAX < TRAILER_BYTES_MAX);
     assert!(HEADERS_MAX <= HEADERS_MAX_MOST);
+    assert!(REQUEST_ID_BYTES_MAX == crate::codec::message::REQUEST_ID_BYTES_MAX);
+    assert!(CHUNK_EXTENSION_BYTES_MAX == http1::chunked::EXTENSION_BYTES_MAX as usize);
+    assert!(TRAILER_BYTES_MAX == http1::chunked::TRAILER_BYTES_MAX);
     assert!(REQUEST_ID_BYTES_MAX < HEAD_BYTES_MAX_LEAST);
     assert!(CONNECTIONS_MAX_PERCENT > 0 && CONNECTIONS_MAX_PERCENT < 100);
     assert!(CONNECT_TIMEOUT.as_nanos() < HEADER_TIMEOUT.as_nanos());
