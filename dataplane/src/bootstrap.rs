@@ -1,8 +1,8 @@
 //! The command line, parsed once into an immutable [`Config`](config::Config).
 //!
 //! Before: nothing. After: `main` starts what was asked for; workers and admin read the config and
-//! never change it. [`parse`] does no I/O (what the machine has comes in as a [`host::Host`]), binds
-//! nothing, prints nothing: what a user should see is returned.
+//! never change it. [`parse`] does no I/O (what the machine has comes in as a [`host::Host`]),
+//! binds nothing, prints nothing: what a user should see is returned.
 
 pub mod config;
 mod flags;
@@ -52,8 +52,8 @@ impl BootstrapError {
 /// Parses `arguments` (the program's name first, as [`std::env::args_os`] gives them).
 ///
 /// # Errors
-/// [`BootstrapError::Usage`] for a flag that is unknown, missing, malformed or at odds with another;
-/// [`BootstrapError::Host`] when there are too few descriptors.
+/// [`BootstrapError::Usage`] for a flag that is unknown, missing, malformed or at odds with
+/// another; [`BootstrapError::Host`] when there are too few descriptors.
 pub fn parse<I, A>(arguments: I, host: &Host) -> Result<Command, BootstrapError>
 where
     I: IntoIterator<Item = A>,

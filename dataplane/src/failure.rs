@@ -1,9 +1,10 @@
 //! What went wrong, in one small value, and what follows from it.
 //!
-//! Before: the rooms (`codec`, `decide`, `forward`) and the engine end in errors of their own, which the
-//! conductors lift into a [`Failure`]. After: [`Failure::outcome`] is the one place that says which status the
-//! client gets, which flag stands in the access log and in `response_flags_total`, and how the response
-//! counts. It never does I/O, never allocates, and never says anything of the inside to a client.
+//! Before: the rooms (`codec`, `decide`, `forward`) and the engine end in errors of their own,
+//! which the conductors lift into a [`Failure`]. After: [`Failure::outcome`] is the one place that
+//! says which status the client gets, which flag stands in the access log and in
+//! `response_flags_total`, and how the response counts. It never does I/O, never allocates, and
+//! never says anything of the inside to a client.
 
 /// Where on the packet's way it went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,8 @@ impl Refusal {
         Self::VersionNotSupported,
     ];
 
-    /// The refusal with this status; any status that is none of ours becomes [`Refusal::BadRequest`].
+    /// The refusal with this status; any status that is none of ours becomes
+    /// [`Refusal::BadRequest`].
     pub fn from_status(status: u16) -> Self {
         Self::ALL.into_iter().find(|refusal| refusal.status() == status).unwrap_or(Self::BadRequest)
     }
@@ -116,8 +118,8 @@ pub struct Failure {
     pub side: Side,
     /// What happened.
     pub cause: Cause,
-    /// The endpoint has certainly not acted on the request, or the request may be repeated (RFC 9110 §9.2.2)
-    /// and is still whole in memory. Whether a try is left is the conductor's to know.
+    /// The endpoint has certainly not acted on the request, or the request may be repeated (RFC
+    /// 9110 §9.2.2) and is still whole in memory. Whether a try is left is the conductor's to know.
     pub retryable: bool,
 }
 
@@ -183,8 +185,9 @@ impl ResponseFlag {
     }
 }
 
-/// How a response counts in `response_total{classification}`: Linkerd's rule, where only the service's side can
-/// fail. A client's mistake and a client's leaving are not the service's failures.
+/// How a response counts in `response_total{classification}`: Linkerd's rule, where only the
+/// service's side can fail. A client's mistake and a client's leaving are not the service's
+/// failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Classification {
@@ -223,8 +226,8 @@ impl Classification {
 /// What follows from a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Status to answer with while no byte of a response was sent; `None`: there is nobody left to answer. Once a
-    /// response has begun, its own status stands and the connection is closed.
+    /// Status to answer with while no byte of a response was sent; `None`: there is nobody left to
+    /// answer. Once a response has begun, its own status stands and the connection is closed.
     pub status: Option<u16>,
     /// Flag of the access log and of `response_flags_total`.
     pub flag: ResponseFlag,

@@ -1,18 +1,22 @@
 //! Every bound of the proxy, with its unit and its source.
 //!
-//! Before: nothing; after: `bootstrap` takes the defaults of its flags from here and checks what the user gave
-//! against the outer bounds; the rooms read the bounds that are no flags. The relations between them are asserted
-//! when this file is compiled. It never holds a value that depends on the machine.
+//! Before: nothing; after: `bootstrap` takes the defaults of its flags from here and checks what
+//! the user gave against the outer bounds; the rooms read the bounds that are no flags. The
+//! relations between them are asserted when this file is compiled. It never holds a value that
+//! depends on the machine.
 //!
 //! "issue" in a source means the table of flags in the README, which states the contract.
 
 use std::time::Duration;
 
+use crate::codec::http1;
+
 const KIB: usize = 1024;
 
 // Times a client or an upstream is waited for. Each has a flag of the same name.
 
-/// Until a request head is whole, counted from its first byte (or from accept). Source: issue; slowloris defence.
+/// Until a request head is whole, counted from its first byte (or from accept). Source: issue;
+/// slowloris defence.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without progress while a body is read. Source: issue.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,8 +26,8 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// From `connect(2)` to an established connection. Source: issue.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Of a client's silence before its upstream is connected and whoever speaks first decides. Source: issue; Linkerd's
-/// 10 s stall server-first protocols (linkerd2#5922).
+/// Of a client's silence before its upstream is connected and whoever speaks first decides. Source:
+/// issue; Linkerd's 10 s stall server-first protocols (linkerd2#5922).
 pub const DETECT_TIMEOUT: Duration = Duration::from_millis(50);
 /// The longest time span that a flag takes; keeps deadlines in nanoseconds far from overflow.
 pub const TIME_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -32,24 +36,24 @@ pub const TIME_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Bytes of a request or response head, its final empty line included; 431 beyond. Source: issue.
 pub const HEAD_BYTES_MAX: usize = 64 * KIB;
-/// The smallest `--head-bytes-max`: RFC 9112 §3 recommends request lines of at least 8,000 octets, but a user with
-/// tiny heads may go down to what any client sends.
+/// The smallest `--head-bytes-max`: RFC 9112 §3 recommends request lines of at least 8,000 octets,
+/// but a user with tiny heads may go down to what any client sends.
 pub const HEAD_BYTES_MAX_LEAST: usize = KIB;
 /// The greatest `--head-bytes-max`: a head is held in memory whole.
 pub const HEAD_BYTES_MAX_MOST: usize = 1024 * KIB;
 /// Header fields of one head; 431 beyond. Source: issue.
 pub const HEADERS_MAX: usize = 128;
-/// The greatest `--headers-max`: the tokenizer's table stands on the stack, 32 bytes a field.
-pub const HEADERS_MAX_MOST: usize = crate::codec::http1::fields::FIELDS_MAX;
+/// The greatest `--headers-max`: as many as the tokenizer's table on the stack holds.
+pub const HEADERS_MAX_MOST: usize = http1::fields::FIELDS_MAX;
 /// Bytes of a request target; 414 beyond. Source: issue; RFC 9112 §3 wants at least 8,000.
 pub const TARGET_BYTES_MAX: usize = 8 * KIB;
 /// Bytes of an `X-Request-Id` that is kept; a longer one is replaced. Source: issue.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
-/// Interim (1xx) responses passed on for one request; more is an upstream protocol error. No RFC bounds them; real
-/// servers send one or two.
+/// Interim (1xx) responses passed on for one request; more is an upstream protocol error. No RFC
+/// bounds them; real servers send one or two.
 pub const INTERIM_RESPONSES_MAX: usize = 8;
-/// Bytes of chunk extensions in one chunk line; 400 beyond. RFC 9112 §7.1.1 asks for a limit; no known client sends
-/// any.
+/// Bytes of chunk extensions in one chunk line; 400 beyond. RFC 9112 §7.1.1 asks for a limit; no
+/// known client sends any.
 pub const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
 /// Bytes of a trailer section; 400 (request) or a broken-off response beyond.
 pub const TRAILER_BYTES_MAX: usize = 8 * KIB;
@@ -97,10 +101,13 @@ pub const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(10);
 pub const CONNECTIONS_MAX_PERCENT: u64 = 90;
 /// Descriptors that the process needs whatever its load: standard streams, admin, logs, libraries.
 pub const DESCRIPTORS_RESERVED: u64 = 64;
-/// Descriptors that each worker needs beside its connections: ring, mailbox, listeners, a few pipes.
+/// Descriptors that each worker needs beside its connections: ring, mailbox, listeners, a few
+/// pipes.
 pub const DESCRIPTORS_PER_WORKER: u64 = 8;
 /// Descriptors counted on when the hard limit says "unlimited": the kernel's default `fs.nr_open`.
 pub const DESCRIPTORS_UNLIMITED: u64 = 1 << 20;
+/// The greatest `--connections-max`: descriptors are `int`s.
+pub const DESCRIPTORS_MOST: usize = i32::MAX as usize;
 /// Worker threads; more than any machine has today, so that a mistyped number is refused.
 pub const WORKERS_MAX: usize = 1024;
 /// Listen addresses of one process.
@@ -122,8 +129,8 @@ pub const POOL_LIFETIME: Duration = Duration::from_secs(3600);
 pub const REFUSAL_PENALTY: Duration = Duration::from_secs(1);
 /// It doubles with each refusal in a row, up to. Source: FEATURES, Defaults.
 pub const REFUSAL_PENALTY_MAX: Duration = Duration::from_secs(30);
-/// Endpoints looked at beyond the two choices before the whole list is scanned. With half of the endpoints penalised
-/// the scan then comes once in 2^10 picks.
+/// Endpoints looked at beyond the two choices before the whole list is scanned. With half of the
+/// endpoints penalised the scan then comes once in 2^10 picks.
 pub const EXTRA_PROBES_MAX: usize = 8;
 
 // Drain.
@@ -140,16 +147,13 @@ pub const WORKER_STALL: Duration = Duration::from_secs(1);
 
 // Access log.
 
-/// Bytes of one access-log buffer. One write each: large enough to make the write cheap per line.
+/// Bytes of one access-log buffer. One write each: large enough to make the write cheap per
+/// line. A longer line gets a buffer of its own.
 pub const ACCESS_LOG_BUFFER_BYTES: usize = 32 * KIB;
-/// A buffer is handed over when fewer bytes than this are left, so that a common line does not make it grow.
-pub const ACCESS_LOG_LINE_BYTES: usize = KIB;
-/// A buffer that one long line made grow past this is freed, not used again.
-pub const ACCESS_LOG_BUFFER_BYTES_KEPT: usize = 2 * ACCESS_LOG_BUFFER_BYTES;
 /// Full buffers that wait for the disk, per worker; beyond, lines are dropped and counted.
 pub const ACCESS_LOG_QUEUE_PER_WORKER: usize = 16;
-/// A worker that goes idle hands its lines over at most this often, so that light load does not wake the writer per
-/// request.
+/// A worker that goes idle hands its lines over at most this often, so that light load does not
+/// wake the writer per request.
 pub const ACCESS_LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 
 // Admin.
@@ -174,6 +178,9 @@ const _: () = {
     assert!(TRAILER_BYTES_MAX <= HEAD_BYTES_MAX);
     assert!(CHUNK_EXTENSION_BYTES_MAX < TRAILER_BYTES_MAX);
     assert!(HEADERS_MAX <= HEADERS_MAX_MOST);
+    assert!(REQUEST_ID_BYTES_MAX == crate::codec::message::REQUEST_ID_BYTES_MAX);
+    assert!(CHUNK_EXTENSION_BYTES_MAX == http1::chunked::EXTENSION_BYTES_MAX as usize);
+    assert!(TRAILER_BYTES_MAX == http1::chunked::TRAILER_BYTES_MAX);
     assert!(REQUEST_ID_BYTES_MAX < HEAD_BYTES_MAX_LEAST);
     assert!(CONNECTIONS_MAX_PERCENT > 0 && CONNECTIONS_MAX_PERCENT < 100);
     assert!(CONNECT_TIMEOUT.as_nanos() < HEADER_TIMEOUT.as_nanos());
@@ -185,7 +192,5 @@ const _: () = {
     assert!(TIME_SPAN_MAX.as_nanos() < (u64::MAX / 8) as u128, "deadlines are u64 nanoseconds");
     assert!(REFUSAL_PENALTY.as_nanos() <= REFUSAL_PENALTY_MAX.as_nanos());
     assert!(ENDPOINTS_MAX <= u32::MAX as usize, "an endpoint's index is a u32");
-    assert!(ACCESS_LOG_LINE_BYTES < ACCESS_LOG_BUFFER_BYTES);
-    assert!(ACCESS_LOG_BUFFER_BYTES <= ACCESS_LOG_BUFFER_BYTES_KEPT);
     assert!(DRAIN_DELAY.as_nanos() <= DRAIN_TIMEOUT.as_nanos());
 };

@@ -21,7 +21,13 @@ use crate::limits;
 
 /// Lateen's data plane: a proxy for TCP and HTTP/1.1
 #[derive(Debug, Parser)]
-#[command(name = "lateen-proxy", version, about, disable_help_subcommand = true)]
+#[command(
+    name = "lateen-proxy",
+    bin_name = "lateen-proxy",
+    version,
+    about,
+    disable_help_subcommand = true
+)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(super) struct CommandLine {
     #[command(subcommand)]
@@ -35,9 +41,9 @@ pub(super) enum Subcommand {
     Quick(Box<QuickFlags>),
     /// See it work: a proxy, an upstream and a few requests, all on this machine
     ///
-    /// Starts a proxy on a free port with an upstream of its own, sends real requests through it and
-    /// prints what happened and a curl line to go on with. Stays until ctrl-C; without a terminal it
-    /// ends by itself, with exit code 0 if all was well.
+    /// Starts a proxy on a free port with an upstream of its own, sends real requests through it
+    /// and prints what happened and a curl line to go on with. Stays until ctrl-C; without a
+    /// terminal it ends by itself, with exit code 0 if all was well.
     Try,
 }
 
@@ -178,7 +184,7 @@ pub(super) struct QuickFlags {
     ///
     /// At the cap the longest-idle connection is closed for a new one; with none idle the new one
     /// is refused.
-    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    #[arg(long, value_name = "N", help_heading = LIMITS, value_parser = connections)]
     connections_max: Option<usize>,
 
     /// Idle connections kept to the upstream, in the whole process; 0 keeps none.
@@ -227,7 +233,6 @@ impl QuickFlags {
         let access_log = match self.access_log.to_str() {
             Some("off") => AccessLogTarget::Off,
             Some("-") => AccessLogTarget::Stdout,
-            Some("") => return Err(usage("--access-log is empty; give a file, - or off")),
             _ => AccessLogTarget::File(self.access_log),
         };
         Ok(Config {
@@ -395,6 +400,10 @@ fn workers(text: &str) -> Result<usize, String> {
 
 fn headers(text: &str) -> Result<usize, String> {
     whole_number(text, 1, limits::HEADERS_MAX_MOST)
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    whole_number(text, 1, limits::DESCRIPTORS_MOST)
 }
 
 fn pool_idle(text: &str) -> Result<usize, String> {

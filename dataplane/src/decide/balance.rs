@@ -1,14 +1,15 @@
-//! Which endpoint gets the next request: the less loaded of two that chance chose (power of two choices), save that
-//! an endpoint which refused a connection is tried last for a while.
+//! Which endpoint gets the next request: the less loaded of two that chance chose (power of two
+//! choices), save that an endpoint which refused a connection is tried last for a while.
 //!
-//! Before: the conductors know that a request needs an upstream. After: `forward` takes a connection to the endpoint
-//! from its pool or makes one. A worker has its own [`Balancer`]; it never does I/O, never reads a clock and never
-//! draws a random number of its own.
+//! Before: the conductors know that a request needs an upstream. After: `forward` takes a
+//! connection to the endpoint from its pool or makes one. A worker has its own [`Balancer`]; it
+//! never does I/O, never reads a clock and never draws a random number of its own.
 //!
-//! Why refusals need care: an endpoint that refuses at once has nothing in flight, so it looks like the least loaded
-//! of any two and would draw ever more requests.
+//! Why refusals need care: an endpoint that refuses at once has nothing in flight, so it looks like
+//! the least loaded of any two and would draw ever more requests.
 //!
-//! Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 12(10), 2001.
+//! Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS
+//! 12(10), 2001.
 
 use crate::limits;
 
@@ -56,14 +57,16 @@ impl Balancer {
         Self { endpoints: vec![Endpoint::default(); count].into_boxed_slice() }
     }
 
-    /// Chooses an endpoint that is not in `tried` (the endpoints this request already went to; a handful at most).
+    /// Chooses an endpoint that is not in `tried` (the endpoints this request already went to; a
+    /// handful at most).
     ///
-    /// `now_ns` is the worker's clock, `random` any 64 evenly spread bits. `None` when every endpoint was tried, or
-    /// there is none. Penalised endpoints come only when no other is left, the one whose penalty ends first before
-    /// the rest.
+    /// `now_ns` is the worker's clock, `random` any 64 evenly spread bits. `None` when every
+    /// endpoint was tried, or there is none. Penalised endpoints come only when no other is left,
+    /// the one whose penalty ends first before the rest.
     ///
-    /// Cost: two probes whatever the count; [`limits::EXTRA_PROBES_MAX`] more when both fall on penalised or tried
-    /// endpoints; a scan of the list only when these fail too. Does not allocate.
+    /// Cost: two probes whatever the count; [`limits::EXTRA_PROBES_MAX`] more when both fall on
+    /// penalised or tried endpoints; a scan of the list only when these fail too. Does not
+    /// allocate.
     pub fn pick(&self, now_ns: u64, random: u64, tried: &[EndpointIndex]) -> Option<EndpointIndex> {
         let count = self.endpoints.len() as u64;
         if count < 2 {
@@ -86,16 +89,17 @@ impl Balancer {
         self.endpoints[endpoint.as_usize()].in_flight += 1;
     }
 
-    /// That request ended, however it did; to be called exactly once per [`on_start`](Self::on_start).
+    /// That request ended, however it did; to be called exactly once per
+    /// [`on_start`](Self::on_start).
     pub fn on_end(&mut self, endpoint: EndpointIndex) {
         let in_flight = &mut self.endpoints[endpoint.as_usize()].in_flight;
         debug_assert!(*in_flight > 0, "on_end without on_start");
         *in_flight = in_flight.saturating_sub(1);
     }
 
-    /// A connect to `endpoint` was refused or timed out: it is tried last for 1 s, doubling with each penalty that
-    /// is followed by another refusal, to at most 30 s. Refusals within a penalty (many connects fail at once) do
-    /// not lengthen it.
+    /// A connect to `endpoint` was refused or timed out: it is tried last for 1 s, doubling with
+    /// each penalty that is followed by another refusal, to at most 30 s. Refusals within a penalty
+    /// (many connects fail at once) do not lengthen it.
     pub fn on_refused(&mut self, endpoint: EndpointIndex, now_ns: u64) {
         const FIRST_NS: u64 = limits::REFUSAL_PENALTY.as_nanos() as u64;
         const MOST_NS: u64 = limits::REFUSAL_PENALTY_MAX.as_nanos() as u64;
@@ -138,7 +142,8 @@ impl Balancer {
         EndpointIndex(if second_is_less { second } else { first } as u32)
     }
 
-    /// Both choices were unusable: a few more probes, still keeping the less loaded of two, then the scan.
+    /// Both choices were unusable: a few more probes, still keeping the less loaded of two, then
+    /// the scan.
     #[cold]
     fn pick_further(
         &self,
@@ -164,8 +169,9 @@ impl Balancer {
         }
     }
 
-    /// The first usable endpoint from `start` on, else the untried one whose penalty ends first. The start is
-    /// random, so that one survivor's neighbour does not get all that the dead would have.
+    /// The first usable endpoint from `start` on, else the untried one whose penalty ends first.
+    /// The start is random, so that one survivor's neighbour does not get all that the dead would
+    /// have.
     fn scan(&self, now_ns: u64, start: u64, tried: &[EndpointIndex]) -> Option<EndpointIndex> {
         let count = self.endpoints.len() as u64;
         let mut soonest: Option<(u64, EndpointIndex)> = None;
@@ -186,8 +192,9 @@ impl Balancer {
     }
 }
 
-/// Maps 32 random bits evenly to `0..bound`, by multiplication instead of division (D. Lemire, "Fast Random Integer
-/// Generation in an Interval", ACM TOMACS 29(1), 2019); the bias is below bound / 2^32.
+/// Maps 32 random bits evenly to `0..bound`, by multiplication instead of division (D. Lemire,
+/// "Fast Random Integer Generation in an Interval", ACM TOMACS 29(1), 2019); the bias is below
+/// bound / 2^32.
 const fn below(random_32: u64, bound: u64) -> u64 {
     (random_32 * bound) >> 32
 }
@@ -197,7 +204,8 @@ const fn wrap(index: u64, count: u64) -> u64 {
     if index < count { index } else { index - count }
 }
 
-/// SplitMix64's finaliser (G. Steele and others, OOPSLA 2014): further evenly spread bits from the same draw.
+/// SplitMix64's finaliser (G. Steele and others, OOPSLA 2014): further evenly spread bits from the
+/// same draw.
 const fn mix(value: u64) -> u64 {
     let value = value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -60,9 +60,29 @@ pub struct Entry<'a> {
 /// A buffer of whole lines on its way to the disk.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    pub(super) bytes: Vec<u8>,
+    /// The buffer whole; what lies beyond the lines is of no meaning.
+    memory: Vec<u8>,
+    /// Bytes of `memory` that are lines.
+    used: usize,
+    /// How many lines.
     pub(super) count: u64,
 }
+
+impl Lines {
+    /// The lines' bytes, each with its newline.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.memory[..self.used]
+    }
+
+    /// The buffer, to be used again; `None` when one long line made it larger than the others.
+    pub(super) fn into_memory(self) -> Option<Vec<u8>> {
+        (self.memory.len() == limits::ACCESS_LOG_BUFFER_BYTES).then_some(self.memory)
+    }
+}
+
+/// The most bytes of a line beside the text of peers: about 300 of names and punctuation, eight
+/// numbers and two addresses.
+const LINE_OVERHEAD_BYTES: usize = 640;
 
 /// One worker's lines, until they are many enough to hand over. Made by
 /// [`AccessLog::buffer`](crate::observe::access_log_writer::AccessLog::buffer).
@@ -70,8 +90,8 @@ pub(super) struct Lines {
 pub struct AccessLogBuffer {
     lines: Lines,
     clock: ClockText,
-    /// `,"worker":N,"epoch":`, which is the same in every line.
-    worker_member: Vec<u8>,
+    /// `,"worker":N,"epoch":`, which is the same in every line, and its length.
+    worker_member: ([u8; WORKER_MEMBER_BYTES], usize),
     /// When lines were last handed over by [`flush_when_idle`](Self::flush_when_idle).
     flushed_us: u64,
     to_writer: Sender<Lines>,
@@ -87,13 +107,10 @@ impl AccessLogBuffer {
         recycled: Receiver<Vec<u8>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let mut worker_member = b",\"worker\":".to_vec();
-        json::push_number(&mut worker_member, worker as u64);
-        worker_member.extend_from_slice(b",\"epoch\":");
         Self {
             lines: Lines::default(),
             clock: ClockText::default(),
-            worker_member,
+            worker_member: worker_member(worker),
             flushed_us: 0,
             to_writer,
             recycled,
@@ -102,64 +119,37 @@ impl AccessLogBuffer {
         }
     }
 
-    /// Appends one line; hands the buffer over when it is full. Never blocks; allocates only when no
-    /// used buffer came back.
+    /// Appends one line; hands the buffer over when the next does not fit. Never blocks; allocates
+    /// only when no used buffer came back, or a line is longer than a buffer.
     pub fn record(&mut self, entry: &Entry<'_>) {
-        if self.lines.bytes.capacity() == 0 {
-            self.lines.bytes = self
-                .recycled
-                .try_recv()
-                .unwrap_or_else(|_| Vec::with_capacity(limits::ACCESS_LOG_BUFFER_BYTES));
+        let text = entry.request_id.len()
+            + entry.method.len()
+            + entry.authority.len()
+            + entry.path.len()
+            + entry.version.len();
+        let line_max = LINE_OVERHEAD_BYTES + json::ESCAPED_BYTES_MAX * text;
+        if self.lines.memory.len() - self.lines.used < line_max {
+            self.make_room(line_max);
         }
-        let out = &mut self.lines.bytes;
-        out.extend_from_slice(b"{\"time\":\"");
-        self.clock.push(out, entry.time_us);
-        out.extend_from_slice(b"\",\"request_id\":");
-        json::push_string(out, entry.request_id);
-        out.extend_from_slice(b",\"downstream\":\"");
-        push_address(out, entry.downstream);
-        match entry.upstream {
-            Some(upstream) => {
-                out.extend_from_slice(b"\",\"upstream\":\"");
-                push_address(out, upstream);
-                out.extend_from_slice(b"\",\"method\":");
-            }
-            None => out.extend_from_slice(b"\",\"upstream\":null,\"method\":"),
-        }
-        json::push_string(out, entry.method);
-        out.extend_from_slice(b",\"authority\":");
-        json::push_string(out, entry.authority);
-        out.extend_from_slice(b",\"path\":");
-        json::push_string(out, entry.path);
-        out.extend_from_slice(b",\"version\":\"");
-        out.extend_from_slice(entry.version.as_bytes());
-        out.extend_from_slice(b"\",\"status\":");
-        json::push_number(out, u64::from(entry.status));
-        out.extend_from_slice(b",\"flags\":\"");
-        out.extend_from_slice(entry.flag.map_or("", ResponseFlag::as_str).as_bytes());
-        out.extend_from_slice(b"\",\"request_bytes\":");
-        json::push_number(out, entry.request_bytes);
-        out.extend_from_slice(b",\"response_bytes\":");
-        json::push_number(out, entry.response_bytes);
-        out.extend_from_slice(b",\"total_us\":");
-        json::push_number(out, entry.total_us);
-        match entry.upstream_us {
-            Some(upstream_us) => {
-                out.extend_from_slice(b",\"upstream_us\":");
-                json::push_number(out, upstream_us);
-                out.extend_from_slice(b",\"processing_us\":");
-            }
-            None => out.extend_from_slice(b",\"upstream_us\":null,\"processing_us\":"),
-        }
-        json::push_number(out, entry.processing_us);
-        out.extend_from_slice(b",\"retries\":");
-        json::push_number(out, u64::from(entry.retries));
-        out.extend_from_slice(&self.worker_member);
-        json::push_number(out, entry.epoch);
-        out.extend_from_slice(b"}\n");
+        let mut out = json::Cursor::new(&mut self.lines.memory[self.lines.used..]);
+        let before = out.left();
+        write_request_members(&mut out, &mut self.clock, entry);
+        write_outcome_members(&mut out, self.worker_member, entry);
+        debug_assert!(before - out.left() <= line_max);
+        self.lines.used += before - out.left();
         self.lines.count += 1;
-        if out.len() > limits::ACCESS_LOG_BUFFER_BYTES - limits::ACCESS_LOG_LINE_BYTES {
-            self.flush();
+    }
+
+    /// Begins a new buffer with room for `line_max` bytes.
+    #[cold]
+    fn make_room(&mut self, line_max: usize) {
+        self.flush();
+        if self.lines.memory.is_empty() {
+            self.lines.memory = self.recycled.try_recv().unwrap_or_default();
+        }
+        let size = limits::ACCESS_LOG_BUFFER_BYTES.max(line_max);
+        if self.lines.memory.len() < size {
+            self.lines.memory = vec![0; size];
         }
     }
 
@@ -172,7 +162,7 @@ impl AccessLogBuffer {
         if let Err(refused) = self.to_writer.try_send(std::mem::take(&mut self.lines)) {
             self.lines = refused.into_inner();
             self.metrics.worker(self.worker).access_log_dropped.add(self.lines.count);
-            self.lines.bytes.clear();
+            self.lines.used = 0;
             self.lines.count = 0;
         }
     }
@@ -198,6 +188,84 @@ impl AccessLogBuffer {
     }
 }
 
+const WORKER_MEMBER_BYTES: usize = 24;
+
+fn worker_member(worker: usize) -> ([u8; WORKER_MEMBER_BYTES], usize) {
+    debug_assert!(worker < limits::WORKERS_MAX);
+    let mut text = [0; 2 * WORKER_MEMBER_BYTES];
+    let mut out = json::Cursor::new(&mut text);
+    out.put(b",\"worker\":");
+    out.number(worker as u64);
+    out.put(b",\"epoch\":");
+    let used = 2 * WORKER_MEMBER_BYTES - out.left();
+    (*text.first_chunk().expect("twice as long"), used)
+}
+
+/// Writes what was asked: `time` to `version`.
+#[inline]
+fn write_request_members(out: &mut json::Cursor<'_>, clock: &mut ClockText, entry: &Entry<'_>) {
+    out.put(b"{\"time\":\"");
+    clock.write(out, entry.time_us);
+    out.put(b"\",\"request_id\":\"");
+    out.text(entry.request_id);
+    out.put(b"\",\"downstream\":\"");
+    write_address(out, entry.downstream);
+    match entry.upstream {
+        Some(upstream) => {
+            out.put(b"\",\"upstream\":\"");
+            write_address(out, upstream);
+            out.put(b"\",\"method\":\"");
+        }
+        None => out.put(b"\",\"upstream\":null,\"method\":\""),
+    }
+    out.text(entry.method);
+    out.put(b"\",\"authority\":\"");
+    out.text(entry.authority);
+    out.put(b"\",\"path\":\"");
+    out.text(entry.path);
+    out.put(b"\",\"version\":\"");
+    out.text(entry.version.as_bytes());
+}
+
+/// Writes what became of it: `status` to `epoch`.
+#[inline]
+fn write_outcome_members(
+    out: &mut json::Cursor<'_>,
+    worker_member: ([u8; WORKER_MEMBER_BYTES], usize),
+    entry: &Entry<'_>,
+) {
+    out.put(b"\",\"status\":");
+    out.number(u64::from(entry.status));
+    match entry.flag {
+        Some(flag) => {
+            out.put(b",\"flags\":\"");
+            out.put_slice(flag.as_str().as_bytes());
+            out.put(b"\",\"request_bytes\":");
+        }
+        None => out.put(b",\"flags\":\"\",\"request_bytes\":"),
+    }
+    out.number(entry.request_bytes);
+    out.put(b",\"response_bytes\":");
+    out.number(entry.response_bytes);
+    out.put(b",\"total_us\":");
+    out.number(entry.total_us);
+    match entry.upstream_us {
+        Some(upstream_us) => {
+            out.put(b",\"upstream_us\":");
+            out.number(upstream_us);
+            out.put(b",\"processing_us\":");
+        }
+        None => out.put(b",\"upstream_us\":null,\"processing_us\":"),
+    }
+    out.number(entry.processing_us);
+    out.put(b",\"retries\":");
+    out.number(u64::from(entry.retries));
+    let (member, count) = worker_member;
+    out.put_first(member, count);
+    out.number(entry.epoch);
+    out.put(b"}\n");
+}
+
 /// RFC 3339 text of the second that was written last, so that a date is worked out once a second.
 #[derive(Debug, Default)]
 struct ClockText {
@@ -208,16 +276,17 @@ struct ClockText {
 
 impl ClockText {
     #[inline]
-    fn push(&mut self, out: &mut Vec<u8>, time_us: u64) {
+    fn write(&mut self, out: &mut json::Cursor<'_>, time_us: u64) {
         let second = time_us / 1_000_000;
         if second != self.second || self.text[0] == 0 {
             self.second = second;
             self.text = second_text(second);
         }
-        let mut fraction = [b'Z'; 7];
-        write_digits(&mut fraction[..6], time_us % 1_000_000);
-        out.extend_from_slice(&self.text);
-        out.extend_from_slice(&fraction);
+        // Six digits: the first two of eight are zeros.
+        let digits = json::eight_digits((time_us % 1_000_000) as u32) >> 16;
+        out.put(&self.text);
+        out.put_first((digits | json::ASCII_ZEROS).to_le_bytes(), 6);
+        out.put(b"Z");
     }
 }
 
@@ -249,7 +318,6 @@ fn second_text(second: u64) -> [u8; 20] {
 }
 
 /// Fills `out` with the last digits of `number`, zeros in front.
-#[inline]
 fn write_digits(out: &mut [u8], mut number: u64) {
     for digit in out.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
@@ -257,56 +325,84 @@ fn write_digits(out: &mut [u8], mut number: u64) {
     }
 }
 
-/// Appends `192.0.2.1:80` or `[2001:db8::1]:80`, as `SocketAddr` displays.
+/// Writes `192.0.2.1:80` or `[2001:db8::1]:80`, as `SocketAddr` displays.
 #[inline]
-fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
+fn write_address(out: &mut json::Cursor<'_>, address: SocketAddr) {
     match address.ip() {
         IpAddr::V4(ip) => {
             let [a, b, c, d] = ip.octets();
-            for octet in [a, b, c] {
-                json::push_number(out, u64::from(octet));
-                out.push(b'.');
-            }
-            json::push_number(out, u64::from(d));
-            out.push(b':');
+            write_octets(out, [a, b, c]);
+            write_last_octet(out, d);
+            out.put(b":");
         }
         IpAddr::V6(ip) => {
-            out.push(b'[');
-            push_ipv6(out, ip);
-            out.extend_from_slice(b"]:");
+            out.put(b"[");
+            write_ipv6(out, ip);
+            out.put(b"]:");
         }
     }
-    json::push_number(out, u64::from(address.port()));
+    out.number(u64::from(address.port()));
 }
+
+/// Each octet with the dot behind it.
+#[inline]
+fn write_octets(out: &mut json::Cursor<'_>, octets: [u8; 3]) {
+    for octet in octets {
+        out.put_first(OCTETS[usize::from(octet)], 1 + digit_count(octet));
+    }
+}
+
+#[inline]
+fn write_last_octet(out: &mut json::Cursor<'_>, octet: u8) {
+    out.put_first(OCTETS[usize::from(octet)], digit_count(octet));
+}
+
+#[inline]
+fn digit_count(octet: u8) -> usize {
+    1 + usize::from(octet > 9) + usize::from(octet > 99)
+}
+
+/// Every octet in decimal digits, and a dot.
+const OCTETS: [[u8; 4]; 256] = {
+    let mut octets = [[b'.'; 4]; 256];
+    let mut octet = 0;
+    while octet < octets.len() {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let mut from = if octet > 99 {
+            0
+        } else if octet > 9 {
+            1
+        } else {
+            2
+        };
+        let mut to = 0;
+        while from < digits.len() {
+            octets[octet][to] = b'0' + digits[from] as u8;
+            to += 1;
+            from += 1;
+        }
+        octet += 1;
+    }
+    octets
+};
 
 /// RFC 5952: lower case, no leading zeros, the longest run of zeros (two at least, the first of
 /// equals) as `::`, a mapped IPv4 address in dots.
-fn push_ipv6(out: &mut Vec<u8>, ip: Ipv6Addr) {
+fn write_ipv6(out: &mut json::Cursor<'_>, ip: Ipv6Addr) {
     if let Some(mapped) = ip.to_ipv4_mapped() {
-        out.extend_from_slice(b"::ffff:");
-        for (index, octet) in mapped.octets().into_iter().enumerate() {
-            if index > 0 {
-                out.push(b'.');
-            }
-            json::push_number(out, u64::from(octet));
-        }
-        return;
+        let [a, b, c, d] = mapped.octets();
+        out.put(b"::ffff:");
+        write_octets(out, [a, b, c]);
+        return write_last_octet(out, d);
     }
     let segments = ip.segments();
     let zeros = longest_zeros(&segments);
-    let mut index = 0;
-    while index < segments.len() {
-        if zeros.len() >= 2 && index == zeros.start {
-            out.extend_from_slice(b"::");
-            index = zeros.end;
-            continue;
-        }
-        if index > 0 && !(zeros.len() >= 2 && index == zeros.end) {
-            out.push(b':');
-        }
-        push_segment(out, segments[index]);
-        index += 1;
+    if zeros.len() < 2 {
+        return write_segments(out, &segments);
     }
+    write_segments(out, &segments[..zeros.start]);
+    out.put(b"::");
+    write_segments(out, &segments[zeros.end..]);
 }
 
 fn longest_zeros(segments: &[u16; 8]) -> std::ops::Range<usize> {
@@ -322,11 +418,16 @@ fn longest_zeros(segments: &[u16; 8]) -> std::ops::Range<usize> {
     longest
 }
 
-fn push_segment(out: &mut Vec<u8>, segment: u16) {
+fn write_segments(out: &mut json::Cursor<'_>, segments: &[u16]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = [12, 8, 4, 0].map(|shift| DIGITS[usize::from(segment >> shift & 15)]);
-    let leading = (segment.leading_zeros() as usize / 4).min(3);
-    out.extend_from_slice(&digits[leading..]);
+    for (index, segment) in segments.iter().enumerate() {
+        if index > 0 {
+            out.put(b":");
+        }
+        let digits = [12, 8, 4, 0].map(|shift| DIGITS[usize::from(segment >> shift & 15)]);
+        let leading_zeros = (segment.leading_zeros() as usize / 4).min(3);
+        out.put_slice(&digits[leading_zeros..]);
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The access log's thread: takes full buffers from the workers and writes them.
 //!
 //! Before: `access_log` collected lines on each worker. After: a file or standard output, and the
-//! emptied buffers go back to the workers. The thread sleeps while there is nothing to write; a slow
-//! or full disk blocks it alone.
+//! emptied buffers go back to the workers. The thread sleeps while there is nothing to write; a
+//! slow or full disk blocks it alone.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -88,8 +88,9 @@ impl AccessLog {
         )
     }
 
-    /// Has the file opened anew by its path (SIGUSR1, after a rename). Does not wait. When it cannot
-    /// be opened the old one stays in use, and the log says so. Standard output stays as it is.
+    /// Has the file opened anew by its path (SIGUSR1, after a rename). Does not wait. When it
+    /// cannot be opened the old one stays in use, and the log says so. Standard output stays as it
+    /// is.
     pub fn reopen(&self) {
         match self.reopen.try_send(()) {
             // A request that still waits covers this one.
@@ -179,8 +180,8 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, mut lines: Lines) {
-        match self.write_whole_lines(&lines.bytes) {
+    fn write(&mut self, lines: Lines) {
+        match self.write_whole_lines(lines.bytes()) {
             Ok(()) if self.failing => {
                 self.failing = false;
                 tracing::info!("the access log is written again");
@@ -195,10 +196,9 @@ impl Writer {
                 self.line_is_broken = true;
             }
         }
-        if lines.bytes.capacity() <= limits::ACCESS_LOG_BUFFER_BYTES_KEPT {
-            lines.bytes.clear();
+        if let Some(memory) = lines.into_memory() {
             // No room means that enough buffers wait to be used again.
-            let _ = self.recycle.try_send(lines.bytes);
+            let _ = self.recycle.try_send(memory);
         }
     }
 

@@ -2,60 +2,185 @@
 //!
 //! Bytes that are no JSON go in as follows: control characters, `"` and `\` are escaped as RFC 8259
 //! §7 has it; valid UTF-8 is copied as it is; each byte that is no valid UTF-8 becomes `\u00` and
-//! its two hexadecimal digits. So a line is valid JSON in UTF-8 whatever a peer sent, and in the raw
-//! line an escape `\u0080` to `\u00ff` always stands for a byte, never for a character.
+//! its two hexadecimal digits. So a line is valid JSON in UTF-8 whatever a peer sent, and in the
+//! raw line an escape `\u0080` to `\u00ff` always stands for a byte, never for a character.
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends `bytes` as a JSON string with its quotes.
-///
-/// Cost: eight bytes at a time while nothing needs an escape.
-#[inline]
-pub(super) fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'"');
-    let plain = plain_prefix(bytes);
-    out.extend_from_slice(&bytes[..plain]);
-    if plain < bytes.len() {
-        push_escaped(out, &bytes[plain..]);
-    }
-    out.push(b'"');
+/// The most bytes that one byte of text becomes: `\u0000`.
+pub(super) const ESCAPED_BYTES_MAX: usize = 6;
+
+/// The most bytes that [`Cursor::number`] writes or touches.
+pub(super) const NUMBER_BYTES_MAX: usize = 24;
+
+/// Writes JSON into memory that was measured before: each piece costs a compare and its stores, and
+/// the end of the memory is met nowhere. Whoever makes one gives it room for the longest text.
+#[derive(Debug)]
+pub(super) struct Cursor<'a> {
+    rest: &'a mut [u8],
 }
 
-/// Appends a number in decimal digits.
-#[inline]
-pub(super) fn push_number(out: &mut Vec<u8>, mut number: u64) {
-    // u64::MAX has 20 digits.
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
+impl<'a> Cursor<'a> {
+    /// A cursor at the start of `memory`.
+    pub(super) fn new(memory: &'a mut [u8]) -> Self {
+        Self { rest: memory }
+    }
+
+    /// How many bytes are left.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Writes text whose length is known when this is compiled.
+    #[inline]
+    pub(super) fn put<const SIZE: usize>(&mut self, text: &[u8; SIZE]) {
+        let rest = std::mem::take(&mut self.rest);
+        let (to, rest) = rest.split_first_chunk_mut().expect(MEASURED);
+        *to = *text;
+        self.rest = rest;
+    }
+
+    /// Writes the first `count` of `bytes`, but touches memory for all: a store of known size is
+    /// cheaper than a copy of unknown size.
+    #[inline]
+    pub(super) fn put_first<const SIZE: usize>(&mut self, bytes: [u8; SIZE], count: usize) {
+        debug_assert!(count <= SIZE);
+        let rest = std::mem::take(&mut self.rest);
+        *rest.first_chunk_mut().expect(MEASURED) = bytes;
+        self.rest = rest.get_mut(count..).expect(MEASURED);
+    }
+
+    /// Writes bytes as they are.
+    #[inline]
+    pub(super) fn put_slice(&mut self, bytes: &[u8]) {
+        let rest = std::mem::take(&mut self.rest);
+        let (to, rest) = rest.split_at_mut_checked(bytes.len()).expect(MEASURED);
+        to.copy_from_slice(bytes);
+        self.rest = rest;
+    }
+
+    /// Writes `bytes` as what stands between the quotes of a JSON string.
+    ///
+    /// Cost: a look at sixteen bytes at a time and one copy, while nothing needs an escape.
+    #[inline]
+    pub(super) fn text(&mut self, bytes: &[u8]) {
+        if is_plain(bytes) {
+            self.put_slice(bytes);
+        } else {
+            self.escaped(bytes);
         }
     }
-    out.extend_from_slice(&digits[start..]);
-}
 
-/// How many bytes from the start stand for themselves: ASCII but controls, `"` and `\`.
-#[inline]
-fn plain_prefix(bytes: &[u8]) -> usize {
-    let mut plain = 0;
-    for eight in bytes.chunks_exact(8) {
-        let word = u64::from_le_bytes(eight.try_into().expect("chunks of eight"));
-        if has_special(word) {
-            break;
+    /// Writes a number in decimal digits.
+    ///
+    /// Cost: rises with the number; most in a line are small.
+    #[inline]
+    pub(super) fn number(&mut self, number: u64) {
+        match number {
+            0..10 => self.put(&[b'0' + number as u8]),
+            10..10_000 => {
+                let digits = four_digits(number as u32);
+                let leading_zeros = digits.trailing_zeros() / 8;
+                let text = (digits | ASCII_ZEROS as u32) >> (8 * leading_zeros);
+                self.put_first(text.to_le_bytes(), 4 - leading_zeros as usize);
+            }
+            _ => self.large_number(number),
         }
-        plain += 8;
     }
-    let rest = bytes[plain..].iter().position(|byte| is_special(*byte));
-    rest.map_or(bytes.len(), |special| plain + special)
+
+    fn large_number(&mut self, number: u64) {
+        const EIGHT_DIGITS: u64 = 100_000_000;
+        if number >= EIGHT_DIGITS {
+            self.number(number / EIGHT_DIGITS);
+            let digits = eight_digits((number % EIGHT_DIGITS) as u32);
+            return self.put(&(digits | ASCII_ZEROS).to_le_bytes());
+        }
+        let digits = eight_digits(number as u32);
+        let leading_zeros = digits.trailing_zeros() / 8;
+        let text = (digits | ASCII_ZEROS) >> (8 * leading_zeros);
+        self.put_first(text.to_le_bytes(), 8 - leading_zeros as usize);
+    }
+
+    #[cold]
+    fn escaped(&mut self, bytes: &[u8]) {
+        for chunk in bytes.utf8_chunks() {
+            for byte in chunk.valid().bytes() {
+                match byte {
+                    b'"' | b'\\' => self.put(&[b'\\', byte]),
+                    b'\n' => self.put(b"\\n"),
+                    b'\r' => self.put(b"\\r"),
+                    b'\t' => self.put(b"\\t"),
+                    0..0x20 => self.escape(byte),
+                    _ => self.put(&[byte]),
+                }
+            }
+            for byte in chunk.invalid() {
+                self.escape(*byte);
+            }
+        }
+    }
+
+    fn escape(&mut self, byte: u8) {
+        let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+        self.put(b"\\u00");
+        self.put(&digits);
+    }
 }
 
-/// Whether any of eight bytes is special; may also say so of a word without (a borrow from the byte
-/// below), never the other way round. Source: S. Anderson, "Bit Twiddling Hacks", hasless and
-/// haszero.
+const MEASURED: &str = "the memory was measured for the longest text";
+
+/// `0` in each of eight bytes.
+pub(super) const ASCII_ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// The eight decimal digits of a number below 10^8 as values 0 to 9, the first in the lowest byte.
+/// Halves the number, then both halves at once, and so on; the reciprocals are exact for their
+/// ranges (10,486 / 2^20 below 10,000; 103 / 2^10 below 100).
+#[inline]
+pub(super) const fn eight_digits(number: u32) -> u64 {
+    debug_assert!(number < 100_000_000);
+    let fours = (number / 10_000) as u64 | ((number % 10_000) as u64) << 32;
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | (fours - 100 * hundreds) << 16;
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | (twos - 10 * tens) << 8
+}
+
+/// The four decimal digits of a number below 10,000, likewise.
+#[inline]
+const fn four_digits(number: u32) -> u32 {
+    debug_assert!(number < 10_000);
+    let hundreds = (number * 10_486) >> 20;
+    let twos = hundreds | (number - 100 * hundreds) << 16;
+    let tens = ((twos * 103) >> 10) & 0x000f_000f;
+    tens | (twos - 10 * tens) << 8
+}
+
+/// Whether all bytes stand for themselves: ASCII but controls, `"` and `\`. Looks at whole words;
+/// the last one overlaps its neighbour instead of being shorter.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    if let Some(last) = bytes.last_chunk::<16>() {
+        return is_plain_16(last) && bytes.as_chunks::<16>().0.iter().all(is_plain_16);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        return !has_special(u64::from_le_bytes(*first)) && !has_special(u64::from_le_bytes(*last));
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return !has_special(u64::from(first) | u64::from(last) << 32);
+    }
+    !bytes.iter().any(|byte| is_special(*byte))
+}
+
+/// Without a branch per byte, so that the compiler makes it a few vector instructions.
+#[inline]
+fn is_plain_16(bytes: &[u8; 16]) -> bool {
+    !bytes.iter().fold(false, |found, byte| found | is_special(*byte))
+}
+
+/// Whether any of eight bytes is special. The tests below can only err for a byte above a special
+/// one (by its borrow), so never for the word. Source: S. Anderson, "Bit Twiddling Hacks", hasless
+/// and haszero.
 #[inline]
 const fn has_special(word: u64) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -69,30 +194,6 @@ const fn has_special(word: u64) -> bool {
 #[inline]
 const fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte >= 0x80 || byte == b'"' || byte == b'\\'
-}
-
-#[cold]
-fn push_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
-    for chunk in bytes.utf8_chunks() {
-        for byte in chunk.valid().bytes() {
-            match byte {
-                b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-                b'\n' => out.extend_from_slice(b"\\n"),
-                b'\r' => out.extend_from_slice(b"\\r"),
-                b'\t' => out.extend_from_slice(b"\\t"),
-                0..0x20 => push_escape(out, byte),
-                _ => out.push(byte),
-            }
-        }
-        for byte in chunk.invalid() {
-            push_escape(out, *byte);
-        }
-    }
-}
-
-fn push_escape(out: &mut Vec<u8>, byte: u8) {
-    out.extend_from_slice(b"\\u00");
-    out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
 }
 
 /// A JSON object that is built member by member; for what is written rarely.
@@ -109,7 +210,7 @@ impl Object {
     /// Adds a string.
     pub fn string(&mut self, name: &str, value: &str) {
         self.name(name);
-        push_string(&mut self.0, value.as_bytes());
+        push_string(&mut self.0, value);
     }
 
     /// Adds a number.
@@ -137,7 +238,7 @@ impl Object {
 
     /// Adds an array of strings.
     pub fn strings(&mut self, name: &str, values: impl Iterator<Item = String>) {
-        self.array(name, values, |out, value| push_string(out, value.as_bytes()));
+        self.array(name, values, |out, value| push_string(out, &value));
     }
 
     /// Adds an array of numbers.
@@ -172,9 +273,29 @@ impl Object {
         if self.0.len() > 1 {
             self.0.push(b',');
         }
-        push_string(&mut self.0, name.as_bytes());
+        push_string(&mut self.0, name);
         self.0.push(b':');
     }
+}
+
+fn push_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    push(out, text.len() * ESCAPED_BYTES_MAX, |cursor| cursor.text(text.as_bytes()));
+    out.push(b'"');
+}
+
+fn push_number(out: &mut Vec<u8>, number: u64) {
+    push(out, NUMBER_BYTES_MAX, |cursor| cursor.number(number));
+}
+
+/// Appends what `write` writes, `bytes_max` at most.
+fn push(out: &mut Vec<u8>, bytes_max: usize, write: impl FnOnce(&mut Cursor<'_>)) {
+    let start = out.len();
+    out.resize(start + bytes_max, 0);
+    let mut cursor = Cursor::new(&mut out[start..]);
+    write(&mut cursor);
+    let left = cursor.left();
+    out.truncate(out.len() - left);
 }
 
 #[cfg(test)]
@@ -184,8 +305,9 @@ mod tests {
     use super::*;
 
     fn string(bytes: &[u8]) -> String {
-        let mut out = Vec::new();
-        push_string(&mut out, bytes);
+        let mut out = vec![b'"'];
+        push(&mut out, bytes.len() * ESCAPED_BYTES_MAX, |cursor| cursor.text(bytes));
+        out.push(b'"');
         String::from_utf8(out).expect("what is written is always UTF-8")
     }
 
@@ -208,10 +330,39 @@ mod tests {
 
     #[test]
     fn numbers_are_decimal() {
-        for number in [0, 1, 9, 10, 99, 100, 12_345, u64::MAX] {
+        let powers = (0..20).map(|exponent| 10_u64.pow(exponent));
+        let around = powers.flat_map(|power| [power - 1, power, power + 1]);
+        for number in around.chain([12_345, 1_000_100, u64::MAX]) {
             let mut out = Vec::new();
             push_number(&mut out, number);
-            assert_eq!(out, number.to_string().as_bytes());
+            assert_eq!(str::from_utf8(&out), Ok(number.to_string().as_str()));
+        }
+    }
+
+    #[test]
+    fn every_group_of_four_digits_is_exact() {
+        for group in 0..10_000 {
+            let text = (four_digits(group) | ASCII_ZEROS as u32).to_le_bytes();
+            assert_eq!(str::from_utf8(&text), Ok(format!("{group:04}").as_str()));
+            for number in [group, group * 10_000 + 9_999] {
+                let text = (eight_digits(number) | ASCII_ZEROS).to_le_bytes();
+                assert_eq!(str::from_utf8(&text), Ok(format!("{number:08}").as_str()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_special_byte_is_found_wherever_it_stands() {
+        for length in 0..70 {
+            let plain = vec![b' '; length];
+            assert!(is_plain(&plain) && is_plain(&vec![0x7f; length]), "length {length}");
+            for position in 0..length {
+                for special in [0, 0x1f, b'"', b'\\', 0x80, 0xff] {
+                    let mut bytes = plain.clone();
+                    bytes[position] = special;
+                    assert!(!is_plain(&bytes), "{special} at {position} of {length}");
+                }
+            }
         }
     }
 

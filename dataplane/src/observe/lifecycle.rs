@@ -25,7 +25,8 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// Enters `phase`; a step back is ignored, so that "ready" cannot undo a drain that began first.
+    /// Enters `phase`; a step back is ignored, so that "ready" cannot undo a drain that began
+    /// first.
     pub fn enter(&self, phase: Phase) {
         self.0.fetch_max(phase as u8, Ordering::AcqRel);
     }

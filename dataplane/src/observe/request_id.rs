@@ -11,7 +11,8 @@ use std::hash::{BuildHasher, RandomState};
 /// start through a bijection, so that one maker never repeats itself and ids sort like noise.
 #[derive(Debug)]
 pub struct RequestIdMaker {
-    maker: u64,
+    /// The maker's half of every id, as digits.
+    maker: [u8; 16],
     next: u64,
 }
 
@@ -24,7 +25,7 @@ impl RequestIdMaker {
 
     /// A maker whose ids follow from its seed, for simulations.
     pub fn seeded(maker: u64, start: u64) -> Self {
-        Self { maker, next: start }
+        Self { maker: hex_digits(maker), next: start }
     }
 
     /// The next id, in lower-case hexadecimal digits.
@@ -32,8 +33,8 @@ impl RequestIdMaker {
     pub fn make(&mut self) -> [u8; 32] {
         self.next = self.next.wrapping_add(1);
         let mut id = [0; 32];
-        write_hex(&mut id[..16], self.maker);
-        write_hex(&mut id[16..], mix(self.next));
+        id[..16].copy_from_slice(&self.maker);
+        id[16..].copy_from_slice(&hex_digits(mix(self.next)));
         id
     }
 }
@@ -44,12 +45,22 @@ impl Default for RequestIdMaker {
     }
 }
 
-fn write_hex(out: &mut [u8], value: u64) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (two, byte) in out.chunks_exact_mut(2).zip(value.to_be_bytes()) {
-        two[0] = DIGITS[usize::from(byte >> 4)];
-        two[1] = DIGITS[usize::from(byte & 15)];
-    }
+/// Sixteen lower-case digits, eight at a time: a nibble to each byte, then `0` added, and what lies
+/// between `9` and `a` where the nibble exceeds 9.
+#[inline]
+fn hex_digits(value: u64) -> [u8; 16] {
+    let eight_digits = |half: u64| {
+        let spread = (half | half << 16) & 0x0000_ffff_0000_ffff;
+        let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+        let nibbles = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        let letters = ((nibbles + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+        let gap = u64::from(b'a' - b'9' - 1);
+        (nibbles + 0x3030_3030_3030_3030 + letters * gap).to_be_bytes()
+    };
+    let mut digits = [0; 16];
+    digits[..8].copy_from_slice(&eight_digits(value >> 32));
+    digits[8..].copy_from_slice(&eight_digits(value & 0xffff_ffff));
+    digits
 }
 
 /// SplitMix64's finaliser, a bijection on 64 bits (G. Steele and others, OOPSLA 2014).
@@ -73,6 +84,13 @@ mod tests {
             &RequestIdMaker::seeded(0xab, u64::MAX).make(),
             b"00000000000000ab0000000000000000"
         );
+    }
+
+    #[test]
+    fn digits_are_as_the_standard_library_formats_them() {
+        for value in (0..64).map(|shift| 0xfedc_ba98_7654_3210_u64.rotate_left(shift)) {
+            assert_eq!(hex_digits(value), *format!("{value:016x}").as_bytes());
+        }
     }
 
     #[test]
