@@ -59,7 +59,8 @@ fn chunked_body() {
 /// neither: so the corpus can't turn into noise unseen.
 #[test]
 fn the_corpus_gets_the_verdicts_that_its_names_say() {
-    let targets: [(&str, fn(&[u8]) -> Option<bool>); 3] = [
+    type Verdict = fn(&[u8]) -> Option<bool>;
+    let targets: [(&str, Verdict); 3] = [
         ("request_head", accepts_request),
         ("response_head", accepts_response),
         ("chunked_body", accepts_chunked),

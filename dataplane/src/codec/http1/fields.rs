@@ -90,31 +90,32 @@ impl FieldMask {
 
     /// The indexes in it, ascending.
     #[inline]
-    pub(super) fn iter(&self) -> MaskIter {
-        MaskIter { words: self.words, word: 0 }
+    pub(super) fn iter(&self) -> MaskIter<'_> {
+        let (&bits, rest) = self.words.split_first().unwrap_or((&0, &[]));
+        MaskIter { bits, base: 0, rest }
     }
 }
 
 /// Iterates over a [`FieldMask`].
-pub(super) struct MaskIter {
-    words: [u64; FIELDS_MAX / 64],
-    word: usize,
+pub(super) struct MaskIter<'m> {
+    /// What is left of the word that is being read, and the index of its first bit.
+    bits: u64,
+    base: usize,
+    rest: &'m [u64],
 }
 
-impl Iterator for MaskIter {
+impl Iterator for MaskIter<'_> {
     type Item = usize;
 
     #[inline]
     fn next(&mut self) -> Option<usize> {
-        while let Some(bits) = self.words.get_mut(self.word) {
-            if *bits != 0 {
-                let bit = bits.trailing_zeros() as usize;
-                *bits &= *bits - 1;
-                return Some(self.word * 64 + bit);
-            }
-            self.word += 1;
+        while self.bits == 0 {
+            let (&bits, rest) = self.rest.split_first()?;
+            (self.bits, self.base, self.rest) = (bits, self.base + 64, rest);
         }
-        None
+        let bit = self.bits.trailing_zeros() as usize;
+        self.bits &= self.bits - 1;
+        Some(self.base + bit)
     }
 }
 

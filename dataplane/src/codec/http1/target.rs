@@ -76,19 +76,14 @@ pub(super) fn is_valid_authority(authority: &[u8]) -> bool {
     if authority.first() == Some(&b'[') {
         return is_valid_ip_literal(authority);
     }
-    let mut classes = 0;
-    let mut host_bytes = 0;
-    for &byte in authority {
-        let class = HOST[byte as usize];
-        if class == COLON {
-            break;
-        }
-        classes |= class;
-        host_bytes += 1;
+    let classes = authority.iter().fold(0, |classes, &byte| classes | HOST[usize::from(byte)]);
+    if classes == PLAIN {
+        return !authority.is_empty();
     }
-    let (host, port) = authority.split_at(host_bytes);
-    host_bytes > 0
-        && classes & INVALID == 0
+    let colon = authority.iter().position(|&byte| byte == b':').unwrap_or(authority.len());
+    let (host, port) = authority.split_at(colon);
+    classes & INVALID == 0
+        && !host.is_empty()
         && (classes & PERCENT == 0 || percents_are_valid(host))
         && is_valid_port_part(port)
 }
