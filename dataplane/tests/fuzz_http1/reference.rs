@@ -65,10 +65,13 @@ pub(crate) fn read_chunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     loop {
         let line = line_at(bytes, &mut at)?;
         let digits = line.split(|&byte| byte == b';').next()?;
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        if digits.is_empty() || digits.len() > 16 || !line.is_ascii() {
             return None;
         }
-        let size = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        if !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        let size = i64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
         if size == 0 {
             break;
         }
