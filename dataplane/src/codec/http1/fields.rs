@@ -90,19 +90,32 @@ impl FieldMask {
 
     /// The indexes in it, ascending.
     #[inline]
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + use<> {
-        let words = self.words;
-        (0..words.len()).flat_map(move |word| {
-            let mut bits = words[word];
-            core::iter::from_fn(move || {
-                if bits == 0 {
-                    return None;
-                }
-                let bit = bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                Some(word * 64 + bit)
-            })
-        })
+    pub(super) fn iter(&self) -> MaskIter<'_> {
+        let (&bits, rest) = self.words.split_first().unwrap_or((&0, &[]));
+        MaskIter { bits, base: 0, rest }
+    }
+}
+
+/// Iterates over a [`FieldMask`].
+pub(super) struct MaskIter<'m> {
+    /// What is left of the word that is being read, and the index of its first bit.
+    bits: u64,
+    base: usize,
+    rest: &'m [u64],
+}
+
+impl Iterator for MaskIter<'_> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.bits == 0 {
+            let (&bits, rest) = self.rest.split_first()?;
+            (self.bits, self.base, self.rest) = (bits, self.base + 64, rest);
+        }
+        let bit = self.bits.trailing_zeros() as usize;
+        self.bits &= self.bits - 1;
+        Some(self.base + bit)
     }
 }
 
@@ -114,8 +127,6 @@ pub(super) enum Kind {
     ContentLength,
     Date,
     Expect,
-    /// `Forwarded`, other `X-Forwarded-*`, `X-Real-IP`: passed on, and never nominated.
-    Forwarding,
     ForwardedFor,
     ForwardedProto,
     /// `Keep-Alive`, `Proxy-Connection`, `TE`, `HTTP2-Settings`, `Proxy-Authenticate`,
@@ -130,35 +141,41 @@ pub(super) enum Kind {
     Via,
 }
 
-/// Tells a field name apart. `name` is a token, as httparse guarantees.
+/// Tells a field name apart: by its length, then by its first byte, and only then by the rest.
+/// `name` is a token, as httparse guarantees.
 #[inline]
 pub(super) fn classify(name: &[u8]) -> Kind {
-    let Some(&first) = name.first() else { return Kind::Ordinary };
-    match (name.len(), first | 0x20) {
-        (2, b't') if is(name, b"te") => Kind::HopByHop,
-        (3, b'v') if is(name, b"via") => Kind::Via,
-        (4, b'h') if is(name, b"host") => Kind::Host,
-        (4, b'd') if is(name, b"date") => Kind::Date,
-        (6, b'e') if is(name, b"expect") => Kind::Expect,
-        (7, b'u') if is(name, b"upgrade") => Kind::Upgrade,
-        (7, b't') if is(name, b"trailer") => Kind::Trailer,
-        (9, b'f') if is(name, b"forwarded") => Kind::Forwarding,
-        (9, b'x') if is(name, b"x-real-ip") => Kind::Forwarding,
-        (10, b'c') if is(name, b"connection") => Kind::Connection,
-        (10, b'k') if is(name, b"keep-alive") => Kind::HopByHop,
-        (12, b'm') if is(name, b"max-forwards") => Kind::MaxForwards,
-        (12, b'x') if is(name, b"x-request-id") => Kind::RequestId,
-        (14, b'c') if is(name, b"content-length") => Kind::ContentLength,
-        (14, b'h') if is(name, b"http2-settings") => Kind::HopByHop,
-        (15, b'x') if is(name, b"x-forwarded-for") => Kind::ForwardedFor,
-        (16, b'p') if is(name, b"proxy-connection") => Kind::HopByHop,
-        (17, b't') if is(name, b"transfer-encoding") => Kind::TransferEncoding,
-        (17, b'x') if is(name, b"x-forwarded-proto") => Kind::ForwardedProto,
-        (18, b'p') if is(name, b"proxy-authenticate") => Kind::HopByHop,
-        (19, b'p') if is(name, b"proxy-authorization") => Kind::HopByHop,
-        (15.., b'x') if is(&name[..12], b"x-forwarded-") => Kind::Forwarding,
+    let first = name.first().map_or(0, |first| first | 0x20);
+    match name.len() {
+        2 if is(name, b"te") => Kind::HopByHop,
+        3 if is(name, b"via") => Kind::Via,
+        4 if first == b'h' && is(name, b"host") => Kind::Host,
+        4 if first == b'd' && is(name, b"date") => Kind::Date,
+        6 if first == b'e' && is(name, b"expect") => Kind::Expect,
+        7 if first == b'u' && is(name, b"upgrade") => Kind::Upgrade,
+        7 if first == b't' && is(name, b"trailer") => Kind::Trailer,
+        10 if first == b'c' && is(name, b"connection") => Kind::Connection,
+        10 if first == b'k' && is(name, b"keep-alive") => Kind::HopByHop,
+        12 if first == b'm' && is(name, b"max-forwards") => Kind::MaxForwards,
+        12 if first == b'x' && is(name, b"x-request-id") => Kind::RequestId,
+        14 if first == b'c' && is(name, b"content-length") => Kind::ContentLength,
+        14 if first == b'h' && is(name, b"http2-settings") => Kind::HopByHop,
+        15 if first == b'x' && is(name, b"x-forwarded-for") => Kind::ForwardedFor,
+        16 if first == b'p' && is(name, b"proxy-connection") => Kind::HopByHop,
+        17 if first == b't' && is(name, b"transfer-encoding") => Kind::TransferEncoding,
+        17 if first == b'x' && is(name, b"x-forwarded-proto") => Kind::ForwardedProto,
+        18 if first == b'p' && is(name, b"proxy-authenticate") => Kind::HopByHop,
+        19 if first == b'p' && is(name, b"proxy-authorization") => Kind::HopByHop,
         _ => Kind::Ordinary,
     }
+}
+
+/// Whether other hops tell of the client by this field, beside those that [`classify`] knows:
+/// passed on, and never nominated.
+fn is_forwarding(name: &[u8]) -> bool {
+    is(name, b"forwarded")
+        || is(name, b"x-real-ip")
+        || name.get(..12).is_some_and(|start| is(start, b"x-forwarded-"))
 }
 
 /// Whether a token equals a lower-case name. Setting bit 5 folds case, and folds nothing else
@@ -352,11 +369,11 @@ fn nominate<'h>(
         | Kind::Expect
         | Kind::MaxForwards
         | Kind::Date
-        | Kind::Forwarding
         | Kind::ForwardedFor
         | Kind::ForwardedProto
         | Kind::RequestId
         | Kind::Via => return Err(FieldError::NominationForbidden),
+        Kind::Ordinary if is_forwarding(option) => return Err(FieldError::NominationForbidden),
         Kind::Ordinary | Kind::Connection | Kind::HopByHop | Kind::Trailer | Kind::Upgrade => {}
     }
     for (index, field) in fields.iter().enumerate() {
@@ -412,6 +429,21 @@ pub(super) fn list_items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim)
 }
 
+/// `protocol-name [ "/" protocol-version ]` (RFC 9110 §7.8).
+pub(super) fn is_protocol(item: &[u8]) -> bool {
+    let (name, version) = match item.iter().position(|&byte| byte == b'/') {
+        Some(slash) => (&item[..slash], &item[slash + 1..]),
+        None => (item, &b"1"[..]),
+    };
+    let is_token = |text: &[u8]| !text.is_empty() && text.iter().all(|&byte| is_token_byte(byte));
+    is_token(name) && is_token(version)
+}
+
+/// Whether a protocol is HTTP/2 in plaintext, which would escape the proxy's rules.
+pub(super) fn is_h2c(item: &[u8]) -> bool {
+    item.get(..3).is_some_and(|name| is(name, b"h2c")) && matches!(item.get(3), None | Some(b'/'))
+}
+
 /// Without the spaces and tabs at both ends.
 #[inline]
 pub(super) fn trim(mut text: &[u8]) -> &[u8] {
@@ -455,6 +487,7 @@ pub(super) fn is_forbidden_trailer(name: &[u8]) -> bool {
         "if-match",
     ];
     classify(name) != Kind::Ordinary
+        || is_forwarding(name)
         || ALSO.iter().any(|also| name.eq_ignore_ascii_case(also.as_bytes()))
         || name.get(..3).is_some_and(|prefix| is(prefix, b"if-"))
 }

@@ -65,8 +65,9 @@ pub fn write_trace_reply(
     out: &mut Vec<u8>,
 ) {
     let mut echo = Vec::with_capacity(head.bytes.len());
-    for text in [head.method_text, " ", head.target, " ", head.version.as_str(), "\r\n"] {
-        echo.extend_from_slice(text.as_bytes());
+    let (method, version) = (head.method_text.as_bytes(), head.version.as_str().as_bytes());
+    for text in [method, b" ", head.target, b" ", version, b"\r\n"] {
+        echo.extend_from_slice(text);
     }
     for (name, value) in head.fields().filter(|(name, _)| !is_secret(name)) {
         for text in [name.as_bytes(), b": ", value, b"\r\n"] {

@@ -8,11 +8,11 @@ use httparse::{Header, ParserConfig, Status};
 
 use crate::codec::body::Framing;
 use crate::codec::http1::fields::{
-    Direction, FIELDS_MAX, FieldError, FieldFacts, FieldMask, FieldScratch, Repeatable, is,
-    list_items, parse_number, read_fields,
+    Direction, FIELDS_MAX, FieldError, FieldFacts, FieldMask, FieldScratch, Repeatable, is, is_h2c,
+    is_protocol, list_items, parse_number, read_fields,
 };
 use crate::codec::http1::target::{is_valid_authority, parse_target};
-use crate::codec::message::{HeadLimits, Method, Version, is_token_byte, valid_request_id};
+use crate::codec::message::{HeadLimits, Method, Version, valid_request_id};
 
 /// Bytes of a method that is not known by name.
 pub const METHOD_BYTES_MAX: usize = 64;
@@ -28,13 +28,13 @@ pub struct RequestHead<'h> {
     pub method_text: &'h str,
     /// The version that the client speaks.
     pub version: Version,
-    /// The target as it came.
-    pub target: &'h str,
+    /// The target as it came; ASCII, like all that is borrowed here.
+    pub target: &'h [u8],
     /// What to forward as the target: origin form, or `*` for OPTIONS.
-    pub path: &'h str,
+    pub path: &'h [u8],
     /// Host and perhaps port: of the target in absolute form, else of `Host`
     /// (RFC 9112 §3.2.2). `None` only in HTTP/1.0.
-    pub authority: Option<&'h str>,
+    pub authority: Option<&'h [u8]>,
     /// Where the body ends; never [`Framing::UntilClose`].
     pub framing: Framing,
     /// Whether the client wants to send another request on this connection.
@@ -43,12 +43,12 @@ pub struct RequestHead<'h> {
     pub expect_continue: bool,
     /// The value of `Upgrade` when the client asks to leave HTTP/1.1 and offers more than h2c:
     /// a list of protocols, h2c perhaps among them. `None` when the request has a body.
-    pub upgrade: Option<&'h str>,
+    pub upgrade: Option<&'h [u8]>,
     /// `Max-Forwards` of an OPTIONS or TRACE request. At 0 the proxy answers itself
     /// (RFC 9110 §7.6.2).
     pub max_forwards: Option<u64>,
     /// The `X-Request-Id` that came, if it may be kept.
-    pub request_id: Option<&'h str>,
+    pub request_id: Option<&'h [u8]>,
     /// The head's bytes, without an empty line before it.
     pub(super) bytes: &'h [u8],
     pub(super) fields: &'h [Header<'h>],
@@ -205,7 +205,7 @@ pub fn parse_request<'h, 'b: 'h>(
     }
     let line = RequestLine {
         method,
-        target,
+        target: target.as_bytes(),
         version: if minor == 0 { Version::Http10 } else { Version::Http11 },
     };
     let fields: &'h [Header<'h>] = parsed.headers;
@@ -226,7 +226,7 @@ pub fn may_end_head(bytes: &[u8], seen: usize, limits: &HeadLimits) -> bool {
 
 struct RequestLine<'h> {
     method: &'h str,
-    target: &'h str,
+    target: &'h [u8],
     version: Version,
 }
 
@@ -273,7 +273,7 @@ fn judge_head<'h>(
         upgrade: judge_upgrade(facts, line.version, framing),
         max_forwards: judge_max_forwards(facts, method)?,
         request_id: match facts.request_id {
-            Repeatable::Once(id) if valid_request_id(id) => core::str::from_utf8(id).ok(),
+            Repeatable::Once(id) if valid_request_id(id) => Some(id),
             _ => None,
         },
         bytes: &[],
@@ -289,11 +289,9 @@ fn judge_head<'h>(
 fn judge_host<'h>(
     facts: &FieldFacts<'h>,
     version: Version,
-) -> Result<Option<&'h str>, RequestError> {
+) -> Result<Option<&'h [u8]>, RequestError> {
     match facts.host {
-        Some((host, _)) if is_valid_authority(host) => {
-            Ok(Some(core::str::from_utf8(host).map_err(|_| RequestError::HostInvalid)?))
-        }
+        Some((host, _)) if is_valid_authority(host) => Ok(Some(host)),
         Some(_) => Err(RequestError::HostInvalid),
         None if version == Version::Http11 => Err(RequestError::HostMissing),
         None => Ok(None),
@@ -336,7 +334,7 @@ fn judge_upgrade<'h>(
     facts: &FieldFacts<'h>,
     version: Version,
     framing: Framing,
-) -> Option<&'h str> {
+) -> Option<&'h [u8]> {
     let Repeatable::Once(value) = facts.upgrade else { return None };
     if !facts.connection_upgrade
         || version == Version::Http10
@@ -346,22 +344,7 @@ fn judge_upgrade<'h>(
     {
         return None;
     }
-    core::str::from_utf8(value).ok()
-}
-
-/// `protocol-name [ "/" protocol-version ]` (RFC 9110 §7.8).
-fn is_protocol(item: &[u8]) -> bool {
-    let (name, version) = match item.iter().position(|&byte| byte == b'/') {
-        Some(slash) => (&item[..slash], &item[slash + 1..]),
-        None => (item, &b"1"[..]),
-    };
-    let is_token = |text: &[u8]| !text.is_empty() && text.iter().all(|&byte| is_token_byte(byte));
-    is_token(name) && is_token(version)
-}
-
-/// Whether a protocol is HTTP/2 in plaintext, which would escape the proxy's rules.
-pub(super) fn is_h2c(item: &[u8]) -> bool {
-    item.get(..3).is_some_and(|name| is(name, b"h2c")) && matches!(item.get(3), None | Some(b'/'))
+    Some(value)
 }
 
 #[inline]

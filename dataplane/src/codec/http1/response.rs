@@ -8,8 +8,8 @@ use httparse::{Header, ParserConfig, Status};
 
 use crate::codec::body::Framing;
 use crate::codec::http1::fields::{
-    Direction, FIELDS_MAX, FieldError, FieldFacts, FieldMask, FieldScratch, Repeatable, offset_in,
-    read_fields,
+    Direction, FIELDS_MAX, FieldError, FieldFacts, FieldMask, FieldScratch, Repeatable, is_h2c,
+    is_protocol, list_items, offset_in, read_fields,
 };
 use crate::codec::message::{HeadLimits, Method, Version, is_bodyless, is_interim};
 
@@ -29,7 +29,7 @@ pub struct ResponseHead<'h> {
     /// Whether the upstream's connection can carry another request after this response.
     pub keep_alive: bool,
     /// The protocol of a 101. The caller refuses a 101 that answers no Upgrade request.
-    pub upgrade: Option<&'h str>,
+    pub upgrade: Option<&'h [u8]>,
     /// Whether a `Date` came.
     pub has_date: bool,
     pub(super) bytes: &'h [u8],
@@ -74,7 +74,7 @@ pub enum ResponseError {
     /// What the field lines say together can be read in two ways.
     #[error(transparent)]
     Field(#[from] FieldError),
-    /// A 101 that does not name one protocol, or is not HTTP/1.1.
+    /// A 101 that names no protocol, or h2c, or is not HTTP/1.1.
     #[error("invalid switch of protocols")]
     Upgrade,
 }
@@ -175,15 +175,17 @@ fn judge_upgrade<'h>(
     status: u16,
     version: Version,
     facts: &FieldFacts<'h>,
-) -> Result<Option<&'h str>, ResponseError> {
+) -> Result<Option<&'h [u8]>, ResponseError> {
     if status != 101 {
         return Ok(None);
     }
     match facts.upgrade {
         Repeatable::Once(protocol)
-            if facts.connection_upgrade && version == Version::Http11 && !protocol.is_empty() =>
+            if facts.connection_upgrade
+                && version == Version::Http11
+                && list_items(protocol).all(|item| is_protocol(item) && !is_h2c(item)) =>
         {
-            core::str::from_utf8(protocol).map(Some).map_err(|_| ResponseError::Upgrade)
+            Ok(Some(protocol))
         }
         _ => Err(ResponseError::Upgrade),
     }

@@ -8,9 +8,9 @@ use httparse::Header;
 
 use crate::codec::body::Framing;
 use crate::codec::http1::fields::{
-    Kind, classify, copy_kept_lines, cut_kind, list_items, offset_in, put_number,
+    Kind, classify, copy_kept_lines, cut_kind, is_h2c, list_items, offset_in, put_number,
 };
-use crate::codec::http1::request::{RequestHead, is_h2c};
+use crate::codec::http1::request::RequestHead;
 use crate::codec::message::{Scheme, Version};
 
 /// What the proxy adds to a request.
@@ -84,7 +84,7 @@ pub fn write_request(
         out.extend_from_slice(b"Expect: 100-continue\r\n");
     }
     if let (Some(protocols), true) = (head.upgrade, forwarding.upgrade) {
-        write_upgrade(protocols.as_bytes(), out);
+        write_upgrade(protocols, out);
     }
     out.extend_from_slice(b"X-Forwarded-For: ");
     if head.has_forwarded_for {
@@ -95,7 +95,7 @@ pub fn write_request(
         Scheme::Http => b"\r\nX-Forwarded-Proto: http\r\n".as_slice(),
         Scheme::Https => b"\r\nX-Forwarded-Proto: https\r\n",
     });
-    if let Some(id) = head.request_id.map(str::as_bytes).or(forwarding.request_id) {
+    if let Some(id) = head.request_id.or(forwarding.request_id) {
         out.extend_from_slice(b"X-Request-Id: ");
         out.extend_from_slice(id);
         out.extend_from_slice(b"\r\n");
@@ -117,9 +117,9 @@ fn write_request_line_and_host(
 ) {
     out.extend_from_slice(head.method_text.as_bytes());
     out.push(b' ');
-    out.extend_from_slice(head.path.as_bytes());
+    out.extend_from_slice(head.path);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
-    out.extend_from_slice(head.authority.map_or(forwarding.authority_if_missing, str::as_bytes));
+    out.extend_from_slice(head.authority.unwrap_or(forwarding.authority_if_missing));
     out.extend_from_slice(b"\r\n");
 }
 

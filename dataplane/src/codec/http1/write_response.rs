@@ -74,7 +74,7 @@ pub fn write_response(
     }
     if let (101, Some(protocol)) = (head.status, head.upgrade) {
         out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: ");
-        out.extend_from_slice(protocol.as_bytes());
+        out.extend_from_slice(protocol);
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(match head.version {
