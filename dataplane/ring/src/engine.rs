@@ -7,7 +7,6 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,13 +16,15 @@ use crate::address::Address;
 use crate::buffer::Pool;
 use crate::chunk::Spares;
 use crate::engine::epoll::Epoll;
+use crate::engine::sim::Sim;
 use crate::engine::uring::Uring;
-use crate::socket::{Interest, SocketKey, Sockets, Watch};
+use crate::socket::{Accepted, Interest, SocketKey, Sockets, Watch};
 use crate::splice::{Pipe, Pipes};
 use crate::time::{self, Instant};
 
 pub(crate) mod direct;
 pub(crate) mod epoll;
+pub(crate) mod sim;
 pub(crate) mod uring;
 
 /// State that the engines share with the handles.
@@ -35,6 +36,19 @@ pub(crate) struct Io {
     /// Sockets whose receive found no buffer, in the order in which they starved.
     pub(crate) starved: VecDeque<SocketKey>,
     pub(crate) counts: Rc<Counts>,
+}
+
+impl Io {
+    pub(crate) fn new(pool: Rc<Pool>) -> Self {
+        Self {
+            sockets: Sockets::default(),
+            pool,
+            spares: Spares::default(),
+            pipes: Pipes::default(),
+            starved: VecDeque::new(),
+            counts: Rc::default(),
+        }
+    }
 }
 
 /// What an engine did so far.
@@ -62,6 +76,7 @@ pub(crate) enum Wait {
 pub(crate) enum Engine {
     Uring(Box<Uring>),
     Epoll(Box<Epoll>),
+    Sim(Box<Sim>),
 }
 
 /// Forwards an operation to the engine that runs.
@@ -70,6 +85,7 @@ macro_rules! forward {
         match $self {
             Self::Uring($engine) => $call,
             Self::Epoll($engine) => $call,
+            Self::Sim($engine) => $call,
         }
     };
 }
@@ -79,20 +95,37 @@ impl Engine {
         match self {
             Self::Uring(_) => "uring",
             Self::Epoll(_) => "epoll",
+            Self::Sim(_) => "sim",
         }
     }
 
     pub(crate) fn now(&self) -> Instant {
         match self {
             Self::Uring(_) | Self::Epoll(_) => time::monotonic(),
+            Self::Sim(engine) => engine.now(),
         }
     }
 
-    /// A socket was put in its slot.
-    pub(crate) fn opened(&mut self, io: &mut Io, key: SocketKey) -> Result<(), Errno> {
-        match self {
-            Self::Uring(_) => Ok(()),
-            Self::Epoll(engine) => engine.opened(io, key),
+    /// Puts a socket in a slot.
+    ///
+    /// # Errors
+    /// When epoll cannot watch it; then it is closed.
+    pub(crate) fn open(&mut self, io: &mut Io, socket: Accepted) -> Result<SocketKey, Errno> {
+        match (self, socket) {
+            (Self::Uring(_), Accepted::Fd(fd)) => Ok(io.sockets.insert(Some(fd))),
+            (Self::Epoll(engine), Accepted::Fd(fd)) => {
+                let key = io.sockets.insert(Some(fd));
+                engine.opened(io, key).inspect_err(|_| drop(io.sockets.remove(key)))?;
+                Ok(key)
+            }
+            (Self::Sim(engine), Accepted::Simulated(end)) => {
+                let key = io.sockets.insert(None);
+                engine.attach(key, end);
+                Ok(key)
+            }
+            // A descriptor means nothing to the simulation, nor the reverse.
+            (Self::Sim(_), Accepted::Fd(_)) => Err(Errno::NOTSOCK),
+            (_, Accepted::Simulated(_)) => Err(Errno::BADF),
         }
     }
 
@@ -155,9 +188,17 @@ impl Engine {
     pub(crate) fn shrink(&mut self, io: &mut Io) {
         let may_unpublish = match self {
             Self::Uring(engine) => engine.picks_buffers_in_enter_only(),
-            Self::Epoll(_) => true,
+            Self::Epoll(_) | Self::Sim(_) => true,
         };
         io.pool.shrink(may_unpublish);
+    }
+
+    /// The simulation, if that is what runs.
+    pub(crate) fn simulation(&mut self) -> Option<&mut Sim> {
+        match self {
+            Self::Sim(engine) => Some(engine),
+            Self::Uring(_) | Self::Epoll(_) => None,
+        }
     }
 
     // Direct operations: done at once, no waiting.
@@ -172,6 +213,7 @@ impl Engine {
     ) -> Result<usize, Errno> {
         match self {
             Self::Uring(_) | Self::Epoll(_) => direct::read(io, key, into, max),
+            Self::Sim(engine) => engine.read_now(key, into, max),
         }
     }
 
@@ -185,6 +227,7 @@ impl Engine {
     ) -> Result<usize, Errno> {
         match self {
             Self::Uring(_) | Self::Epoll(_) => direct::splice_in(io, key, pipe, max),
+            Self::Sim(engine) => engine.splice_in(key, pipe, max),
         }
     }
 
@@ -197,20 +240,23 @@ impl Engine {
     ) -> Result<usize, Errno> {
         match self {
             Self::Uring(_) | Self::Epoll(_) => direct::splice_out(io, key, pipe),
+            Self::Sim(engine) => engine.splice_out(io, key, pipe),
         }
     }
 
-    /// Makes a pipe to splice through.
-    pub(crate) fn make_pipe(&mut self) -> Result<Pipe, Errno> {
+    /// An empty pipe to splice through, for what comes from `key`; `None` if there is none to be had.
+    pub(crate) fn lend_pipe(&mut self, io: &mut Io, key: SocketKey) -> Option<Pipe> {
         match self {
-            Self::Uring(_) | Self::Epoll(_) => Pipe::open(),
+            Self::Uring(_) | Self::Epoll(_) => io.pipes.take().or_else(|| Pipe::open().ok()),
+            Self::Sim(engine) => engine.lend_pipe(key),
         }
     }
 
     /// Accepts one connection that waits already; EAGAIN if none does.
-    pub(crate) fn accept_now(&mut self, io: &mut Io, key: SocketKey) -> Result<OwnedFd, Errno> {
+    pub(crate) fn accept_now(&mut self, io: &mut Io, key: SocketKey) -> Result<Accepted, Errno> {
         match self {
-            Self::Uring(_) | Self::Epoll(_) => direct::accept(io, key),
+            Self::Uring(_) | Self::Epoll(_) => direct::accept(io, key).map(Accepted::Fd),
+            Self::Sim(engine) => engine.accept_now(key).map(Accepted::Simulated),
         }
     }
 
@@ -223,6 +269,7 @@ impl Engine {
     ) -> Result<(), Errno> {
         match self {
             Self::Uring(_) | Self::Epoll(_) => direct::shutdown(io, key, how),
+            Self::Sim(engine) => engine.shutdown(key, how),
         }
     }
 
@@ -230,18 +277,21 @@ impl Engine {
     pub(crate) fn reset_on_close(&mut self, io: &mut Io, key: SocketKey) {
         match self {
             Self::Uring(_) | Self::Epoll(_) => direct::reset_on_close(io, key),
+            Self::Sim(engine) => engine.reset_on_close(key),
         }
     }
 
     pub(crate) fn local_address(&mut self, io: &mut Io, key: SocketKey) -> Result<Address, Errno> {
         match self {
             Self::Uring(_) | Self::Epoll(_) => direct::local_address(io, key),
+            Self::Sim(engine) => Ok(engine.local_address(key)),
         }
     }
 
     pub(crate) fn peer_address(&mut self, io: &mut Io, key: SocketKey) -> Result<Address, Errno> {
         match self {
             Self::Uring(_) | Self::Epoll(_) => direct::peer_address(io, key),
+            Self::Sim(engine) => engine.peer_address(key),
         }
     }
 }

@@ -9,7 +9,8 @@
 //! - [`Stream`], [`Listener`], [`splice()`], [`Deadline`], [`mailbox()`]: what tasks use
 //! - `runtime`, `task`, `timer`, `pulse`: the worker's loop
 //! - `socket`, `buffer`, `chunk`: who owns which memory while the kernel uses it
-//! - `engine`: io_uring, epoll, and the calls they share
+//! - `engine`: io_uring, epoll, and the calls they share; the simulation
+//! - [`sim`]: what tests tell the simulation
 //!
 //! It knows nothing of HTTP, of proxies or of configuration.
 
@@ -29,6 +30,7 @@ mod socket;
 pub mod buffer;
 pub mod chunk;
 mod engine;
+pub mod sim;
 
 pub use address::Address;
 pub use buffer::Lease;

@@ -10,7 +10,7 @@ use socket2::{Protocol, SockRef, Socket as RawSocket, Type};
 
 use crate::address::Address;
 use crate::runtime::{Core, current};
-use crate::socket::SocketKey;
+use crate::socket::{Accepted, SocketKey};
 use crate::stream::{self, Stream};
 
 /// Connections that the kernel may queue for one listener; it cuts this to `net.core.somaxconn`.
@@ -89,25 +89,25 @@ impl Listener {
     /// When the engine cannot watch the descriptor.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         SockRef::from(&fd.as_fd()).set_nonblocking(true)?;
-        let core = current();
-        let key = core.with(|engine, io| {
-            let key = io.sockets.insert(Some(fd));
-            match engine.opened(io, key) {
-                Ok(()) => Ok(key),
-                Err(errno) => {
-                    io.sockets.remove(key);
-                    Err(errno)
-                }
-            }
-        })?;
+        Self::with_core(current(), fd.into())
+    }
+
+    fn with_core(core: Rc<Core>, socket: Accepted) -> io::Result<Self> {
+        let key = core.with(|engine, io| engine.open(io, socket))?;
         Ok(Self { core, key })
     }
 
-    /// Binds `address` for this worker alone.
+    /// Binds `address` for this worker alone. In a simulation the address is a virtual one.
     ///
     /// # Errors
     /// As [`Binding::new`].
     pub fn bind(address: &Address) -> io::Result<Self> {
+        let core = current();
+        if let Some(listening) =
+            core.with(|engine, _| engine.simulation().map(|sim| sim.listen(address)))
+        {
+            return Self::with_core(core, Accepted::Simulated(listening?));
+        }
         let socket = Binding::new(address, 1)?.into_sockets().pop();
         Self::from_fd(socket.expect("one socket was asked for"))
     }

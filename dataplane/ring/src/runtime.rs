@@ -5,7 +5,6 @@
 //! a task that is always ready nor a crowd of them keeps the worker from its I/O.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,11 +19,12 @@ use rustix::io::Errno;
 
 use crate::buffer::Pool;
 use crate::engine::epoll::Epoll;
+use crate::engine::sim::Sim;
 use crate::engine::uring::Uring;
 use crate::engine::{Counts, Engine, Io, Wait};
 use crate::features::Features;
 use crate::pulse::{Pulse, TurnReport};
-use crate::socket::Sockets;
+use crate::sim::SimConfig;
 use crate::task::{self, Next, Registration, RunQueue, TaskFuture, TaskId, Tasks};
 use crate::time::Instant;
 use crate::timer::Wheel;
@@ -139,16 +139,30 @@ impl Runtime {
         let pool = Pool::new(config.buffer_bytes, config.buffers_max).map_err(|error| {
             system("reserving receive buffers")(crate::engine::direct::errno_of(&error))
         })?;
-        let counts = Rc::new(Counts::default());
-        let io = Io {
-            sockets: Sockets::default(),
-            pool: pool.clone(),
-            spares: crate::chunk::Spares::default(),
-            pipes: crate::splice::Pipes::default(),
-            starved: VecDeque::new(),
-            counts: counts.clone(),
-        };
+        let io = Io::new(pool);
         let (engine, engine_reason, remote) = start_engine(config, &io)?;
+        Self::assemble(io, engine, engine_reason, remote)
+    }
+
+    /// Makes a runtime on a virtual network and clock; see [`crate::sim`].
+    ///
+    /// # Panics
+    /// If there is no memory for its buffers, or 4,096 runtimes live in this process.
+    #[must_use]
+    pub fn simulated(config: SimConfig) -> Self {
+        let pool = Pool::new(config.buffer_bytes, config.buffers_max);
+        let io = Io::new(pool.expect("there is address space for a small pool"));
+        let engine = Engine::Sim(Box::new(Sim::new(config)));
+        Self::assemble(io, engine, "asked for", None).expect("few runtimes live at a time")
+    }
+
+    fn assemble(
+        io: Io,
+        engine: Engine,
+        engine_reason: &'static str,
+        remote: Option<OwnedFd>,
+    ) -> Result<Self, SetupError> {
+        let (counts, pool) = (io.counts.clone(), io.pool.clone());
         let registration = Registration::new(remote).ok_or(SetupError::TooMany)?;
         let now = engine.now();
         let worker = registration.worker;
@@ -169,7 +183,7 @@ impl Runtime {
         Ok(Self { core: Rc::new(core) })
     }
 
-    /// The engine that runs: `uring` or `epoll`.
+    /// The engine that runs: `uring`, `epoll` or `sim`.
     #[must_use]
     pub fn engine_name(&self) -> &'static str {
         self.core.engine.borrow().name()
@@ -186,7 +200,7 @@ impl Runtime {
     pub fn features(&self) -> Features {
         match &*self.core.engine.borrow() {
             Engine::Uring(engine) => engine.features(),
-            Engine::Epoll(_) => Features::NONE,
+            Engine::Epoll(_) | Engine::Sim(_) => Features::NONE,
         }
     }
 
@@ -200,7 +214,8 @@ impl Runtime {
     /// called once a turn, before the worker waits.
     ///
     /// # Panics
-    /// If the kernel refuses the engine's wait: the worker cannot go on.
+    /// If the kernel refuses the engine's wait: the worker cannot go on. In a simulation, if nothing
+    /// will ever happen again.
     pub fn block_on_with<F: Future>(
         &mut self,
         future: F,
@@ -244,7 +259,7 @@ impl Runtime {
             }
             let turned = core.with(|engine, io| engine.turn(io, wait));
             if let Err(errno) = turned {
-                panic!("the I/O engine cannot wait any more: {errno}");
+                panic!("{}", core.describe_failure(errno));
             }
             if core.engine.borrow_mut().take_called() {
                 core.registration.remote.drain(&core.queue);
@@ -344,6 +359,19 @@ impl Core {
             buffers_free: u64::from(self.pool.available()),
             task_panics: self.panics.get(),
         }
+    }
+
+    #[cold]
+    fn describe_failure(&self, errno: Errno) -> String {
+        self.with(|engine, io| match engine.simulation() {
+            Some(sim) => format!(
+                "the simulation is deadlocked: {} tasks and the main future wait, no timer is set, \
+                 nothing is on its way; {}",
+                self.tasks.live(),
+                sim.describe(io),
+            ),
+            None => format!("the I/O engine cannot wait any more: {errno}"),
+        })
     }
 
     fn wait(&self, now: Instant, shrink_at: Instant) -> Wait {

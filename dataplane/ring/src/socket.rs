@@ -22,6 +22,7 @@ use socket2::SockAddr;
 
 use crate::buffer::Lease;
 use crate::chunk::Sending;
+use crate::engine::sim::network::EndId;
 
 /// Received buffers that may wait for a slow reader before its receive is stopped.
 pub(crate) const READY_LEASES_MAX: usize = 4;
@@ -155,9 +156,22 @@ pub(crate) struct Connect {
 pub(crate) struct Accept {
     pub(crate) armed: bool,
     pub(crate) stopping: bool,
-    pub(crate) ready: VecDeque<OwnedFd>,
+    pub(crate) ready: VecDeque<Accepted>,
     pub(crate) error: Option<Errno>,
     pub(crate) waker: Option<Waker>,
+}
+
+/// A connection that nobody has taken yet.
+pub(crate) enum Accepted {
+    Fd(OwnedFd),
+    /// An end in the simulation's network.
+    Simulated(EndId),
+}
+
+impl From<OwnedFd> for Accepted {
+    fn from(fd: OwnedFd) -> Self {
+        Self::Fd(fd)
+    }
 }
 
 impl Accept {

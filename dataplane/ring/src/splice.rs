@@ -31,7 +31,6 @@ pub(crate) struct Pipe {
     ends: Option<(OwnedFd, OwnedFd)>,
     bytes: usize,
     capacity: usize,
-    #[expect(dead_code, reason = "filled by the simulation engine")]
     pub(crate) simulated: VecDeque<u8>,
 }
 
@@ -52,6 +51,11 @@ impl Pipe {
         Ok(Self { ends: Some(ends), bytes: 0, capacity, simulated: VecDeque::new() })
     }
 
+    /// A pipe without a kernel.
+    pub(crate) fn simulated(capacity: usize) -> Self {
+        Self { ends: None, bytes: 0, capacity, simulated: VecDeque::new() }
+    }
+
     /// The read and the write end.
     pub(crate) fn ends(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>)> {
         self.ends.as_ref().map(|(read, write)| (read.as_fd(), write.as_fd()))
@@ -59,6 +63,10 @@ impl Pipe {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        self.capacity - self.bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -82,9 +90,13 @@ pub(crate) struct Pipes {
 }
 
 impl Pipes {
+    pub(crate) fn take(&mut self) -> Option<Pipe> {
+        self.spare.pop()
+    }
+
     fn keep(&mut self, pipe: Pipe) {
         // One that still holds bytes would leak them into somebody else's stream: it is closed.
-        if pipe.is_empty() && self.spare.len() < SPARE_PIPES_MAX {
+        if pipe.is_empty() && pipe.ends.is_some() && self.spare.len() < SPARE_PIPES_MAX {
             self.spare.push(pipe);
         }
     }
@@ -194,10 +206,8 @@ struct Lent<'a> {
 impl Lent<'_> {
     fn take(&mut self) -> Option<&mut Pipe> {
         if self.pipe.is_none() {
-            self.pipe = self
-                .stream
-                .core()
-                .with(|engine, io| io.pipes.spare.pop().or_else(|| engine.make_pipe().ok()));
+            self.pipe =
+                self.stream.core().with(|engine, io| engine.lend_pipe(io, self.stream.key()));
         }
         self.pipe.as_mut()
     }

@@ -19,7 +19,7 @@ use crate::address::Address;
 use crate::buffer::Lease;
 use crate::chunk::{CHUNKS_MAX, Chunk};
 use crate::runtime::{Core, current};
-use crate::socket::{Connect, End, Interest, RecvState, SocketKey, Watch};
+use crate::socket::{Accepted, Connect, End, Interest, RecvState, SocketKey, Watch};
 use crate::splice::Pipe;
 
 /// A connected byte stream.
@@ -37,20 +37,11 @@ impl Stream {
     /// # Errors
     /// When the engine cannot watch the descriptor (epoll's limit on watches).
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-        Self::with_core(current(), fd)
+        Self::with_core(current(), fd.into())
     }
 
-    pub(crate) fn with_core(core: Rc<Core>, fd: OwnedFd) -> io::Result<Self> {
-        let key = core.with(|engine, io| {
-            let key = io.sockets.insert(Some(fd));
-            match engine.opened(io, key) {
-                Ok(()) => Ok(key),
-                Err(errno) => {
-                    io.sockets.remove(key);
-                    Err(errno)
-                }
-            }
-        })?;
+    pub(crate) fn with_core(core: Rc<Core>, accepted: Accepted) -> io::Result<Self> {
+        let key = core.with(|engine, io| engine.open(io, accepted))?;
         Ok(Self { core, key, multishot: Cell::new(false) })
     }
 
@@ -60,14 +51,14 @@ impl Stream {
     /// What `connect(2)` answers: ECONNREFUSED, EHOSTUNREACH, EADDRNOTAVAIL (no local port), …; or
     /// EMFILE when no descriptor is left.
     pub async fn connect(address: &Address) -> io::Result<Self> {
-        let protocol = address.inet().map(|_| Protocol::TCP);
-        let kind = Type::STREAM.nonblocking().cloexec();
-        let socket = RawSocket::new(address.domain(), kind, protocol)?;
-        if protocol.is_some() {
-            configure(&socket);
-        }
+        let core = current();
+        let socket = match core.with(|engine, _| engine.simulation().map(|sim| sim.socket(address)))
+        {
+            Some(end) => Accepted::Simulated(end?),
+            None => Accepted::Fd(make_socket(address)?),
+        };
         let target = Box::new(address.to_socket_address()?);
-        let stream = Self::from_fd(socket.into())?;
+        let stream = Self::with_core(core, socket)?;
         stream.core.with(|engine, io| {
             let connect = Connect { address: target, outcome: None, waker: None };
             io.sockets.at(stream.key).rare().connect = Some(connect);
@@ -377,6 +368,10 @@ impl Stream {
         &self.core
     }
 
+    pub(crate) fn key(&self) -> SocketKey {
+        self.key
+    }
+
     /// Waits until up to `bytes_max` bytes have moved from the socket into `pipe`; 0 is the end.
     pub(crate) fn poll_splice_in(
         &self,
@@ -466,6 +461,16 @@ impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stream").field("key", &self.key).finish()
     }
+}
+
+fn make_socket(address: &Address) -> io::Result<OwnedFd> {
+    let protocol = address.inet().map(|_| Protocol::TCP);
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = RawSocket::new(address.domain(), kind, protocol)?;
+    if protocol.is_some() {
+        configure(&socket);
+    }
+    Ok(socket.into())
 }
 
 /// Keep-alive probes: a vanished peer is noticed after about two minutes.

@@ -246,7 +246,7 @@ fn accept_ready(io: &mut Io, key: SocketKey) {
         match rustix::net::accept_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok(accepted) => {
                 add(&io.counts.completed, 1);
-                accept.ready.push_back(accepted);
+                accept.ready.push_back(accepted.into());
             }
             Err(Errno::INTR | Errno::CONNABORTED) => {}
             Err(Errno::AGAIN) => {

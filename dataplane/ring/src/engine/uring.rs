@@ -507,7 +507,7 @@ impl Uring {
         let stopping = accept.stopping;
         match accepted {
             // A listener that closes resets nobody: its owner empties it first (see `Listener`).
-            Ok(fd) => accept.ready.push_back(fd),
+            Ok(fd) => accept.ready.push_back(fd.into()),
             Err(Errno::CANCELED) => {}
             Err(errno) => accept.error = Some(errno),
         }
