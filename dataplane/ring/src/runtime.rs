@@ -225,6 +225,9 @@ impl Runtime {
             if core.queue.take_main() {
                 let mut cx = Context::from_waker(&waker);
                 if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                    if let Some(pulse) = pulse {
+                        pulse.waiting();
+                    }
                     return output;
                 }
             }

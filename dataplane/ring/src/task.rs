@@ -321,8 +321,16 @@ pub(crate) struct Remote {
 
 impl Remote {
     fn push(&self, id: TaskId) {
-        lock(&self.queue).push(id);
-        if let Some(eventfd) = &self.eventfd {
+        let first = {
+            let mut queue = lock(&self.queue);
+            if queue.last() == Some(&id) {
+                return;
+            }
+            queue.push(id);
+            queue.len() == 1
+        };
+        // Whoever finds the queue empty calls; the worker empties it after it was called.
+        if first && let Some(eventfd) = &self.eventfd {
             // EAGAIN means that the counter is at its maximum: the worker is being woken already.
             let _ = rustix::io::write(eventfd.as_fd(), &1_u64.to_ne_bytes());
         }

@@ -6,3 +6,4 @@
 mod support;
 mod streams;
 mod tasks;
+mod foreign;
