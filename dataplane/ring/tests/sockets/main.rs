@@ -7,3 +7,4 @@ mod support;
 mod streams;
 mod tasks;
 mod foreign;
+mod timers;
