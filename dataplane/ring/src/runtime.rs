@@ -4,12 +4,13 @@
 //! [`POLLS_PER_TURN`]; then the engine gets its turn, without waiting if tasks are left. So neither
 //! a task that is always ready nor a crowd of them keeps the worker from its I/O.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -239,6 +240,9 @@ impl Runtime {
             if core.queue.take_main() {
                 let mut cx = Context::from_waker(&waker);
                 if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                    if let Some(pulse) = pulse {
+                        pulse.waiting();
+                    }
                     return output;
                 }
             }
@@ -331,8 +335,8 @@ impl Core {
                 self.tasks.remove(id);
                 Some(future)
             }
-            Err(_) => {
-                self.panics.set(self.panics.get() + 1);
+            Err(payload) => {
+                self.count_panic(payload);
                 self.tasks.remove(id);
                 Some(future)
             }
@@ -344,8 +348,16 @@ impl Core {
 
     /// Drops a task's future; a panic in a destructor is counted like one in a poll.
     fn drop_future(&self, future: TaskFuture) {
-        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
-            self.panics.set(self.panics.get() + 1);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
+            self.count_panic(payload);
+        }
+    }
+
+    fn count_panic(&self, payload: Box<dyn Any + Send>) {
+        self.panics.set(self.panics.get() + 1);
+        // A payload is the task's own type, and its destructor may panic in its turn.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
         }
     }
 
@@ -475,20 +487,27 @@ fn uring_refusal(errno: Errno) -> &'static str {
     }
 }
 
-/// A task that can be ended from outside.
-#[derive(Debug)]
+/// A task that can be ended from outside. It keeps neither the task nor the runtime alive.
 pub struct TaskHandle {
     id: TaskId,
+    /// A handle is of use on its worker only, so it is not `Send`.
+    core: Weak<Core>,
 }
 
 impl TaskHandle {
     /// Ends the task: its future is dropped now, or, if the task calls this of itself, as soon as
     /// its poll returns. No effect on a task that has ended.
     pub fn abort(&self) {
-        let core = current();
+        let Some(core) = self.core.upgrade() else { return };
         if let Some(future) = core.tasks.remove(self.id) {
             core.drop_future(future);
         }
+    }
+}
+
+impl std::fmt::Debug for TaskHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("TaskHandle").field(&self.id).finish()
     }
 }
 
@@ -499,7 +518,7 @@ impl TaskHandle {
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> TaskHandle {
     let core = current();
     let id = core.tasks.insert(&core.queue, core.turn.get(), Box::pin(future));
-    TaskHandle { id }
+    TaskHandle { id, core: Rc::downgrade(&core) }
 }
 
 /// The time at which the worker's present turn began.

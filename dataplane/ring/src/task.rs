@@ -250,9 +250,13 @@ impl Tasks {
             let Some(id) = queue.pop() else { return Next::Empty };
             let mut slots = self.slots.borrow_mut();
             let slot = &mut slots[id.index() as usize];
-            if slot.generation & ((1 << GENERATION_BITS) - 1) != id.generation() {
+            if !slot.occupied {
                 continue;
             }
+            // The entry may have been made for a task that is gone. Its flag kept the slot's new
+            // task from being queued a second time, so the entry is the new one's: a poll for
+            // nothing harms nobody, a wake that is lost does.
+            let id = TaskId::new(self.worker, slot.generation, id.index());
             if slot.turn == turn {
                 queue.unpop(id);
                 return Next::Later;
@@ -279,6 +283,7 @@ impl Tasks {
 
     /// Frees a slot; the future, if it is there, is the caller's to drop outside of any borrow.
     pub(crate) fn remove(&self, id: TaskId) -> Option<TaskFuture> {
+        debug_assert_eq!(id.worker(), self.worker, "a task's name is of use on its worker only");
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(id.index() as usize)?;
         if !slot.occupied || slot.generation & ((1 << GENERATION_BITS) - 1) != id.generation() {
@@ -316,8 +321,16 @@ pub(crate) struct Remote {
 
 impl Remote {
     fn push(&self, id: TaskId) {
-        lock(&self.queue).push(id);
-        if let Some(eventfd) = &self.eventfd {
+        let first = {
+            let mut queue = lock(&self.queue);
+            if queue.last() == Some(&id) {
+                return;
+            }
+            queue.push(id);
+            queue.len() == 1
+        };
+        // Whoever finds the queue empty calls; the worker empties it after it was called.
+        if first && let Some(eventfd) = &self.eventfd {
             // EAGAIN means that the counter is at its maximum: the worker is being woken already.
             let _ = rustix::io::write(eventfd.as_fd(), &1_u64.to_ne_bytes());
         }

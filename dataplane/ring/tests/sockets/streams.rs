@@ -1,55 +1,13 @@
-//! Streams and listeners over loopback, on every real engine and on io_uring with single kernel
-//! features switched off.
+//! Bytes from end to end: echoes, several chunks, half-closes, huge sends and slow readers.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::thread;
 
-use lateen_ring::{
-    Address, Chunk, Config, EngineChoice, Features, Listener, Moved, Runtime, Spliced, Stream,
-    spawn, splice,
-};
+use lateen_ring::{Chunk, Listener, Moved, Spliced, Stream, spawn, splice};
 
-fn variants() -> Vec<(&'static str, Config)> {
-    let masks: [&[&str]; 6] = [
-        &[],
-        &["-multishot-recv"],
-        &["-buffer-ring"],
-        &["-defer-taskrun"],
-        &["-multishot-accept"],
-        &["-defer-taskrun", "-no-sqarray", "-buffer-ring", "-multishot-recv", "-multishot-accept"],
-    ];
-    let mut variants = vec![("epoll", Config { engine: EngineChoice::Epoll, ..Config::default() })];
-    for mask in masks {
-        let features = Features::all_but(mask.iter().copied()).expect("known features");
-        variants
-            .push(("uring", Config { engine: EngineChoice::Uring, features, ..Config::default() }));
-    }
-    variants
-}
-
-fn loopback() -> Address {
-    Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))
-}
-
-/// Runs `test` on every variant and checks that nothing is left behind.
-fn on_all(test: impl AsyncFn()) {
-    for (name, config) in variants() {
-        let mut runtime = Runtime::new(&config).expect("the engine is available on test machines");
-        assert_eq!(runtime.engine_name(), name);
-        eprintln!("{name} {}", runtime.features());
-        runtime.block_on(test());
-        runtime.block_on(async {
-            for _ in 0..50 {
-                lateen_ring::sleep(std::time::Duration::from_millis(1)).await;
-            }
-        });
-        let held = runtime.held();
-        assert_eq!((held.leases, held.timers), (0, 0), "{held:?}");
-        assert_eq!((held.sockets, held.tasks), (0, 0), "{held:?}");
-    }
-}
+use crate::support::{loopback, on_all};
 
 async fn echo(stream: Stream) {
     stream.set_multishot(true);
