@@ -1,7 +1,17 @@
 //! What the tests in `tests/tests/` are made of.
 //!
-//! In reading order: `tidy` holds the checks on the tree itself; the other modules run the built
-//! `lateen-proxy` between real or scripted clients and upstreams. Nothing here is linked into the
-//! product.
+//! In reading order: `proxy` runs the built binary and looks at it from outside (its output, its
+//! admin endpoint, its access log, its memory); `peer` and `upstream` are a client and a server
+//! that send exactly the bytes a test says; `http` reads what came back; `tools` runs the real
+//! clients and servers (curl, wrk, nginx, a WebSocket library). `tidy` stands apart: it checks the
+//! tree itself. Nothing here is linked into the product.
 
+pub mod binary;
+pub mod proxy;
+pub mod metrics;
+pub mod peer;
+pub mod http;
+pub mod upstream;
+pub mod tools;
+pub mod wait;
 pub mod tidy;
