@@ -1,4 +1,4 @@
-//! HTTP/1 messages as a test sees them: the exact bytes of the head, its fields, the body.
+//! HTTP/1 messages as a test sees them: the first line, the fields as they came, the body.
 //!
 //! Written apart from the proxy's codec on purpose, so that both don't share a mistake. It takes
 //! well-formed messages only, and panics on any other: the proxy must send nothing else.
@@ -8,8 +8,6 @@ use crate::peer::{Ending, Peer};
 /// A request's or a response's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Exactly what came, with the empty line.
-    pub bytes: Vec<u8>,
     /// The first line.
     pub start: String,
     /// Names as they came, and values without the white space around them.
@@ -35,7 +33,7 @@ impl Head {
                 (name.to_owned(), value.trim_matches([' ', '\t']).to_owned())
             })
             .collect();
-        Self { bytes: bytes.to_vec(), start, fields }
+        Self { start, fields }
     }
 
     /// The values of every field of this name, joined as RFC 9110 §5.3 joins them; `None` where

@@ -39,7 +39,7 @@ impl Scrape {
                     .iter()
                     .all(|(key, value)| sample.labels.get(*key).is_some_and(|found| found == value))
         };
-        self.0.iter().filter(carries).map(|sample| sample.value).sum()
+        self.0.iter().filter(carries).fold(0.0, |sum, sample| sum + sample.value)
     }
 
     /// True where at least one sample has this name.

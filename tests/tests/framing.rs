@@ -226,7 +226,6 @@ fn accepts_what_is_unusual_but_clear(engine: Engine) {
             "zeros before a size",
             post_with("Transfer-Encoding: chunked", "0003\r\nabc\r\n000\r\n\r\n"),
         ),
-        ("a higher minor version", "GET / HTTP/1.9\r\nHost: a\r\n\r\n".to_owned()),
     ] {
         let response = exchange(&mut Peer::connect(proxy.address()), &request);
         assert_eq!(response.status, 200, "{name}");
