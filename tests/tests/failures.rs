@@ -1,13 +1,11 @@
-//! Exchanges that fail: each with its status, its flag in the access log, and its metric; and the
-//! replay of a request whose pooled connection had died.
+//! Exchanges that fail: each with its status, its flag in the access log, and its metric; and
+//! resets in every phase.
 
 use lateen_tests::http::{exchange, get, read_request, read_response};
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Launch, Proxy};
 use lateen_tests::upstream::{Upstream, hanging, ok, refusing};
-use lateen_tests::wait::eventually;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 lateen_tests::on_both_engines!(
@@ -23,10 +21,9 @@ lateen_tests::on_both_engines!(
     a_body_that_does_not_end_is_408_dt,
     an_idle_client_is_closed_without_a_word,
     a_client_that_leaves_is_dc,
-    a_dead_pooled_connection_is_replaced_once,
-    a_request_that_may_not_be_repeated_is_not,
-    a_pooled_connection_that_closes_while_idle_is_removed,
-    an_idle_pooled_connection_times_out,
+    a_client_that_does_not_read_is_given_up,
+    clients_may_reset_in_any_phase,
+    upstreams_may_reset_in_any_phase,
     the_answer_says_nothing_of_the_inside,
 );
 
@@ -181,97 +178,90 @@ fn a_client_that_leaves_is_dc(engine: Engine) {
     proxy.await_metric("tcp_open_connections", &[], 0.0);
 }
 
-/// An upstream that answers the first request on its first connection, and on the second ends it
-/// before it says a word; every later connection is good.
-fn dying(count: Arc<AtomicUsize>) -> Upstream {
-    Upstream::scripted(move |mut peer, connection| {
-        while read_request(&mut peer, connection).is_some() {
-            let request = count.fetch_add(1, Ordering::AcqRel);
-            if connection == 0 && request == 1 {
-                return peer.reset();
-            }
-            peer.send(ok("x", 1));
-        }
-    })
+fn a_client_that_does_not_read_is_given_up(engine: Engine) {
+    const LENGTH: usize = 64 << 20;
+    let (ended, wait) = mpsc::channel();
+    let upstream = Upstream::scripted(move |mut peer, connection| {
+        read_request(&mut peer, connection).expect("a request");
+        assert!(peer.try_send(ok(vec![b'x'; LENGTH], LENGTH)).is_err(), "all of it was taken");
+        ended.send(()).expect("the test waits");
+    });
+    let proxy = Launch::new(engine, &[upstream.address()]).with("--write-timeout", "300ms").start();
+    let mut client = Peer::connect_with_receive_buffer(proxy.address(), 16 << 10);
+    client.send(GET);
+    wait.recv().expect("the upstream is let go");
+    proxy.assert_flagged("DC");
+    proxy.await_metric("tcp_open_connections", &[], 0.0);
+    let (count, ending) = client.drain();
+    assert!(count < LENGTH as u64 && ending != Ending::Open, "{count} bytes, {ending:?}");
 }
 
-fn a_dead_pooled_connection_is_replaced_once(engine: Engine) {
-    let count = Arc::new(AtomicUsize::new(0));
-    let upstream = dying(count.clone());
-    let proxy = Proxy::start(engine, &[upstream.address()]);
-    let mut client = Peer::connect(proxy.address());
-    assert_eq!(exchange(&mut client, GET).status, 200);
-    assert_eq!(exchange(&mut client, GET).status, 200);
-    assert_eq!((upstream.connections(), count.load(Ordering::Acquire)), (2, 3));
-    assert_eq!(proxy.access_log(2)[1]["retries"], 1);
-
-    // Where the replacement dies as well, that is the answer.
+fn clients_may_reset_in_any_phase(engine: Engine) {
     let upstream = Upstream::scripted(|mut peer, connection| {
-        for index in 0.. {
-            if read_request(&mut peer, connection).is_none() {
+        while let Some(request) = read_request(&mut peer, connection) {
+            match request.target() {
+                "/half" => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
+                "/held" => {}
+                _ => peer.send(ok("x", 1)),
+            }
+        }
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    for (sent, awaited) in [
+        ("", ""),
+        ("GET / HT", ""),
+        ("GET / HTTP/1.1\r\nHost: a\r\n", ""),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello", ""),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", ""),
+        ("GET /held HTTP/1.1\r\nHost: a\r\n\r\n", ""),
+        ("GET /half HTTP/1.1\r\nHost: a\r\n\r\n", "hello"),
+        (GET, "x"),
+    ] {
+        let mut client = Peer::connect(proxy.address());
+        client.send(sent);
+        if !awaited.is_empty() {
+            client.read_until(b"\r\n\r\n").expect("a head");
+            client.read_until(awaited.as_bytes()).expect("the beginning of a body");
+        }
+        client.reset();
+        assert_eq!(get(proxy.address(), "/").status, 200, "after a reset after {sent:?}");
+        proxy.await_metric("tcp_open_connections", &[("side", "downstream")], 0.0);
+    }
+}
+
+fn upstreams_may_reset_in_any_phase(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, connection| {
+        // What a connection does is its first request's choice: the target.
+        let Some(head) = peer.read_until(b"\r\n\r\n") else { return };
+        let head = String::from_utf8(head).expect("a head is text");
+        match head.split(' ').nth(1).expect("a target") {
+            "/head" => {}
+            "/body" => drop(peer.read_exactly(5)),
+            "/status" => peer.send("HTTP/1.1 2"),
+            "/field" => peer.send("HTTP/1.1 200 OK\r\nContent-Le"),
+            "/interim" => peer.send("HTTP/1.1 103 Early Hints\r\n\r\n"),
+            _ => {
+                peer.send(ok("x", 1));
+                while read_request(&mut peer, connection).is_some() {
+                    peer.send(ok("x", 1));
+                }
                 return;
             }
-            if connection > 0 || index > 0 {
-                return peer.reset();
-            }
-            peer.send(ok("x", 1));
         }
+        peer.reset();
     });
     let proxy = Proxy::start(engine, &[upstream.address()]);
-    let mut client = Peer::connect(proxy.address());
-    assert_eq!(exchange(&mut client, GET).status, 200);
-    assert_eq!(exchange(&mut client, GET).status, 502);
-    assert_eq!(upstream.connections(), 2);
-}
-
-fn a_request_that_may_not_be_repeated_is_not(engine: Engine) {
-    let count = Arc::new(AtomicUsize::new(0));
-    let upstream = dying(count.clone());
-    let proxy = Proxy::start(engine, &[upstream.address()]);
-    let mut client = Peer::connect(proxy.address());
-    assert_eq!(exchange(&mut client, GET).status, 200);
-    assert_eq!(exchange(&mut client, POST).status, 502);
-    assert_eq!(count.load(Ordering::Acquire), 2, "the upstream may have acted on it already");
-    proxy.await_metric("response_flags_total", &[("flag", "UR")], 1.0);
-}
-
-fn a_pooled_connection_that_closes_while_idle_is_removed(engine: Engine) {
-    let (close, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
-    let upstream = Upstream::scripted(move |mut peer, connection| {
-        while read_request(&mut peer, connection).is_some() {
-            peer.send(ok("x", 1));
-            if connection == 0 {
-                return wait
-                    .lock()
-                    .expect("one connection waits")
-                    .recv()
-                    .expect("the test says when");
-            }
-        }
-    });
-    let proxy = Proxy::start(engine, &[upstream.address()]);
-    let mut client = Peer::connect(proxy.address());
-    assert_eq!(exchange(&mut client, GET).status, 200);
-    let open = || proxy.metrics().sum("tcp_open_connections", &[("side", "upstream")]);
-    assert_eq!(open(), 1.0);
-    close.send(()).expect("the upstream waits");
-    eventually("the closed connection leaves the pool", || (open() == 0.0).then_some(()));
-    // Even what may not be repeated is safe then.
-    assert_eq!(exchange(&mut client, POST).status, 200);
-    assert_eq!(proxy.access_log(2)[1]["retries"], 0);
-}
-
-fn an_idle_pooled_connection_times_out(engine: Engine) {
-    let upstream = Upstream::fixed("x");
-    let proxy =
-        Launch::new(engine, &[upstream.address()]).with("--pool-idle-timeout", "200ms").start();
-    let mut client = Peer::connect(proxy.address());
-    assert_eq!(exchange(&mut client, GET).status, 200);
-    proxy.await_metric("pool_evicted_total", &[], 1.0);
-    proxy.await_metric("tcp_open_connections", &[("side", "upstream")], 0.0);
-    assert_eq!(exchange(&mut client, POST).status, 200);
-    assert_eq!(upstream.connections(), 2);
+    for target in ["/head", "/body", "/status", "/field", "/interim"] {
+        let mut client = Peer::connect(proxy.address());
+        client
+            .send(format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello"));
+        // The rest of the body is still owed: the failure must not wait for it.
+        assert_eq!(read_response(&mut client, "POST").status, 502, "{target}");
+        drop(client);
+        assert_eq!(get(proxy.address(), "/").status, 200, "after {target}");
+        proxy.await_metric("tcp_open_connections", &[("side", "downstream")], 0.0);
+    }
+    proxy.await_metric("response_flags_total", &[("flag", "UR")], 5.0);
 }
 
 fn the_answer_says_nothing_of_the_inside(engine: Engine) {
