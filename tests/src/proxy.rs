@@ -24,6 +24,8 @@ pub enum Engine {
     Uring,
     /// epoll.
     Epoll,
+    /// What the proxy chooses itself.
+    Auto,
 }
 
 impl Engine {
@@ -32,6 +34,7 @@ impl Engine {
         match self {
             Self::Uring => "uring",
             Self::Epoll => "epoll",
+            Self::Auto => "auto",
         }
     }
 }
@@ -55,6 +58,7 @@ pub struct Launch {
     listen: Vec<String>,
     flags: Vec<String>,
     workers: usize,
+    io_uring_forbidden: bool,
 }
 
 impl Launch {
@@ -62,7 +66,8 @@ impl Launch {
     pub fn new(engine: Engine, upstreams: &[SocketAddr]) -> Self {
         let upstreams: Vec<String> = upstreams.iter().map(SocketAddr::to_string).collect();
         let flags = ["--engine", engine.name(), "--upstream", &upstreams.join(",")];
-        Self { listen: Vec::new(), flags: flags.map(str::to_owned).into(), workers: 1 }
+        let flags = flags.map(str::to_owned).into();
+        Self { listen: Vec::new(), flags, workers: 1, io_uring_forbidden: false }
     }
 
     /// Adds a flag with its value.
@@ -89,6 +94,12 @@ impl Launch {
         self
     }
 
+    /// Runs it where the kernel refuses io_uring, as in most containers.
+    pub fn forbidding_io_uring(mut self) -> Self {
+        self.io_uring_forbidden = true;
+        self
+    }
+
     /// Starts it and waits until it accepts on all its addresses.
     ///
     /// # Panics
@@ -99,7 +110,10 @@ impl Launch {
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
         let access_log = folder.path().join("access.log");
-        let mut command = Command::new(binary::proxy());
+        let mut command = match self.io_uring_forbidden {
+            true => proxy_without_io_uring(),
+            false => Command::new(binary::proxy()),
+        };
         command.arg("quick");
         for address in &self.listen {
             command.args(["--listen", address]);
@@ -123,6 +137,16 @@ impl Launch {
         }
         proxy
     }
+}
+
+/// The proxy under a filter that answers EPERM to the system calls of io_uring.
+pub fn proxy_without_io_uring() -> Command {
+    // Debian's own Python, as everywhere here.
+    let mut command = Command::new("/usr/bin/python3");
+    command
+        .arg(binary::repository().join("tests/clients/without_io_uring.py"))
+        .arg(binary::proxy());
+    command
 }
 
 /// A running proxy; killed when dropped.

@@ -3,7 +3,7 @@
 use lateen_tests::binary;
 use lateen_tests::http::{exchange, get};
 use lateen_tests::peer::Peer;
-use lateen_tests::proxy::{Engine, Launch, Proxy, lines_of};
+use lateen_tests::proxy::{Engine, Launch, Proxy, lines_of, proxy_without_io_uring};
 use lateen_tests::tidy::markdown;
 use lateen_tests::tools::{Outcome, run};
 use lateen_tests::upstream::Upstream;
@@ -175,6 +175,31 @@ fn an_older_kernels_features_are_enough() {
     for _ in 0..50 {
         assert_eq!(get(proxy.address(), "/").status, 200);
     }
+}
+
+/// As under the default seccomp profile of Docker and containerd.
+#[test]
+fn where_io_uring_is_forbidden_epoll_takes_over_and_says_why() {
+    let upstream = Upstream::fixed("x");
+    let proxy = Launch::new(Engine::Auto, &[upstream.address()]).forbidding_io_uring().start();
+    assert_eq!(get(proxy.address(), "/").status, 200);
+    let said = proxy.said();
+    assert!(said.contains("epoll") && said.contains("io_uring"), "what runs, and why: {said}");
+    let metrics = proxy.metrics();
+    let info = metrics.all("engine_info").find(|sample| sample.value == 1.0).expect("engine_info");
+    assert_eq!(info.labels["engine"], "epoll");
+    assert!(!info.labels["reason"].is_empty(), "{info:?}");
+}
+
+#[test]
+fn where_io_uring_is_forbidden_it_cannot_be_forced() {
+    let quick =
+        ["quick", "--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:9", "--engine", "uring"];
+    let forbidding = proxy_without_io_uring();
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(forbidding.get_program()).args(forbidding.get_args()).args(quick);
+    let outcome = run(&mut command);
+    assert_refused(&outcome, 1, "--engine", "io_uring is forbidden");
 }
 
 fn listens_on_ipv6_and_on_several_addresses(engine: Engine) {
