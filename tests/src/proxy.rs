@@ -1,0 +1,346 @@
+//! A running `lateen-proxy`, seen from outside: what it prints, its admin endpoint, its access log,
+//! its memory and its exit code.
+
+use crate::binary;
+use crate::http::{self, Response};
+use crate::metrics::Scrape;
+use crate::wait::{PATIENCE, eventually, within};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// The I/O engine to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// io_uring. Where it is not allowed the proxy does not start, and the test fails with its
+    /// reason.
+    Uring,
+    /// epoll.
+    Epoll,
+    /// What the proxy chooses itself.
+    Auto,
+}
+
+impl Engine {
+    /// Its name as a value of `--engine`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "uring",
+            Self::Epoll => "epoll",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+/// Makes a test of each function for each engine: `uring::name` and `epoll::name`.
+#[macro_export]
+macro_rules! on_both_engines {
+    ($($name:ident),+ $(,)?) => {
+        mod uring {
+            $(#[test] fn $name() { super::$name($crate::proxy::Engine::Uring); })+
+        }
+        mod epoll {
+            $(#[test] fn $name() { super::$name($crate::proxy::Engine::Epoll); })+
+        }
+    };
+}
+
+/// The flags of a proxy that is about to start.
+#[derive(Debug)]
+pub struct Launch {
+    listen: Vec<String>,
+    flags: Vec<String>,
+    workers: usize,
+    io_uring_forbidden: bool,
+}
+
+impl Launch {
+    /// `quick` with one worker, a free port on 127.0.0.1, and these endpoints.
+    pub fn new(engine: Engine, upstreams: &[SocketAddr]) -> Self {
+        let upstreams: Vec<String> = upstreams.iter().map(SocketAddr::to_string).collect();
+        let flags = ["--engine", engine.name(), "--upstream", &upstreams.join(",")];
+        let flags = flags.map(str::to_owned).into();
+        Self { listen: Vec::new(), flags, workers: 1, io_uring_forbidden: false }
+    }
+
+    /// Adds a flag with its value.
+    pub fn with(mut self, flag: &str, value: impl ToString) -> Self {
+        self.flags.extend([flag.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// Adds a flag that has no value.
+    pub fn with_switch(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// Listens there, instead of on a free port on 127.0.0.1.
+    pub fn listening(mut self, address: &str) -> Self {
+        self.listen.push(address.to_owned());
+        self
+    }
+
+    /// Runs this many workers.
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = count;
+        self
+    }
+
+    /// Runs it where the kernel refuses io_uring, as in most containers.
+    pub fn forbidding_io_uring(mut self) -> Self {
+        self.io_uring_forbidden = true;
+        self
+    }
+
+    /// Starts it and waits until it accepts on all its addresses.
+    ///
+    /// # Panics
+    /// When it ends or stays silent instead: the message has what it said.
+    pub fn start(mut self) -> Proxy {
+        if self.listen.is_empty() {
+            self.listen.push("127.0.0.1:0".to_owned());
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let access_log = folder.path().join("access.log");
+        let mut command = match self.io_uring_forbidden {
+            true => proxy_without_io_uring(),
+            false => Command::new(binary::proxy()),
+        };
+        command.arg("quick");
+        for address in &self.listen {
+            command.args(["--listen", address]);
+        }
+        command.args(&self.flags).args(["--workers", &self.workers.to_string()]);
+        command.arg("--access-log").arg(&access_log);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the proxy's binary runs");
+
+        let lines = lines_of(child.stdout.take().expect("stdout is piped"));
+        let said = text_of(child.stderr.take().expect("stderr is piped"));
+        let mut proxy =
+            Proxy { child, addresses: Vec::new(), admin: None, access_log, said, _folder: folder };
+        while proxy.addresses.len() < self.listen.len() || proxy.admin.is_none() {
+            match lines.recv_timeout(PATIENCE) {
+                Ok(line) => proxy.read_start_line(&line),
+                Err(error) => {
+                    panic!("the proxy did not start ({error}); it said:\n{}", proxy.said())
+                }
+            }
+        }
+        proxy
+    }
+}
+
+/// The proxy under a filter that answers EPERM to the system calls of io_uring.
+pub fn proxy_without_io_uring() -> Command {
+    // Debian's own Python, as everywhere here.
+    let mut command = Command::new("/usr/bin/python3");
+    command
+        .arg(binary::repository().join("tests/clients/without_io_uring.py"))
+        .arg(binary::proxy());
+    command
+}
+
+/// A running proxy; killed when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    child: Child,
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    access_log: PathBuf,
+    said: Arc<Mutex<String>>,
+    _folder: TempDir,
+}
+
+impl Proxy {
+    /// A proxy with nothing special about it.
+    pub fn start(engine: Engine, upstreams: &[SocketAddr]) -> Self {
+        Launch::new(engine, upstreams).start()
+    }
+
+    /// Its first address.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// All addresses, in the order in which they were printed.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// `http://<address><target>`
+    pub fn url(&self, target: &str) -> String {
+        format!("http://{}{target}", self.address())
+    }
+
+    /// Address of the admin endpoint.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.expect("it was printed before the test began")
+    }
+
+    /// Asks the admin endpoint.
+    pub fn ask_admin(&self, target: &str) -> Response {
+        http::get(self.admin(), target)
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All of stderr so far.
+    pub fn said(&self) -> String {
+        self.said.lock().expect("the reader does not panic").clone()
+    }
+
+    /// Scrapes the metrics.
+    pub fn metrics(&self) -> Scrape {
+        let response = self.ask_admin("/metrics");
+        assert_eq!(response.status, 200);
+        Scrape::parse(&String::from_utf8(response.body).expect("metrics are text"))
+    }
+
+    /// Waits until the samples with these labels sum up to `value`. A counter may be counted a
+    /// moment after the client has its answer.
+    ///
+    /// # Panics
+    /// When they don't, with what they are.
+    pub fn await_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let found = || self.metrics().sum(name, labels);
+        if within(PATIENCE, || (found() == value).then_some(())).is_none() {
+            panic!("{name}{labels:?} is {}, should be {value}", found());
+        }
+    }
+
+    /// Path of the access log.
+    pub fn access_log_path(&self) -> &Path {
+        &self.access_log
+    }
+
+    /// The access log's lines, once there are `count`.
+    ///
+    /// # Panics
+    /// When there are more, or a line is no JSON.
+    pub fn access_log(&self, count: usize) -> Vec<Value> {
+        let read = || std::fs::read_to_string(&self.access_log).unwrap_or_default();
+        let text = eventually(&format!("{count} lines in the access log"), || {
+            Some(read()).filter(|text| text.ends_with('\n') && text.lines().count() >= count)
+        });
+        assert_eq!(text.lines().count(), count, "more lines than requests:\n{text}");
+        text.lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
+            })
+            .collect()
+    }
+
+    /// The only line of the access log, once it is there.
+    pub fn only_access_log_line(&self) -> Value {
+        self.access_log(1).remove(0)
+    }
+
+    /// One response carries this flag, in the access log and in the metrics.
+    pub fn assert_flagged(&self, flag: &str) {
+        assert_eq!(self.only_access_log_line()["flags"], flag);
+        self.await_metric("response_flags_total", &[("flag", flag)], 1.0);
+        self.await_metric("response_flags_total", &[], 1.0);
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(path).expect("the proxy runs");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS line");
+        let kib: u64 =
+            line.trim().trim_end_matches(" kB").parse().expect("VmRSS is a number of kB");
+        kib * 1024
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the proxy runs").count()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid =
+            Pid::from_raw(self.pid().try_into().expect("a pid is positive")).expect("not zero");
+        kill_process(pid, signal).expect("the proxy still runs");
+    }
+
+    /// Waits until it ends by itself; `None` when it still runs after `limit`.
+    pub fn exit_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        within(limit, || self.child.try_wait().expect("it is our child"))
+    }
+
+    /// Waits until it ends by itself, and returns its exit code.
+    ///
+    /// # Panics
+    /// When it does not, or a signal ended it.
+    pub fn exit_code(&mut self) -> i32 {
+        let status =
+            self.exit_within(PATIENCE).unwrap_or_else(|| panic!("still running:\n{}", self.said()));
+        status.code().unwrap_or_else(|| panic!("ended by a signal: {status}"))
+    }
+
+    fn read_start_line(&mut self, line: &str) {
+        let address =
+            |text: &str| text.parse().unwrap_or_else(|_| panic!("no address in {line:?}"));
+        if let Some(text) = line.strip_prefix("listening ") {
+            self.addresses.push(address(text));
+        } else if let Some(text) = line.strip_prefix("admin ") {
+            self.admin = Some(address(text));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // Both fail where it ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let said = self.said();
+        if thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "a failed test shows what the proxy said")]
+            {
+                eprintln!("--- the proxy said:\n{said}---");
+            }
+        } else {
+            assert!(!said.contains("panicked"), "something panicked in the proxy:\n{said}");
+        }
+    }
+}
+
+/// The lines of a stream as they come; it is read to its end also when nobody listens.
+pub fn lines_of(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+/// The text of a stream as it grows.
+fn text_of(mut stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let grown = text.clone();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            let mut text = grown.lock().expect("nobody panics while holding it");
+            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+    });
+    text
+}

@@ -1,0 +1,261 @@
+//! Start, reload of the log, drain, end; and what the admin endpoint says meanwhile.
+
+use lateen_tests::http::{exchange, get, read_request, read_response};
+use lateen_tests::peer::{Ending, Peer};
+use lateen_tests::proxy::{Engine, Launch, Proxy};
+use lateen_tests::tools::{Server, Wrk, curl};
+use lateen_tests::upstream::{Upstream, ok};
+use lateen_tests::wait::eventually;
+use rustix::process::Signal;
+use std::fs;
+use std::net::TcpStream;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+lateen_tests::on_both_engines!(
+    a_drain_under_load_fails_no_request,
+    a_drain_finishes_what_is_in_flight,
+    a_drain_delay_keeps_accepting,
+    a_drain_that_takes_too_long_says_how_many_were_cut,
+    a_second_signal_ends_it_at_once,
+    the_access_log_is_reopened,
+    the_admin_endpoint_answers,
+    every_metric_of_the_contract_is_there,
+    nothing_is_left_open_after_the_clients_are_gone,
+);
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// An upstream that answers only when the test says so, and tells when it has a request.
+fn held() -> (Upstream, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (arrived, has_arrived) = mpsc::channel();
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let upstream = Upstream::scripted(move |mut peer, connection| {
+        while read_request(&mut peer, connection).is_some() {
+            if arrived.send(()).is_err() || wait.lock().expect("one waits").recv().is_err() {
+                return;
+            }
+            peer.send(ok("late", 4));
+        }
+    });
+    (upstream, has_arrived, go)
+}
+
+fn a_drain_under_load_fails_no_request(engine: Engine) {
+    let server = Server::nginx("hello");
+    let mut proxy = Launch::new(engine, &[server.address()]).workers(2).start();
+    let wrk = Wrk::start(&proxy.url("/"), 32, 3);
+    eventually("the load runs", || {
+        (proxy.metrics().sum("request_total", &[]) > 1000.0).then_some(())
+    });
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.exit_code(), 0, "{}", proxy.said());
+    let load = wrk.finish();
+    // Once the listener is closed, wrk's new connections are refused: these are write errors. A
+    // request that was taken and not answered would be a read error.
+    let failed = load.not_2xx_or_3xx + load.read_errors + load.timeouts;
+    assert_eq!(failed, 0, "{load:?}");
+    assert!(load.requests > 1000, "{load:?}");
+}
+
+fn a_drain_finishes_what_is_in_flight(engine: Engine) {
+    let (upstream, arrived, go) = held();
+    let mut proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut idle = Peer::connect(proxy.address());
+    idle.send(GET);
+    arrived.recv().expect("a request");
+    go.send(()).expect("the upstream waits");
+    read_response(&mut idle, "GET");
+    let mut busy = Peer::connect(proxy.address());
+    busy.send(GET);
+    arrived.recv().expect("a request");
+
+    assert_eq!(proxy.ask_admin("/ready").status, 200);
+    proxy.signal(Signal::TERM);
+    eventually("/ready turns 503", || (proxy.ask_admin("/ready").status == 503).then_some(()));
+    assert_eq!(proxy.ask_admin("/live").status, 200, "a draining process is alive");
+    // A client that has nothing in flight is let go at once.
+    assert_eq!(idle.ending(), Ending::Closed);
+    eventually("the listener closes", || {
+        TcpStream::connect(proxy.address()).is_err().then_some(())
+    });
+    go.send(()).expect("the upstream waits");
+    let response = read_response(&mut busy, "GET");
+    assert_eq!((response.status, response.body.as_slice()), (200, b"late".as_slice()));
+    assert!(response.head.lists("connection", "close"), "{:?}", response.head);
+    assert_eq!(busy.ending(), Ending::Closed);
+    assert_eq!(proxy.exit_code(), 0, "{}", proxy.said());
+    // What happened last is in the log as well.
+    assert_eq!(proxy.access_log(2)[1]["status"], 200);
+}
+
+fn a_drain_delay_keeps_accepting(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    let mut proxy = Launch::new(engine, &[upstream.address()]).with("--drain-delay", "1s").start();
+    let began = Instant::now();
+    proxy.signal(Signal::TERM);
+    eventually("/ready turns 503", || (proxy.ask_admin("/ready").status == 503).then_some(()));
+    assert_eq!(get(proxy.address(), "/").status, 200, "new connections are taken meanwhile");
+    assert_eq!(proxy.exit_code(), 0, "{}", proxy.said());
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+fn a_drain_that_takes_too_long_says_how_many_were_cut(engine: Engine) {
+    let (upstream, arrived, _go) = held();
+    let mut proxy =
+        Launch::new(engine, &[upstream.address()]).with("--drain-timeout", "300ms").start();
+    let mut clients = [0; 2].map(|_| Peer::connect(proxy.address()));
+    for client in &mut clients {
+        client.send(GET);
+        arrived.recv().expect("a request");
+    }
+    let began = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.exit_code(), 3, "{}", proxy.said());
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+    let said = proxy.said();
+    let last = said.lines().last().unwrap_or_default();
+    let mut words = last.split(|c: char| !c.is_alphanumeric());
+    assert!(words.any(|word| word == "2"), "how many were cut: {said}");
+    assert!(clients.iter_mut().all(|client| client.ending() != Ending::Open));
+}
+
+fn a_second_signal_ends_it_at_once(engine: Engine) {
+    let (upstream, arrived, _go) = held();
+    let mut proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    client.send(GET);
+    arrived.recv().expect("a request");
+    proxy.signal(Signal::TERM);
+    eventually("/ready turns 503", || (proxy.ask_admin("/ready").status == 503).then_some(()));
+    let began = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert!(proxy.exit_within(Duration::from_secs(5)).is_some(), "still there");
+    // Far below the 30 s that the drain may take.
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+fn the_access_log_is_reopened(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    assert_eq!(get(proxy.address(), "/before").status, 200);
+    proxy.access_log(1);
+    let moved = proxy.access_log_path().with_extension("1");
+    fs::rename(proxy.access_log_path(), &moved).expect("the log can be moved");
+    proxy.signal(Signal::USR1);
+    eventually("a new log", || proxy.access_log_path().exists().then_some(()));
+    assert_eq!(get(proxy.address(), "/after").status, 200);
+    assert_eq!(proxy.only_access_log_line()["path"], "/after");
+    let old = fs::read_to_string(moved).expect("the old log is still there");
+    assert!(old.lines().count() == 1 && old.contains("\"/before\""), "{old}");
+}
+
+fn the_admin_endpoint_answers(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    let proxy = Launch::new(engine, &[upstream.address()]).with("--idle-timeout", "77s").start();
+    for (target, status, content) in [
+        ("/live", 200, ""),
+        ("/ready", 200, ""),
+        ("/metrics", 200, "request_total"),
+        ("/version", 200, env!("CARGO_PKG_VERSION")),
+        ("/config_dump", 200, "77"),
+        ("/nothing", 404, ""),
+    ] {
+        let response = proxy.ask_admin(target);
+        let text = String::from_utf8_lossy(&response.body).into_owned();
+        assert_eq!(response.status, status, "{target}: {text}");
+        assert!(text.contains(content), "{content:?} in {target}: {text}");
+    }
+    let config: serde_json::Value =
+        serde_json::from_slice(&proxy.ask_admin("/config_dump").body).expect("the dump is JSON");
+    assert!(config.to_string().contains(&upstream.address().to_string()), "{config}");
+
+    let url = |target: &str| format!("http://{}{target}", proxy.admin());
+    let code = ["-o", "/dev/null", "-w", "%{http_code}"];
+    let post = curl(code.into_iter().chain(["--data", "x", &url("/metrics")]));
+    assert_eq!(post.expect_success(), "405");
+    assert!(curl(["--head", &url("/live")]).expect_success().starts_with("HTTP/1.1 200"));
+    // A client that says nothing does not hold up another, and neither holds up the data path.
+    let _silent = [0; 4].map(|_| Peer::connect(proxy.admin()));
+    assert_eq!(proxy.ask_admin("/live").status, 200);
+    assert_eq!(get(proxy.address(), "/").status, 200);
+}
+
+fn every_metric_of_the_contract_is_there(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    assert_eq!(get(proxy.address(), "/").status, 200);
+    proxy.await_metric(
+        "response_total",
+        &[("status_class", "2xx"), ("classification", "success")],
+        1.0,
+    );
+    let metrics = proxy.metrics();
+    let missing: Vec<&str> = [
+        "request_total",
+        "response_total",
+        "response_latency_ms_bucket",
+        "response_latency_ms_sum",
+        "response_latency_ms_count",
+        "response_flags_total",
+        "tcp_open_connections",
+        "tcp_open_total",
+        "tcp_close_total",
+        "tcp_read_bytes_total",
+        "tcp_write_bytes_total",
+        "pool_hit_total",
+        "pool_miss_total",
+        "pool_evicted_total",
+        "bytes_spliced_total",
+        "bytes_copied_total",
+        "ring_enter_total",
+        "ring_sqe_total",
+        "ring_cqe_total",
+        "ring_buffers_free",
+        "worker_loop_us_bucket",
+        "worker_stalled_total",
+    ]
+    .into_iter()
+    .filter(|name| !metrics.has(name))
+    .collect();
+    assert!(missing.is_empty(), "{missing:?} in {metrics:?}");
+    let text = String::from_utf8(proxy.ask_admin("/metrics").body).expect("metrics are text");
+    for start in ["build_info", "process_"] {
+        assert!(text.lines().any(|line| line.starts_with(start)), "no metric {start}…");
+    }
+    assert!(text.contains(&format!("\"{}\"", engine.name())), "the engine is a label somewhere");
+    let buckets: Vec<f64> =
+        metrics.all("response_latency_ms_bucket").map(|sample| sample.value).collect();
+    assert!(buckets.is_sorted() && buckets.last() == Some(&1.0), "{buckets:?}");
+}
+
+fn nothing_is_left_open_after_the_clients_are_gone(engine: Engine) {
+    let upstream = Upstream::answering(|request| match request.target() {
+        "/large" => ok(vec![b'x'; 1 << 20], 1 << 20),
+        _ => ok("x", 1),
+    });
+    let proxy =
+        Launch::new(engine, &[upstream.address()]).with("--pool-idle-timeout", "200ms").start();
+    get(proxy.address(), "/");
+    proxy.await_metric("tcp_open_connections", &[], 0.0);
+    let before = lateen_tests::wait::settled("descriptors", Duration::from_millis(300), || {
+        proxy.descriptors()
+    });
+    thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let mut client = Peer::connect(proxy.address());
+                for target in ["/", "/large", "/"] {
+                    exchange(&mut client, &format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+                }
+                client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+                client.read_until(b"\r\n\r\n").expect("a head");
+                client.reset();
+            });
+        }
+    });
+    proxy.await_metric("tcp_open_connections", &[], 0.0);
+    eventually("descriptors are given back", || (proxy.descriptors() <= before).then_some(()));
+}

@@ -1,0 +1,168 @@
+//! Upstream connections that are kept: reused, replaced when dead, bounded in number and age.
+
+use lateen_tests::http::{exchange, read_request};
+use lateen_tests::peer::Peer;
+use lateen_tests::proxy::{Engine, Launch, Proxy};
+use lateen_tests::upstream::{Upstream, ok};
+use lateen_tests::wait::eventually;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::thread;
+
+lateen_tests::on_both_engines!(
+    a_dead_pooled_connection_is_replaced_once,
+    a_request_that_may_not_be_repeated_is_not,
+    a_pooled_connection_that_closes_while_idle_is_removed,
+    an_idle_pooled_connection_times_out,
+    an_old_pooled_connection_is_not_used_again,
+    no_more_idle_connections_are_kept_than_allowed,
+    an_upstream_that_closes_after_each_response_is_served,
+);
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+
+/// An upstream that answers the first request on its first connection, and on the second ends it
+/// before it says a word; every later connection is good.
+fn dying(count: Arc<AtomicUsize>) -> Upstream {
+    Upstream::scripted(move |mut peer, connection| {
+        while read_request(&mut peer, connection).is_some() {
+            let request = count.fetch_add(1, Ordering::AcqRel);
+            if connection == 0 && request == 1 {
+                return peer.reset();
+            }
+            peer.send(ok("x", 1));
+        }
+    })
+}
+
+fn a_dead_pooled_connection_is_replaced_once(engine: Engine) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let upstream = dying(count.clone());
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(exchange(&mut client, GET).status, 200);
+    assert_eq!(exchange(&mut client, GET).status, 200);
+    assert_eq!((upstream.connections(), count.load(Ordering::Acquire)), (2, 3));
+    assert_eq!(proxy.access_log(2)[1]["retries"], 1);
+
+    // Where the replacement dies as well, that is the answer.
+    let upstream = Upstream::scripted(|mut peer, connection| {
+        for index in 0.. {
+            if read_request(&mut peer, connection).is_none() {
+                return;
+            }
+            if connection > 0 || index > 0 {
+                return peer.reset();
+            }
+            peer.send(ok("x", 1));
+        }
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(exchange(&mut client, GET).status, 200);
+    assert_eq!(exchange(&mut client, GET).status, 502);
+    assert_eq!(upstream.connections(), 2);
+}
+
+fn a_request_that_may_not_be_repeated_is_not(engine: Engine) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let upstream = dying(count.clone());
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(exchange(&mut client, GET).status, 200);
+    assert_eq!(exchange(&mut client, POST).status, 502);
+    assert_eq!(count.load(Ordering::Acquire), 2, "the upstream may have acted on it already");
+    proxy.await_metric("response_flags_total", &[("flag", "UR")], 1.0);
+}
+
+fn a_pooled_connection_that_closes_while_idle_is_removed(engine: Engine) {
+    let (close, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let upstream = Upstream::scripted(move |mut peer, connection| {
+        while read_request(&mut peer, connection).is_some() {
+            peer.send(ok("x", 1));
+            if connection == 0 {
+                return wait
+                    .lock()
+                    .expect("one connection waits")
+                    .recv()
+                    .expect("the test says when");
+            }
+        }
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(exchange(&mut client, GET).status, 200);
+    let open = || proxy.metrics().sum("tcp_open_connections", &[("side", "upstream")]);
+    assert_eq!(open(), 1.0);
+    close.send(()).expect("the upstream waits");
+    eventually("the closed connection leaves the pool", || (open() == 0.0).then_some(()));
+    // Even what may not be repeated is safe then.
+    assert_eq!(exchange(&mut client, POST).status, 200);
+    assert_eq!(proxy.access_log(2)[1]["retries"], 0);
+}
+
+fn an_idle_pooled_connection_times_out(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    let proxy =
+        Launch::new(engine, &[upstream.address()]).with("--pool-idle-timeout", "200ms").start();
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(exchange(&mut client, GET).status, 200);
+    proxy.await_metric("pool_evicted_total", &[], 1.0);
+    proxy.await_metric("tcp_open_connections", &[("side", "upstream")], 0.0);
+    assert_eq!(exchange(&mut client, POST).status, 200);
+    assert_eq!(upstream.connections(), 2);
+}
+
+fn an_old_pooled_connection_is_not_used_again(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    let proxy = Launch::new(engine, &[upstream.address()]).with("--pool-lifetime", "200ms").start();
+    let mut client = Peer::connect(proxy.address());
+    let began = std::time::Instant::now();
+    // In use all the time, so that it never idles for long.
+    while upstream.connections() < 3 {
+        assert_eq!(exchange(&mut client, POST).status, 200);
+        assert!(began.elapsed() < lateen_tests::wait::PATIENCE, "one connection lives for ever");
+    }
+    assert!(began.elapsed() >= std::time::Duration::from_millis(350), "{:?}", began.elapsed());
+}
+
+fn no_more_idle_connections_are_kept_than_allowed(engine: Engine) {
+    const CLIENTS: usize = 8;
+    let together = Arc::new(Barrier::new(CLIENTS));
+    let upstream = Upstream::answering(move |_| {
+        together.wait();
+        ok("x", 1)
+    });
+    let proxy = Launch::new(engine, &[upstream.address()]).with("--pool-idle-max", 3).start();
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let response = exchange(&mut Peer::connect(proxy.address()), GET);
+                assert_eq!(response.status, 200);
+            });
+        }
+    });
+    assert_eq!(upstream.connections(), CLIENTS);
+    proxy.await_metric("tcp_open_connections", &[("side", "upstream")], 3.0);
+}
+
+fn an_upstream_that_closes_after_each_response_is_served(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, connection| {
+        read_request(&mut peer, connection).expect("a request");
+        if connection % 2 == 0 {
+            peer.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx");
+        } else {
+            // The body ends with the connection (RFC 9112 §6.3).
+            peer.send("HTTP/1.0 200 OK\r\n\r\nx");
+        }
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    for _ in 0..10 {
+        let response = exchange(&mut client, POST);
+        assert_eq!((response.status, response.body.as_slice()), (200, b"x".as_slice()));
+    }
+    assert_eq!(upstream.connections(), 10);
+}

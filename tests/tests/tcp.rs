@@ -1,0 +1,224 @@
+//! TCP: both directions end on their own, a reset stays a reset, and the detection of HTTP never
+//! makes a server-first protocol wait.
+
+use lateen_tests::http::exchange;
+use lateen_tests::peer::{Ending, Peer};
+use lateen_tests::proxy::{Engine, Launch, Proxy};
+use lateen_tests::upstream::{Upstream, hanging, refusing};
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+lateen_tests::on_both_engines!(
+    a_client_that_half_closes_still_gets_its_answer,
+    an_upstream_that_half_closes_still_gets_the_rest,
+    a_clients_reset_reaches_the_upstream_as_a_reset,
+    an_upstreams_reset_reaches_the_client_as_a_reset,
+    a_refused_connection_is_a_reset_without_a_byte,
+    a_hanging_connection_is_a_reset_in_time,
+    large_transfers_arrive_whole_in_both_directions,
+    an_idle_connection_is_closed,
+    a_greeting_of_the_server_does_not_wait_for_the_client,
+    other_first_bytes_are_tcp,
+    http_is_detected_after_a_silence,
+    http_is_detected_byte_by_byte,
+);
+
+const MIB: usize = 1 << 20;
+
+fn start_tcp(engine: Engine, upstream: SocketAddr) -> Proxy {
+    Launch::new(engine, &[upstream]).with("--protocol", "tcp").start()
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    let block: Vec<u8> = (0..65_521_u32).map(|index| (index ^ (index >> 8)) as u8).collect();
+    block.iter().copied().cycle().take(length).collect()
+}
+
+fn a_client_that_half_closes_still_gets_its_answer(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, _| {
+        let (question, ending) = peer.read_to_end();
+        assert_eq!(ending, Ending::Closed);
+        peer.send("answer to ");
+        peer.send(question);
+    });
+    let proxy = start_tcp(engine, upstream.address());
+    let mut client = Peer::connect(proxy.address());
+    client.send("question");
+    client.half_close();
+    assert_eq!(client.read_to_end(), (b"answer to question".to_vec(), Ending::Closed));
+    proxy.await_metric("tcp_open_connections", &[], 0.0);
+    proxy.await_metric("tcp_open_total", &[], 2.0);
+}
+
+fn an_upstream_that_half_closes_still_gets_the_rest(engine: Engine) {
+    let (sender, receiver) = mpsc::channel();
+    let upstream = Upstream::scripted(move |mut peer, _| {
+        peer.send("all I say");
+        peer.half_close();
+        sender.send(peer.read_to_end()).expect("the test waits");
+    });
+    let proxy = start_tcp(engine, upstream.address());
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(client.read_to_end(), (b"all I say".to_vec(), Ending::Closed));
+    client.send("and this is ");
+    client.send("my part");
+    client.half_close();
+    let heard = receiver.recv().expect("the upstream tells what it heard");
+    assert_eq!(heard, (b"and this is my part".to_vec(), Ending::Closed));
+}
+
+fn a_clients_reset_reaches_the_upstream_as_a_reset(engine: Engine) {
+    let (sender, receiver) = mpsc::channel();
+    let upstream = Upstream::scripted(move |mut peer, _| {
+        peer.send(peer_hello());
+        sender.send(peer.read_to_end()).expect("the test waits");
+    });
+    let proxy = start_tcp(engine, upstream.address());
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(client.read_exactly(5), peer_hello());
+    client.reset();
+    assert_eq!(receiver.recv().expect("the upstream tells").1, Ending::Reset);
+    proxy.await_metric("tcp_open_connections", &[], 0.0);
+}
+
+fn peer_hello() -> &'static [u8] {
+    b"hello"
+}
+
+fn an_upstreams_reset_reaches_the_client_as_a_reset(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, _| {
+        peer.read_exactly(4);
+        peer.reset();
+    });
+    let proxy = start_tcp(engine, upstream.address());
+    let mut client = Peer::connect(proxy.address());
+    client.send("boom");
+    assert_eq!(client.ending(), Ending::Reset);
+    // Also when the client has half-closed before: then only a reset can still be told.
+    let mut client = Peer::connect(proxy.address());
+    client.half_close();
+    assert_ne!(client.ending(), Ending::Open);
+    proxy.await_metric("tcp_open_connections", &[], 0.0);
+}
+
+fn a_refused_connection_is_a_reset_without_a_byte(engine: Engine) {
+    let (_bound, address) = refusing();
+    let proxy = start_tcp(engine, address);
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(client.ending(), Ending::Reset);
+}
+
+fn a_hanging_connection_is_a_reset_in_time(engine: Engine) {
+    let (_listener, _queued, address) = hanging();
+    let proxy = Launch::new(engine, &[address])
+        .with("--protocol", "tcp")
+        .with("--connect-timeout", "300ms")
+        .start();
+    let began = Instant::now();
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(client.ending(), Ending::Reset);
+    let took = began.elapsed();
+    // The contract is 10 ms; the rest is for a busy machine.
+    assert!(took >= Duration::from_millis(300), "{took:?}");
+    assert!(took < Duration::from_millis(800), "{took:?}");
+}
+
+fn large_transfers_arrive_whole_in_both_directions(engine: Engine) {
+    const LENGTH: usize = 32 * MIB;
+    let upstream = Upstream::scripted(|mut peer, _| {
+        let mut other = Peer::new(peer.stream().try_clone().expect("a second handle"));
+        let writer = thread::spawn(move || {
+            other.send(pattern(LENGTH));
+            other.half_close();
+        });
+        let (bytes, ending) = peer.read_to_end();
+        assert_eq!(ending, Ending::Closed);
+        assert!(bytes == pattern(LENGTH), "{} bytes, or not the same", bytes.len());
+        writer.join().expect("all was sent");
+    });
+    let proxy = start_tcp(engine, upstream.address());
+    let mut client = Peer::connect(proxy.address());
+    let mut sender = Peer::new(client.stream().try_clone().expect("a second handle"));
+    let writer = thread::spawn(move || {
+        sender.send(pattern(LENGTH));
+        sender.half_close();
+    });
+    let (bytes, ending) = client.read_to_end();
+    writer.join().expect("all was sent");
+    assert_eq!(ending, Ending::Closed);
+    assert!(bytes == pattern(LENGTH), "{} bytes, or not the same", bytes.len());
+    let metrics = proxy.metrics();
+    assert!(metrics.sum("bytes_spliced_total", &[]) > 0.0, "a long burst was never spliced");
+    let total = 2.0 * LENGTH as f64;
+    proxy.await_metric("tcp_read_bytes_total", &[], total);
+    proxy.await_metric("tcp_write_bytes_total", &[], total);
+}
+
+fn an_idle_connection_is_closed(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, _| {
+        peer.send("hi");
+        peer.drain();
+    });
+    let proxy = Launch::new(engine, &[upstream.address()])
+        .with("--protocol", "tcp")
+        .with("--idle-timeout", "300ms")
+        .start();
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(client.read_exactly(2), b"hi");
+    let began = Instant::now();
+    assert_ne!(client.ending(), Ending::Open);
+    assert!(began.elapsed() >= Duration::from_millis(250));
+    proxy.await_metric("tcp_open_connections", &[], 0.0);
+}
+
+fn a_greeting_of_the_server_does_not_wait_for_the_client(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, _| {
+        peer.send("220 ready\r\n");
+        assert_eq!(peer.read_until(b"\r\n").expect("a line"), b"EHLO client\r\n");
+        peer.send("250 ok\r\n");
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let began = Instant::now();
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(client.read_exactly(11), b"220 ready\r\n");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "the greeting took {took:?}");
+    client.send("EHLO client\r\n");
+    assert_eq!(client.read_to_end(), (b"250 ok\r\n".to_vec(), Ending::Closed));
+}
+
+fn other_first_bytes_are_tcp(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, _| {
+        let first = peer.read_some();
+        peer.send(first);
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    for first in
+        [b"\x16\x03\x01\x02\x00".as_slice(), b"\x00\x00", b"SSH-2.0-x\r\n", b"*1\r\n$4\r\nPING\r\n"]
+    {
+        let mut client = Peer::connect(proxy.address());
+        client.send(first);
+        assert_eq!(client.read_to_end(), (first.to_vec(), Ending::Closed));
+    }
+}
+
+fn http_is_detected_after_a_silence(engine: Engine) {
+    let upstream = Upstream::fixed("late");
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    // The proxy has given up waiting once it connects to the upstream.
+    proxy.await_metric("tcp_open_connections", &[], 2.0);
+    assert_eq!(exchange(&mut client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").body, b"late");
+    assert!(upstream.request().head.value("x-forwarded-for").is_some(), "it was carried as TCP");
+}
+
+fn http_is_detected_byte_by_byte(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    client.send_bytewise("GET / HTTP/1.1\r\nHost: a\r\n");
+    assert_eq!(exchange(&mut client, "\r\n").body, b"x");
+    assert!(upstream.request().head.value("x-forwarded-for").is_some(), "it was carried as TCP");
+}
