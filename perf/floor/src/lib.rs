@@ -9,7 +9,9 @@
 //! none of them may ever face a network that is not a loopback.
 
 pub mod args;
+pub mod epoll;
 pub mod head;
 pub mod net;
 pub mod leases;
 pub mod socket;
+pub mod splice;
