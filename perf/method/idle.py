@@ -7,6 +7,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from statistics import median
 
 from .counters import resident_kib, threads, voluntary_switches
 from .processes import Failed, fetch, free_port, read_answer, request
@@ -19,6 +20,7 @@ WAKEUP_SECONDS = 10.0
 START_UPS = 10
 START_UP_SECONDS_MAX = 5.0
 
+IP_BIND_ADDRESS_NO_PORT = 24  # not in Python's socket module before 3.12
 _STATIC_TARGET = "x86_64-unknown-linux-gnu"
 
 
@@ -28,23 +30,25 @@ def measure_memory(bench, row, peers):
     upstream_process, upstream = bench.start_upstream(replace(row, body_bytes=65_536))
     for peer in peers:
         try:
-            process, port = peer.start(bench.processes, row, upstream, bench.proxy_cpus)
-            with memory_group(process.pid) as group_kib:
-                samples[peer.name] = memory_of(process.pid, port, row.path, group_kib)
+            with memory_group(peer.name) as group:
+                process, port = peer.start(bench.processes, row, upstream, bench.proxy_cpus, group)
+                try:
+                    samples[peer.name] = memory_of(process.pid, port, row.path, group)
+                finally:
+                    bench.processes.stop(process)
             bench.say(f"  {peer.name}: {samples[peer.name]}")
-            bench.processes.stop(process)
         except (Failed, OSError) as error:
             failures[peer.name] = str(error)
     bench.processes.stop(upstream_process)
     return {"samples": samples, "failures": failures}
 
 
-def memory_of(pid, port, path, group_kib):
+def memory_of(pid, port, path, group):
     time.sleep(SETTLE_SECONDS)
-    idle_kib, idle_group_kib = resident_kib(pid), group_kib()
+    idle_kib, idle_group_kib = resident_kib(pid), group_kib(group)
     with idle_clients(port, path, 1):
         time.sleep(SETTLE_SECONDS)
-        clients_kib, clients_group_kib = resident_kib(pid), group_kib()
+        clients_kib, clients_group_kib = resident_kib(pid), group_kib(group)
     for cycle in range(LEAVE_CYCLES):
         with idle_clients(port, path, 2 + cycle):
             pass
@@ -59,7 +63,7 @@ def memory_of(pid, port, path, group_kib):
     if idle_group_kib is not None:
         sample["group_idle_kib"] = idle_group_kib
         sample["group_kib_per_idle_client"] = (clients_group_kib - idle_group_kib) / IDLE_CLIENTS
-        sample["group_after_kib"] = group_kib()
+        sample["group_after_kib"] = group_kib(group)
     return sample
 
 
@@ -100,46 +104,48 @@ def burst(port, path, body_bytes):
 def connect_from(source, port):
     client = socket.socket()
     client.settimeout(20)
+    # Else bind(2) looks for a port that is free towards every peer, which takes milliseconds.
+    client.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
     client.bind((source, 0))
     client.connect(("127.0.0.1", port))
     return client
 
 
+# Version 2 of the cgroup interface, then version 1.
+GROUP_USAGE_FILES = ("memory.current", "memory.usage_in_bytes")
+
+
 @contextmanager
-def memory_group(pid):
-    """Moves `pid` into a memory cgroup of its own, where that is allowed, so that what the kernel
-    holds for it (sockets, rings) is counted from here on. Yields a function: KiB, or None."""
-    path, usage = None, None
-    for root, name in (("/sys/fs/cgroup/memory", "memory.usage_in_bytes"), ("/sys/fs/cgroup", "memory.current")):
-        candidate = f"{root}/lateen-measure-{pid}"
+def memory_group(name):
+    """A memory cgroup for one process, where one may be made, so that what the kernel holds for it
+    (sockets, rings) is counted too. Yields its path, or None."""
+    path = None
+    for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/memory"):
+        candidate = f"{root}/lateen-measure-{os.getpid()}-{name}"
         try:
             os.mkdir(candidate)
-            path = candidate
-            with open(f"{candidate}/cgroup.procs", "w") as file:
-                file.write(str(pid))
-            usage = f"{candidate}/{name}"
-            with open(usage):
-                break
         except OSError:
-            usage = None
-            if path:
-                os.rmdir(path)
-                path = None
-
-    def read_kib():
-        if usage is None:
-            return None
-        with open(usage) as file:
-            return int(file.read()) // 1024
-
-    home = os.path.dirname(path) if path else None
+            continue
+        if group_kib(candidate) is not None:
+            path = candidate
+            break
+        os.rmdir(candidate)
     try:
-        yield read_kib
+        yield path
     finally:
         if path:
-            with open(f"{home}/cgroup.procs", "w") as file:
-                file.write(str(pid))
             os.rmdir(path)
+
+
+def group_kib(group):
+    """What a memory cgroup uses, in KiB; None without one."""
+    for name in GROUP_USAGE_FILES if group else ():
+        try:
+            with open(f"{group}/{name}") as file:
+                return int(file.read()) // 1024
+        except OSError:
+            continue
+    return None
 
 
 def measure_wakeups(bench, row, peers):
@@ -183,6 +189,8 @@ def measure_start_up(bench, row, peers):
                 failures[peer.name] = str(error)
                 del samples[peer.name]
             bench.processes.stop(process)
+    for name, values in samples.items():
+        bench.say(f"  {name}: median {median(values):.1f} ms")
     bench.processes.stop(upstream_process)
     return {"samples": samples, "failures": failures}
 

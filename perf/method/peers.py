@@ -1,7 +1,6 @@
 """The programs that are compared, each with one worker and a pool of upstream connections."""
 
 import os
-import resource
 import shutil
 
 from .processes import free_port, wait_until_answering
@@ -36,11 +35,13 @@ events {{ worker_connections 32768; }}
 stream {{ server {{ listen 127.0.0.1:{port} backlog=4096; proxy_pass 127.0.0.1:{upstream}; }} }}
 """
 
+# 10,000 clients share a few upstream connections; without `no strict-limits` haproxy would not start
+# unless it may have two descriptors for each of them.
 HAPROXY = """
 global
   nbthread 1
   maxconn 12000
-  ulimit-n {descriptors}
+  no strict-limits
   {pipes}
 defaults
   mode {mode}
@@ -65,11 +66,11 @@ class Peer:
     def command(self, row, directory, port, upstream):
         return self._command(row, directory, port, upstream)
 
-    def start(self, processes, row, upstream, cpus):
+    def start(self, processes, row, upstream, cpus, group=None):
         """Starts the program and waits for one right answer through it: (process, port)."""
         port = free_port()
         command = self.command(row, processes.directory, port, upstream)
-        process = processes.start(self.name, command, cpus)
+        process = processes.start(self.name, command, cpus, group)
         wait_until_answering(process, port, row.path, row.body_bytes)
         return process, port
 
@@ -130,7 +131,7 @@ def nginx_stream(row, directory, port, upstream):
 def haproxy(row, directory, port, upstream):
     splice = row.body_bytes >= 1 << 20
     text = HAPROXY.format(
-        mode="http", port=port, upstream=upstream, descriptors=descriptor_limit(),
+        mode="http", port=port, upstream=upstream,
         pipes="tune.pipesize 1048576" if splice else "",
         options="http-reuse always\n  " + ("option splice-auto" if splice else ""),
     )
@@ -138,15 +139,8 @@ def haproxy(row, directory, port, upstream):
 
 
 def haproxy_tcp(row, directory, port, upstream):
-    text = HAPROXY.format(
-        mode="tcp", port=port, upstream=upstream, descriptors=descriptor_limit(), pipes="", options="")
+    text = HAPROXY.format(mode="tcp", port=port, upstream=upstream, pipes="", options="")
     return ["haproxy", "-db", "-f", write(directory, "haproxy-tcp.cfg", text)]
-
-
-def descriptor_limit():
-    """haproxy refuses to start when it may not have two descriptors for each allowed connection;
-    most clients of these rows share a few upstream connections, so that it need not."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def write(directory, name, text):

@@ -38,14 +38,13 @@ class Processes:
         for process in list(reversed(self.running)):
             self.stop(process)
 
-    def start(self, name, command, cpus):
-        """Starts `command` on the CPUs in `cpus`; its output goes to a file in the work directory."""
-        process = self._spawn(name, command, cpus)
-        self.running.append(process)
-        return process
-
-    def _spawn(self, name, command, cpus):
+    def start(self, name, command, cpus, group=None):
+        """Starts `command` on the CPUs in `cpus`, and in the cgroup `group` if there is one; its
+        output goes to a file in the work directory."""
         def before_exec():
+            if group:
+                with open(f"{group}/cgroup.procs", "w") as file:
+                    file.write(str(os.getpid()))
             os.sched_setaffinity(0, cpus)
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -56,6 +55,7 @@ class Processes:
             )
         process.log_path = log_path
         process.title = name
+        self.running.append(process)
         return process
 
     def stop(self, process):
