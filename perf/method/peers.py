@@ -99,6 +99,7 @@ def all_peers(programs, lateen):
     no_haproxy = None if shutil.which("haproxy") else "haproxy is not installed"
     peers = [
         Peer("floor", None, reference("floor")),
+        Peer("floor-splice", None, reference("floor_splice")),
         Peer("pipe-copy", None, reference("pipe", "--mode", "copy")),
         Peer("pipe-splice", None, reference("pipe", "--mode", "splice")),
         Peer("nginx", no_nginx, nginx),

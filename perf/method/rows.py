@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 HTTP = ("floor", "nginx", "haproxy", "lateen-uring", "lateen-epoll")
 TCP = ("pipe-copy", "nginx-stream", "haproxy-tcp", "lateen-uring-tcp", "lateen-epoll-tcp")
 LOGGED = ("lateen-uring-log", "lateen-epoll-log")
-BULK = ("pipe-splice", "nginx", "haproxy", "lateen-uring", "lateen-epoll")
+BULK = ("pipe-splice", "floor-splice", "nginx", "haproxy", "lateen-uring", "lateen-epoll")
 
 # The floor is badly written, and the row says nothing, when it costs more than this of nginx.
 FLOOR_OF_NGINX_MAX = 0.68
@@ -55,7 +55,7 @@ ROWS = [
     Row("headers-8k", "H1 keep-alive, 8 KiB of request headers in 30 fields", header_bytes=8192,
         targets={"floor": 1.30, "nginx": 1.0}),
     Row("upstream-close", "upstream closes after each response", close_every=1, targets={"nginx": 0.85}),
-    Row("body-64k", "H1 64 KiB responses", body_bytes=65_536, peers=("pipe-splice", *HTTP),
+    Row("body-64k", "H1 64 KiB responses", body_bytes=65_536, peers=("pipe-splice", "floor-splice", *HTTP),
         targets={"nginx": 0.65}),
     Row("body-1m", "H1 1 MiB responses", body_bytes=1 << 20, connections=16, peers=BULK,
         targets={"pipe-splice": 1.25, "best": 0.6}, base="pipe-splice"),

@@ -1,4 +1,4 @@
-//! The splice side of `pipe`: pages go socket → pipe → socket without a copy through user space.
+//! The splice side of `pipe` and of `floor_splice`: pages go socket → pipe → socket without a copy through user space.
 //!
 //! splice(2) is called directly on readiness; the ring's own splice operation always goes through a
 //! kernel worker thread. Sockets are non-blocking, for SPLICE_F_NONBLOCK alone does not keep a
@@ -99,16 +99,52 @@ impl Tunnel {
 }
 
 struct Direction {
-    reader: OwnedFd,
-    writer: OwnedFd,
-    held_bytes: usize,
-    source_ended: bool,
+    pipe: Pipe,
+    left: usize,
     /// FIN was passed on.
     finished: bool,
 }
 
 impl Direction {
     fn new() -> io::Result<Self> {
+        Ok(Self { pipe: Pipe::new()?, left: usize::MAX, finished: false })
+    }
+
+    fn pump(&mut self, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+        if !self.finished && self.pipe.pump(from, to, &mut self.left)? == Pumped::Ended {
+            self.finished = true;
+            shut_down(to.as_raw_fd(), libc::SHUT_WR);
+        }
+        // A stream has no length; far more than can ever be moved in one call stays allowed.
+        self.left = usize::MAX;
+        Ok(())
+    }
+}
+
+/// A pipe of 1 MiB, and the bytes that wait in it.
+pub struct Pipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+    held_bytes: usize,
+}
+
+/// Why [`Pipe::pump`] stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pumped {
+    /// One of the two sockets has to become ready first.
+    Blocked,
+    /// The source ended; everything it sent was passed on.
+    Ended,
+    /// All that was asked for was passed on.
+    Whole,
+}
+
+impl Pipe {
+    /// Opens an empty pipe.
+    ///
+    /// # Errors
+    /// From pipe2(2), or from `F_SETPIPE_SZ` when the user already has too many large pipes.
+    pub fn new() -> io::Result<Self> {
         let mut ends = [0; 2];
         // SAFETY: the kernel writes two descriptors into the live array.
         check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) })?;
@@ -117,39 +153,48 @@ impl Direction {
         let size = PIPE_BYTES as libc::c_int;
         // SAFETY: F_SETPIPE_SZ takes an integer.
         check(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, size) })?;
-        Ok(Self { reader, writer, held_bytes: 0, source_ended: false, finished: false })
+        Ok(Self { reader, writer, held_bytes: 0 })
     }
 
-    /// Moves what can be moved until one of the two sockets would block.
-    fn pump(&mut self, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+    /// Moves up to `left` bytes, and lowers it by what was taken from the source, until one of the
+    /// two non-blocking sockets would block.
+    ///
+    /// # Errors
+    /// From splice(2): one of the connections is broken.
+    pub fn pump(
+        &mut self,
+        from: &TcpStream,
+        to: &TcpStream,
+        left: &mut usize,
+    ) -> io::Result<Pumped> {
         loop {
-            let filled = !self.source_ended
-                && match splice(from.as_raw_fd(), self.writer.as_raw_fd(), PIPE_BYTES)? {
-                    Some(0) => {
-                        self.source_ended = true;
-                        false
-                    }
+            let mut source_ended = false;
+            let mut idle = true;
+            if *left > 0 {
+                let wanted = PIPE_BYTES.min(*left);
+                match splice(from.as_raw_fd(), self.writer.as_raw_fd(), wanted)? {
+                    Some(0) => source_ended = true,
                     Some(count) => {
                         self.held_bytes += count;
-                        true
+                        *left -= count;
+                        idle = false;
                     }
                     // The source is empty, or the pipe is full: only the other half can tell.
-                    None => false,
-                };
-            let mut emptied = false;
+                    None => {}
+                }
+            }
             while self.held_bytes > 0 {
                 match splice(self.reader.as_raw_fd(), to.as_raw_fd(), self.held_bytes)? {
                     Some(count) => self.held_bytes -= count,
-                    None => return Ok(()),
+                    None => return Ok(Pumped::Blocked),
                 }
-                emptied = true;
+                idle = false;
             }
-            if self.source_ended && !self.finished {
-                self.finished = true;
-                shut_down(to.as_raw_fd(), libc::SHUT_WR);
-            }
-            if !filled && !emptied {
-                return Ok(());
+            match (*left, source_ended) {
+                (0, _) => return Ok(Pumped::Whole),
+                (_, true) => return Ok(Pumped::Ended),
+                _ if idle => return Ok(Pumped::Blocked),
+                _ => {}
             }
         }
     }
