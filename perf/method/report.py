@@ -41,10 +41,11 @@ def judge(row, result):
     """Whether the row is void, and each target with what was reached."""
     figure = judged_figure(result)
     judged = {"figure": figure, "void": None, "targets": []}
-    floors = [reached[0] for name in ("floor", "floor-splice")
+    floors = [reached for name in ("floor", "floor-splice")
               if (reached := ratio(result, name, "nginx", figure))]
-    if floors and min(floors) > FLOOR_OF_NGINX_MAX:
-        judged["void"] = (f"the floor is {min(floors):.2f} × nginx in {figure}, "
+    if floors and min(floors)[0] > FLOOR_OF_NGINX_MAX:
+        middle, least, most = min(floors)
+        judged["void"] = (f"the floor is {middle:.2f} ({least:.2f}–{most:.2f}) × nginx in {figure}, "
                           f"more than {FLOOR_OF_NGINX_MAX}")
     for name in result["samples"]:
         if not name.startswith("lateen-"):
@@ -52,9 +53,18 @@ def judge(row, result):
         for base, most in (row.log_targets if name.endswith("-log") else row.targets).items():
             reached = ratio(result, name, base, figure)
             if reached and not (base == "one-worker" and not name.endswith("-2")):
-                judged["targets"].append({"peer": name, "base": base, "at_most": most,
-                                          "reached": reached[0], "met": reached[0] <= most})
+                judged["targets"].append({"peer": name, "base": base, "at_most": most, "reached": reached,
+                                          "verdict": verdict(judged["void"], reached, most)})
     return judged
+
+
+def verdict(void, reached, at_most):
+    """By the median, with a word when not all rounds agree."""
+    middle, least, most = reached
+    if void:
+        return "void"
+    word = "met" if middle <= at_most else "missed"
+    return word if (least > at_most) == (most > at_most) else f"{word}, but the spread crosses it"
 
 
 def number(value, decimals):
@@ -81,9 +91,14 @@ def markdown(document):
             parts.append(f"Not run: {result['error']}.")
             continue
         parts.append(WRITERS[entry["kind"]](entry, result))
-        for peer, why in {**entry["not_run"], **result["failures"]}.items():
-            parts.append(f"- {peer}: not run: {why}")
+        absent = {**entry["not_run"], **result["failures"]}
+        if absent:
+            parts.append("\n".join(f"- {peer}: not run: {one_line(why)}" for peer, why in absent.items()))
     return "\n\n".join(parts) + "\n"
+
+
+def one_line(text):
+    return " ".join(text.split())
 
 
 def machine_text(document):
@@ -115,10 +130,13 @@ def load_text(entry, result):
              f"Ratios are of {judged['figure']}, paired within a round: median (least–most)."]
     if judged["void"]:
         parts.append(f"**Void**: {judged['void']}.")
+    lines = []
     for target in judged["targets"]:
-        verdict = "met" if target["met"] else "missed"
-        parts.append(f"- {target['peer']} {target['reached']:.2f} × {target['base']}, "
-                     f"to reach ≤ {target['at_most']:.2f}: {verdict}")
+        middle, least, most = target["reached"]
+        lines.append(f"- {target['peer']} {middle:.2f} ({least:.2f}–{most:.2f}) × {target['base']}, "
+                     f"to reach ≤ {target['at_most']:.2f}: {target['verdict']}")
+    if lines:
+        parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
