@@ -1,0 +1,151 @@
+"""The programs that are compared, each with one worker and a pool of upstream connections."""
+
+import os
+import shutil
+
+from .processes import free_port, wait_until_answering
+
+NGINX_STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
+
+NGINX = """
+{modules}
+worker_processes 1; daemon off; master_process off;
+pid {directory}/nginx.pid; error_log {directory}/nginx-error.log;
+events {{ worker_connections 32768; }}
+http {{
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;
+  client_body_temp_path {directory}/nginx-body; proxy_temp_path {directory}/nginx-proxy;
+  fastcgi_temp_path {directory}/nginx-f; uwsgi_temp_path {directory}/nginx-u; scgi_temp_path {directory}/nginx-s;
+  upstream u {{ server 127.0.0.1:{upstream}; keepalive 128; keepalive_requests 1000000000; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection "";
+      {buffers}
+    }}
+  }}
+}}
+"""
+
+NGINX_STREAM = """
+load_module {module};
+worker_processes 1; daemon off; master_process off;
+pid {directory}/nginx.pid; error_log {directory}/nginx-error.log;
+events {{ worker_connections 32768; }}
+stream {{ server {{ listen 127.0.0.1:{port} backlog=4096; proxy_pass 127.0.0.1:{upstream}; }} }}
+"""
+
+# 10,000 clients share a few upstream connections; without `no strict-limits` haproxy would not start
+# unless it may have two descriptors for each of them.
+HAPROXY = """
+global
+  nbthread 1
+  maxconn 12000
+  no strict-limits
+  {pipes}
+defaults
+  mode {mode}
+  timeout connect 5s
+  timeout client 600s
+  timeout server 600s
+  {options}
+listen proxy
+  bind 127.0.0.1:{port} backlog 4096
+  server upstream 127.0.0.1:{upstream}
+"""
+
+
+class Peer:
+    """One program: `absent` says why it cannot run, or is None."""
+
+    def __init__(self, name, absent, command):
+        self.name = name
+        self.absent = absent
+        self._command = command
+
+    def command(self, row, directory, port, upstream):
+        return self._command(row, directory, port, upstream)
+
+    def start(self, processes, row, upstream, cpus, group=None):
+        """Starts the program and waits for one right answer through it: (process, port)."""
+        port = free_port()
+        command = self.command(row, processes.directory, port, upstream)
+        process = processes.start(self.name, command, cpus, group)
+        wait_until_answering(process, port, row.path, row.body_bytes)
+        return process, port
+
+
+def all_peers(programs, lateen):
+    """Peers by name. `programs` is the directory of the reference programs, `lateen` the proxy."""
+    def reference(*words):
+        def command(row, directory, port, upstream):
+            program, *arguments = words
+            return [os.path.join(programs, program), *arguments,
+                    "--listen", f"127.0.0.1:{port}", "--upstream", f"127.0.0.1:{upstream}"]
+        return command
+
+    def lateen_proxy(engine, workers=1, protocol="auto", log=False):
+        def command(row, directory, port, upstream):
+            arguments = ["--access-log", os.path.join(directory, "access.log")] if log else []
+            return [lateen, "quick", "--listen", f"127.0.0.1:{port}",
+                    "--upstream", f"127.0.0.1:{upstream}", "--workers", str(workers),
+                    "--pin", "off", "--engine", engine, "--protocol", protocol, *arguments]
+        return command
+
+    no_lateen = None if os.access(lateen, os.X_OK) else f"{lateen} does not exist"
+    no_nginx = None if shutil.which("nginx") else "nginx is not installed"
+    no_stream = no_nginx or (None if os.path.exists(NGINX_STREAM_MODULE)
+                             else f"{NGINX_STREAM_MODULE} is not installed")
+    no_haproxy = None if shutil.which("haproxy") else "haproxy is not installed"
+    peers = [
+        Peer("floor", None, reference("floor")),
+        Peer("floor-splice", None, reference("floor_splice")),
+        Peer("pipe-copy", None, reference("pipe", "--mode", "copy")),
+        Peer("pipe-splice", None, reference("pipe", "--mode", "splice")),
+        Peer("nginx", no_nginx, nginx),
+        Peer("haproxy", no_haproxy, haproxy),
+        Peer("nginx-stream", no_stream, nginx_stream),
+        Peer("haproxy-tcp", no_haproxy, haproxy_tcp),
+    ]
+    for engine in ("uring", "epoll"):
+        peers += [
+            Peer(f"lateen-{engine}", no_lateen, lateen_proxy(engine)),
+            Peer(f"lateen-{engine}-log", no_lateen, lateen_proxy(engine, log=True)),
+            Peer(f"lateen-{engine}-tcp", no_lateen, lateen_proxy(engine, protocol="tcp")),
+            Peer(f"lateen-{engine}-2", no_lateen, lateen_proxy(engine, workers=2)),
+        ]
+    return {peer.name: peer for peer in peers}
+
+
+def nginx(row, directory, port, upstream):
+    # The defaults spill a large response to disk: nobody who measures would leave them.
+    buffers = "proxy_buffers 8 16k; proxy_max_temp_file_size 0;" if row.body_bytes > 16_384 else ""
+    text = NGINX.format(modules="", directory=directory, port=port, upstream=upstream, buffers=buffers)
+    return ["nginx", "-e", "stderr", "-c", write(directory, "nginx.conf", text)]
+
+
+def nginx_stream(row, directory, port, upstream):
+    text = NGINX_STREAM.format(module=NGINX_STREAM_MODULE, directory=directory, port=port, upstream=upstream)
+    return ["nginx", "-e", "stderr", "-c", write(directory, "nginx-stream.conf", text)]
+
+
+def haproxy(row, directory, port, upstream):
+    splice = row.body_bytes >= 1 << 20
+    text = HAPROXY.format(
+        mode="http", port=port, upstream=upstream,
+        pipes="tune.pipesize 1048576" if splice else "",
+        options="http-reuse always\n  " + ("option splice-auto" if splice else ""),
+    )
+    return ["haproxy", "-db", "-f", write(directory, "haproxy.cfg", text)]
+
+
+def haproxy_tcp(row, directory, port, upstream):
+    text = HAPROXY.format(mode="tcp", port=port, upstream=upstream, pipes="", options="")
+    return ["haproxy", "-db", "-f", write(directory, "haproxy-tcp.cfg", text)]
+
+
+def write(directory, name, text):
+    path = os.path.join(directory, name)
+    with open(path, "w") as file:
+        file.write(text)
+    return path
