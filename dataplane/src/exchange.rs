@@ -174,13 +174,13 @@ struct Parts<'a> {
 
 impl Logged {
     /// Copies the parts of a head.
-    pub fn new(method: &str, authority: &str, path: &str, request_id: &[u8]) -> Self {
+    pub fn new(method: &[u8], authority: &[u8], path: &[u8], request_id: &[u8]) -> Self {
         let mut text = spare_vector();
-        text.extend_from_slice(method.as_bytes());
+        text.extend_from_slice(method);
         let authority_at = text.len();
-        text.extend_from_slice(authority.as_bytes());
+        text.extend_from_slice(authority);
         let path_at = text.len();
-        text.extend_from_slice(path.as_bytes());
+        text.extend_from_slice(path);
         let request_id_at = text.len();
         text.extend_from_slice(request_id);
         Self { text, authority_at, path_at, request_id_at }

@@ -150,10 +150,10 @@ fn judge_head(
     if shard.logs() {
         let id = head
             .request_id
-            .map_or_else(|| made_id.as_ref().map_or(&b""[..], |id| &id[..]), |id| id.as_bytes());
+            .map_or_else(|| made_id.as_ref().map_or(&b""[..], |id| &id[..]), |id| id);
         exchange.keep_for_log(Logged::new(
-            head.method_text,
-            head.authority.unwrap_or(""),
+            head.method_text.as_bytes(),
+            head.authority.unwrap_or(b""),
             head.target,
             id,
         ));
