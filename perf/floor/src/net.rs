@@ -70,6 +70,10 @@ pub struct Net {
     sockets: Vec<Socket>,
     free: Vec<SocketId>,
     starved: VecDeque<SocketId>,
+    /// Sockets with an eager send that was queued since the last enter.
+    eager: Vec<SocketId>,
+    /// Something waits for the end of an eager send: the next enter must not sleep.
+    hurried: bool,
     upstream: Option<KernelAddress>,
 }
 
@@ -81,6 +85,8 @@ struct Socket {
     closing: bool,
     finish_when_sent: bool,
     sending: Option<Bytes>,
+    /// The send under way reports only failure: see [`Net::settle_sends`].
+    eager: bool,
     queued: VecDeque<Bytes>,
 }
 
@@ -121,6 +127,8 @@ impl Net {
             sockets: Vec::new(),
             free: Vec::new(),
             starved: VecDeque::new(),
+            eager: Vec::new(),
+            hurried: false,
             upstream,
         })
     }
@@ -135,12 +143,16 @@ impl Net {
         loop {
             self.rearm_starved();
             self.leases.publish();
-            match self.ring.submit_and_wait(1) {
+            // Starved sockets wait for the buffers that eager sends hold.
+            let hurried = self.hurried || !self.eager.is_empty() && !self.starved.is_empty();
+            self.hurried = false;
+            match self.ring.submit_and_wait(usize::from(!hurried)) {
                 Err(error) if error.raw_os_error() != Some(libc::EINTR) => return Err(error),
                 _ => {}
             }
             // Taken out first, because handling a completion submits more.
             batch.extend(self.ring.completion());
+            self.settle_sends(program, &batch);
             for completion in batch.drain(..) {
                 self.dispatch(listener.as_raw_fd(), program, &completion)?;
             }
@@ -179,6 +191,7 @@ impl Net {
             self.release(bytes);
         } else if slot.connecting || slot.sending.is_some() {
             slot.queued.push_back(bytes);
+            self.hurried |= slot.eager;
         } else {
             self.start_send(socket, bytes);
         }
@@ -189,6 +202,7 @@ impl Net {
         let slot = &mut self.sockets[socket as usize];
         if slot.connecting || slot.sending.is_some() {
             slot.finish_when_sent = true;
+            self.hurried |= slot.eager;
         } else {
             shut_down(slot.fd, libc::SHUT_WR);
         }
@@ -201,6 +215,7 @@ impl Net {
             return;
         }
         slot.closing = true;
+        self.hurried |= slot.eager;
         if slot.receiving || slot.connecting || slot.sending.is_some() {
             // close(2) beside an armed receive would send no FIN: the operation holds the file.
             shut_down(slot.fd, libc::SHUT_RDWR);
@@ -209,6 +224,38 @@ impl Net {
             self.release(bytes);
         }
         self.close_when_quiet(socket);
+    }
+
+    /// Ends the sends that this enter completed.
+    ///
+    /// A first attempt is eager: it may not wait and posts no completion when it sent everything, so
+    /// it is over, one way or the other, when the enter that submitted it returns. What none of the
+    /// completions names went out whole. That saves a completion for each message, and above all the
+    /// enter that would return at once because of it, just before the one that sleeps.
+    fn settle_sends(&mut self, program: &mut impl Program, batch: &[cqueue::Entry]) {
+        // Were the submission cut short, the attempts are not all made: next time, then.
+        let eager = if self.ring.submission().is_empty() {
+            std::mem::take(&mut self.eager)
+        } else {
+            Vec::new()
+        };
+        for completion in batch {
+            if completion.user_data() >> 32 == Operation::Send as u64 {
+                self.on_send(program, completion.user_data() as u32, completion.result());
+            }
+        }
+        for &socket in &eager {
+            let slot = &mut self.sockets[socket as usize];
+            if let (true, Some(bytes)) = (slot.eager, &slot.sending) {
+                let length = bytes.len() as i32;
+                self.on_send(program, socket, length);
+            }
+        }
+        // The memory of the list is used again when nothing was queued meanwhile.
+        if self.eager.is_empty() {
+            self.eager = eager;
+            self.eager.clear();
+        }
     }
 
     fn dispatch(
@@ -220,10 +267,10 @@ impl Net {
         let socket = completion.user_data() as u32;
         match OPERATIONS[(completion.user_data() >> 32) as usize] {
             Operation::Receive => self.on_receive(program, socket, completion),
-            Operation::Send => self.on_send(program, socket, completion.result()),
             Operation::Accept => self.on_accept(listener, program, completion)?,
             Operation::Connect => self.on_connect(program, socket, completion.result()),
-            Operation::Close => {}
+            // Sends are settled before anything else; a close reports only failure.
+            Operation::Send | Operation::Close => {}
         }
         Ok(())
     }
@@ -292,6 +339,9 @@ impl Net {
     fn on_send(&mut self, program: &mut impl Program, socket: SocketId, result: i32) {
         let slot = &mut self.sockets[socket as usize];
         let Some(mut bytes) = slot.sending.take() else { return };
+        // The socket buffer was full at once: the second attempt waits for room.
+        let full = std::mem::take(&mut slot.eager) && result == -libc::EAGAIN;
+        let result = if full { 0 } else { result };
         if slot.closing {
             self.release(bytes);
             self.close_when_quiet(socket);
@@ -299,8 +349,7 @@ impl Net {
             self.release(bytes);
             program.ended(self, socket, Ending::Failed);
         } else if bytes.advance(result as usize) {
-            // MSG_WAITALL sends all or fails, but a signal may still cut it short.
-            self.start_send(socket, bytes);
+            self.submit_send(socket, bytes, false);
         } else {
             let next = slot.queued.pop_front();
             let finish = slot.finish_when_sent && next.is_none();
@@ -333,7 +382,14 @@ impl Net {
         }
     }
 
-    fn start_send(&mut self, socket: SocketId, mut bytes: Bytes) {
+    fn start_send(&mut self, socket: SocketId, bytes: Bytes) {
+        self.eager.push(socket);
+        let slot = &self.sockets[socket as usize];
+        self.hurried |= slot.finish_when_sent || !slot.queued.is_empty();
+        self.submit_send(socket, bytes, true);
+    }
+
+    fn submit_send(&mut self, socket: SocketId, mut bytes: Bytes, eager: bool) {
         let (pointer, length) = match &mut bytes {
             Bytes::Leased(lease) => {
                 let slice = self.leases.bytes(lease);
@@ -346,9 +402,15 @@ impl Net {
         // The kernel reads these bytes until the completion: the slot holds them until then, and
         // moving a Vec into the slot does not move its heap memory.
         slot.sending = Some(bytes);
-        let entry = opcode::Send::new(Fd(slot.fd), pointer, length as u32)
-            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-            .build();
+        slot.eager = eager;
+        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let send = opcode::Send::new(Fd(slot.fd), pointer, length as u32);
+        let entry = if eager {
+            let skip = squeue::Flags::SKIP_SUCCESS;
+            send.flags(flags | libc::MSG_DONTWAIT).build().flags(skip)
+        } else {
+            send.flags(flags).build()
+        };
         self.submit(entry, Operation::Send, socket);
     }
 
@@ -423,6 +485,14 @@ impl Net {
 }
 
 impl Bytes {
+    fn len(&self) -> usize {
+        match self {
+            Self::Leased(lease) => (lease.end - lease.start) as usize,
+            Self::Owned(vector, start) => vector.len() - start,
+            Self::Fixed(slice) => slice.len(),
+        }
+    }
+
     /// Drops `count` bytes from the front; whether any are left.
     fn advance(&mut self, count: usize) -> bool {
         match self {
