@@ -219,6 +219,6 @@ impl Peer {
     }
 
     fn unread_text(&self) -> String {
-        String::from_utf8_lossy(&self.unread[..self.unread.len().min(2000)]).into_owned()
+        String::from_utf8_lossy(&self.unread[..self.unread.len().min(200)]).into_owned()
     }
 }
