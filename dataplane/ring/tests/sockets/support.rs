@@ -10,7 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use lateen_ring::{Address, Config, EngineChoice, Features, Held, Listener, Runtime, Stream, sleep};
+use lateen_ring::{
+    Address, Config, EngineChoice, Features, Held, Listener, Runtime, Stream, sleep,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// One test at a time: the leak check counts the whole process's descriptors.
