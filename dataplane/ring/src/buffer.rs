@@ -9,6 +9,9 @@
 //! Publishing more buffers than a turn needs costs memory (4,096 of 16 KiB cost 19 MiB once
 //! touched), publishing fewer makes receives fail with ENOBUFS; so the pool starts small, doubles
 //! when the kernel runs dry and gives memory back when a burst is over.
+//!
+//! The pointer logic of this crate runs under Miri, without sockets, where a nightly toolchain has it:
+//! `cargo +nightly miri test -p lateen-ring --lib buffer chunk timer task`.
 #![expect(unsafe_code, reason = "buffer memory is shared with the kernel")]
 
 use std::cell::{Cell, RefCell};
@@ -18,6 +21,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
+#[cfg(not(miri))]
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// A range of anonymous memory, zeroed, untouched until used, unmapped on drop.
@@ -26,6 +30,39 @@ struct Mapping {
     bytes: usize,
 }
 
+/// Under Miri, which has no `mmap`, the range comes from the allocator.
+#[cfg(miri)]
+impl Mapping {
+    fn layout(bytes: usize) -> std::alloc::Layout {
+        std::alloc::Layout::from_size_align(bytes.max(1), 4_096).expect("a pool's size is sound")
+    }
+
+    fn new(bytes: usize) -> std::io::Result<Self> {
+        // SAFETY: the layout's size is not zero.
+        let start = unsafe { std::alloc::alloc_zeroed(Self::layout(bytes)) };
+        let start = NonNull::new(start).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, bytes })
+    }
+
+    /// Lets the pages in the range go: they read as zero from now on.
+    fn forget(&self, offset: usize, bytes: usize) {
+        debug_assert!(offset + bytes <= self.bytes, "a range of this mapping");
+        // SAFETY: the caller's range lies inside the mapping.
+        let start = unsafe { self.start.add(offset) };
+        // SAFETY: the range lies inside the mapping and, the buffer being free, is nobody's.
+        unsafe { start.write_bytes(0, bytes) };
+    }
+}
+
+#[cfg(miri)]
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated by `new` with this layout, and the only owner is going.
+        unsafe { std::alloc::dealloc(self.start.as_ptr(), Self::layout(self.bytes)) };
+    }
+}
+
+#[cfg(not(miri))]
 impl Mapping {
     fn new(bytes: usize) -> std::io::Result<Self> {
         // SAFETY: a fresh private anonymous mapping aliases nothing; the address is the kernel's
@@ -41,8 +78,19 @@ impl Mapping {
         let start = NonNull::new(start.cast()).expect("mmap answers an error or an address");
         Ok(Self { start, bytes })
     }
+
+    /// Lets the pages in the range go: they read as zero from now on.
+    fn forget(&self, offset: usize, bytes: usize) {
+        debug_assert!(offset + bytes <= self.bytes, "a range of this mapping");
+        let start = self.start.as_ptr().wrapping_add(offset);
+        // SAFETY: the range is a free buffer of our own mapping, whose content is nobody's: dropping
+        // its pages only makes them read as zero again.
+        let advised = unsafe { rustix::mm::madvise(start.cast(), bytes, Advice::LinuxDontNeed) };
+        debug_assert!(advised.is_ok(), "advising on a mapping of our own");
+    }
 }
 
+#[cfg(not(miri))]
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `new` with this length, and the pool (the only owner) is
@@ -108,6 +156,9 @@ impl BufferRing {
     }
 }
 
+/// Free buffers that may keep their memory; more of them are the remains of a burst.
+const WARM_MAX: usize = 64;
+
 /// The pool of one worker.
 pub(crate) struct Pool {
     memory: Mapping,
@@ -115,12 +166,14 @@ pub(crate) struct Pool {
     count_max: u16,
     inner: RefCell<Inner>,
     leased: Cell<u16>,
-    /// The kernel ran dry since the pool last shrank.
+    /// Since the pool last shrank the kernel ran dry, or a burst left many buffers warm.
     grown: Cell<bool>,
 }
 
 struct Inner {
     free: Vec<u16>,
+    /// So many at the bottom of `free` have no memory: it went back to the system.
+    clean: usize,
     /// Buffers below this index have been used at least once.
     opened: u16,
     ring: Option<BufferRing>,
@@ -134,7 +187,7 @@ impl Pool {
             memory: Mapping::new(buffer_bytes * usize::from(count_max))?,
             buffer_bytes,
             count_max,
-            inner: RefCell::new(Inner { free: Vec::new(), opened: 0, ring: None }),
+            inner: RefCell::new(Inner { free: Vec::new(), clean: 0, opened: 0, ring: None }),
             leased: Cell::new(0),
             grown: Cell::new(false),
         }))
@@ -177,6 +230,7 @@ impl Pool {
             };
             ring.publish(self.address(index), self.buffer_bytes as u32, index);
         }
+        inner.clean = inner.clean.min(inner.free.len());
         ring.published > 0
     }
 
@@ -205,16 +259,10 @@ impl Pool {
                 inner.free.push(ring.unpublish());
             }
         }
-        for &index in &inner.free {
-            let start =
-                self.memory.start.as_ptr().wrapping_add(usize::from(index) * self.buffer_bytes);
-            // SAFETY: the range is one buffer of our own mapping, and a free buffer's content is
-            // nobody's: dropping its pages only makes them read as zero again.
-            let advised = unsafe {
-                rustix::mm::madvise(start.cast(), self.buffer_bytes, Advice::LinuxDontNeed)
-            };
-            debug_assert!(advised.is_ok(), "advising on a mapping of our own");
+        for &index in &inner.free[inner.clean..] {
+            self.memory.forget(usize::from(index) * self.buffer_bytes, self.buffer_bytes);
         }
+        inner.clean = inner.free.len();
         self.grown.set(false);
     }
 
@@ -223,6 +271,7 @@ impl Pool {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         let index = take_free(&mut inner.free, &mut inner.opened, self.count_max)?;
+        inner.clean = inner.clean.min(inner.free.len());
         self.leased.set(self.leased.get() + 1);
         Some(Lease { pool: self.clone(), index, start: 0, bytes: self.buffer_bytes as u32 })
     }
@@ -242,6 +291,7 @@ impl Pool {
                     let Some(free) = free else { break };
                     ring.publish(self.address(free), self.buffer_bytes as u32, free);
                 }
+                inner.clean = inner.clean.min(inner.free.len());
             }
         }
         self.leased.set(self.leased.get() + 1);
@@ -256,7 +306,12 @@ impl Pool {
             Some(ring) if ring.published < ring.target => {
                 ring.publish(self.address(index), self.buffer_bytes as u32, index);
             }
-            _ => inner.free.push(index),
+            _ => {
+                inner.free.push(index);
+                if inner.free.len() - inner.clean > WARM_MAX {
+                    self.grown.set(true);
+                }
+            }
         }
     }
 
@@ -344,5 +399,163 @@ impl std::fmt::Debug for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.pool.release(self.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: usize = 4_096;
+
+    fn published(pool: &Pool) -> u16 {
+        pool.inner.borrow().ring.as_ref().map_or(0, |ring| ring.published)
+    }
+
+    /// Plays the kernel: takes the oldest published buffer and fills it.
+    struct Kernel {
+        head: u16,
+    }
+
+    impl Kernel {
+        fn fill(&mut self, pool: &Rc<Pool>, byte: u8) -> Lease {
+            let (address, index) = {
+                let inner = pool.inner.borrow();
+                let ring = inner.ring.as_ref().expect("made before");
+                assert_ne!(self.head, ring.tail, "a published buffer is left");
+                let slot = usize::from(self.head & ring.mask);
+                let base = ring.entries.start.cast::<BufRingEntry>();
+                // SAFETY: the slot lies inside the array.
+                let entry = unsafe { base.add(slot) };
+                // SAFETY: an entry before the tail was written by `publish`.
+                let entry = unsafe { entry.as_ref() };
+                assert_eq!(entry.len() as usize, BYTES);
+                (entry.addr(), entry.bid())
+            };
+            assert_eq!(address, pool.address(index), "the entry names its buffer's place");
+            self.head = self.head.wrapping_add(1);
+            let mut lease = pool.consumed(index, BYTES);
+            lease.writable().fill(byte);
+            lease
+        }
+    }
+
+    #[test]
+    fn leases_are_disjoint_and_return() {
+        let pool = Pool::new(BYTES, 4).expect("memory");
+        let mut leases: Vec<_> = (0..4).map(|_| pool.take().expect("four")).collect();
+        assert!(pool.take().is_none());
+        assert_eq!((pool.leased(), pool.available()), (4, 0));
+        for (value, lease) in leases.iter_mut().enumerate() {
+            lease.writable().fill(value as u8 + 1);
+        }
+        for (value, lease) in leases.iter().enumerate() {
+            assert!(lease.len() == BYTES && lease.iter().all(|&byte| byte == value as u8 + 1));
+        }
+        drop(leases);
+        assert_eq!((pool.leased(), pool.available()), (0, 4));
+    }
+
+    #[test]
+    fn a_lease_shows_what_is_left_of_it() {
+        let pool = Pool::new(BYTES, 1).expect("memory");
+        let mut lease = pool.take().expect("one");
+        lease.writable()[..5].copy_from_slice(b"abcde");
+        lease.truncate(5);
+        lease.truncate(50);
+        lease.advance(2);
+        assert_eq!(&lease[..], b"cde");
+        lease.truncate(2);
+        assert_eq!(&lease[..], b"cd");
+        lease.advance(2);
+        assert!(lease.is_empty());
+        drop(lease);
+        // The next one has the whole buffer again.
+        assert_eq!(pool.take().expect("returned").len(), BYTES);
+    }
+
+    #[test]
+    fn a_lease_keeps_its_memory_when_the_pool_is_let_go() {
+        let pool = Pool::new(BYTES, 1).expect("memory");
+        let mut lease = pool.take().expect("one");
+        drop(pool);
+        lease.writable().fill(9);
+        assert!(lease.iter().all(|&byte| byte == 9));
+    }
+
+    #[test]
+    fn the_kernel_gets_each_buffer_once_whatever_returns_when() {
+        let pool = Pool::new(BYTES, 8).expect("memory");
+        pool.make_ring(4).expect("memory");
+        assert!(pool.replenish());
+        assert_eq!(published(&pool), 4);
+        let mut kernel = Kernel { head: 0 };
+        let mut held = std::collections::VecDeque::new();
+        // More rounds than the array has entries, so that it wraps, and 16 bits too.
+        let rounds = if cfg!(miri) { 200 } else { 70_000 };
+        for round in 0..rounds {
+            let byte = round as u8;
+            held.push_back((byte, kernel.fill(&pool, byte)));
+            if held.len() > (round * 7) % 4 {
+                let (byte, lease) = held.pop_front().expect("just pushed");
+                assert!(lease[0] == byte && lease[BYTES - 1] == byte, "overwritten while lent");
+            }
+            let open = usize::from(published(&pool)) + usize::from(pool.leased());
+            assert!(open + pool.inner.borrow().free.len() <= 8);
+        }
+        held.clear();
+        assert_eq!(pool.leased(), 0);
+    }
+
+    #[test]
+    fn grows_when_it_ran_dry_and_shrinks_to_what_it_began_with() {
+        let pool = Pool::new(BYTES, 16).expect("memory");
+        pool.make_ring(2).expect("memory");
+        pool.replenish();
+        let mut kernel = Kernel { head: 0 };
+        assert!(!pool.has_grown());
+        for target in [4, 8, 16, 16] {
+            pool.grow();
+            pool.replenish();
+            assert_eq!(published(&pool), target);
+        }
+        assert!(pool.has_grown());
+        let lease = kernel.fill(&pool, 7);
+        // While the kernel may be picking, nothing is taken back.
+        pool.shrink(false);
+        assert_eq!(published(&pool), 15);
+        pool.grow();
+        pool.shrink(true);
+        assert!(!pool.has_grown());
+        assert_eq!(published(&pool), 2);
+        assert!(lease.iter().all(|&byte| byte == 7), "a lease keeps its bytes");
+        drop(lease);
+        // What the kernel sees from now on is whole.
+        for round in 0..40 {
+            assert!(kernel.fill(&pool, round).iter().all(|&byte| byte == round));
+        }
+    }
+
+    #[test]
+    fn a_burst_without_a_ring_gives_its_memory_back_once() {
+        let pool = Pool::new(BYTES, 256).expect("memory");
+        let calm: Vec<_> = (0..WARM_MAX).map(|_| pool.take().expect("free")).collect();
+        drop(calm);
+        assert!(!pool.has_grown(), "a few warm buffers are worth their memory");
+        let burst: Vec<_> = (0..256)
+            .map(|_| {
+                let mut lease = pool.take().expect("free");
+                lease.writable().fill(1);
+                lease
+            })
+            .collect();
+        drop(burst);
+        assert!(pool.has_grown());
+        pool.shrink(true);
+        assert!(!pool.has_grown());
+        let mut again = pool.take().expect("free");
+        assert!(again.writable().iter().all(|&byte| byte == 0), "its pages were let go");
+        drop(again);
+        assert!(!pool.has_grown(), "one warm buffer is no burst");
     }
 }

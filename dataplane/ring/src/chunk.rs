@@ -174,3 +174,94 @@ impl Spares {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::Pool;
+
+    fn gathered(op: &Sending) -> Vec<u8> {
+        op.remaining().flatten().copied().collect()
+    }
+
+    /// What the kernel would read through the message header.
+    fn through_message(op: &mut Sending) -> Vec<u8> {
+        let message = op.message();
+        // SAFETY: the header is valid until `op` is changed or moved, neither of which happens here.
+        let message = unsafe { &*message };
+        let mut bytes = Vec::new();
+        for index in 0..message.msg_iovlen as usize {
+            // SAFETY: the header says how many parts there are.
+            let part = unsafe { &*message.msg_iov.add(index) };
+            // SAFETY: each part covers bytes of a chunk that `op` owns.
+            let part = unsafe { std::slice::from_raw_parts(part.iov_base.cast(), part.iov_len) };
+            bytes.extend_from_slice(part);
+        }
+        bytes
+    }
+
+    #[test]
+    fn advances_through_all_chunks_by_any_step() {
+        let pool = Pool::new(4_096, 2).expect("memory");
+        for step in 1..=12 {
+            let mut spares = Spares::default();
+            let mut lease = pool.take().expect("a free buffer");
+            lease.writable()[..5].copy_from_slice(b"-two-");
+            lease.truncate(5);
+            let mut op = spares.sending([
+                Some(Chunk::from(b"one".to_vec())),
+                Some(Chunk::from(lease)),
+                Some(Chunk::from(&b"three"[..])),
+            ]);
+            let mut rest = b"one-two-three".to_vec();
+            loop {
+                assert_eq!(gathered(&op), rest);
+                assert_eq!(through_message(&mut op), rest);
+                if let Some(single) = op.single() {
+                    assert_eq!(single, rest);
+                }
+                let count = step.min(rest.len());
+                rest.drain(..count);
+                let done = op.advance(count);
+                assert_eq!(done, rest.is_empty());
+                if done {
+                    break;
+                }
+            }
+            spares.retire(op);
+            assert_eq!(pool.leased(), 0, "a retired send returns its leases");
+            assert!(spares.vector().capacity() >= 3, "and keeps its vectors");
+        }
+    }
+
+    #[test]
+    fn empty_chunks_are_nothing_to_send() {
+        let mut spares = Spares::default();
+        let empty = || Some(Chunk::from(Vec::new()));
+        for chunks in [[None, None, None], [empty(), empty(), empty()], [empty(), None, empty()]] {
+            let mut op = spares.sending(chunks);
+            assert_eq!(gathered(&op), b"");
+            assert!(op.advance(0));
+        }
+        let mut op = spares.sending([empty(), None, Some(Chunk::from(&b"x"[..]))]);
+        assert_eq!(through_message(&mut op), b"x");
+        assert!(op.advance(1));
+    }
+
+    #[test]
+    fn spares_are_bounded_in_number_and_size() {
+        let mut spares = Spares::default();
+        spares.keep(Vec::with_capacity(SPARE_VECTOR_BYTES_MAX + 1));
+        assert_eq!(spares.vector().capacity(), 0, "too large to keep");
+        for _ in 0..2 * SPARE_VECTORS_MAX {
+            spares.keep(Vec::with_capacity(8));
+        }
+        assert_eq!(spares.vectors.len(), SPARE_VECTORS_MAX);
+        let ops: Vec<_> =
+            (0..2 * SPARE_SENDS_MAX).map(|_| spares.sending([None, None, None])).collect();
+        for op in ops {
+            spares.retire(op);
+        }
+        assert_eq!(spares.sends.len(), SPARE_SENDS_MAX);
+    }
+}

@@ -18,7 +18,7 @@ use crate::chunk::Spares;
 use crate::engine::epoll::Epoll;
 use crate::engine::sim::Sim;
 use crate::engine::uring::Uring;
-use crate::socket::{Accepted, Interest, SocketKey, Sockets, Watch};
+use crate::socket::{Accepted, Interest, RecvState, SocketKey, Sockets, Watch};
 use crate::splice::{Pipe, Pipes};
 use crate::time::{self, Instant};
 
@@ -59,6 +59,38 @@ pub(crate) struct Counts {
     pub(crate) completed: Cell<u64>,
     pub(crate) starved: Cell<u64>,
 }
+
+impl Io {
+    /// The socket's receive found no buffer: it waits in line for one. A socket stands in the line
+    /// once, and keeps its place, however often it stops and starts meanwhile.
+    pub(crate) fn starve(&mut self, key: SocketKey) {
+        let recv = &mut self.sockets.at(key).recv;
+        recv.state = RecvState::Starved;
+        if std::mem::replace(&mut recv.in_line, true) {
+            return;
+        }
+        if self.starved.len() > 2 * self.sockets.len() + STARVED_SLACK {
+            // Sockets were closed while they stood in it, and no buffer came back to move it on.
+            self.starved.retain(|&key| self.sockets.find(key).is_some());
+        }
+        self.starved.push_back(key);
+    }
+
+    /// Takes the first socket that still starves out of the line.
+    pub(crate) fn next_starved(&mut self) -> Option<SocketKey> {
+        while let Some(key) = self.starved.pop_front() {
+            let Some(socket) = self.sockets.find(key) else { continue };
+            socket.recv.in_line = false;
+            if socket.recv.state == RecvState::Starved && !socket.closing {
+                return Some(key);
+            }
+        }
+        None
+    }
+}
+
+/// Sockets that may stand in line for a buffer in vain before the line is looked through.
+const STARVED_SLACK: usize = 64;
 
 pub(crate) fn add(counter: &Cell<u64>, count: u64) {
     counter.set(counter.get() + count);
@@ -187,7 +219,7 @@ impl Engine {
     /// Gives back memory after a burst.
     pub(crate) fn shrink(&mut self, io: &mut Io) {
         let may_unpublish = match self {
-            Self::Uring(engine) => engine.picks_buffers_in_enter_only(),
+            Self::Uring(engine) => engine.may_unpublish(),
             Self::Epoll(_) | Self::Sim(_) => true,
         };
         io.pool.shrink(may_unpublish);

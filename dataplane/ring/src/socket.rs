@@ -36,13 +36,12 @@ pub(crate) struct SocketKey {
     pub(crate) generation: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RecvState {
+    #[default]
     Idle,
     /// A receive is with the engine; `multishot` ones stay armed after they deliver.
-    Armed {
-        multishot: bool,
-    },
+    Armed { multishot: bool },
     /// There was no buffer; armed again as soon as one returns.
     Starved,
     /// A cancel is under way; what still arrives is kept.
@@ -56,9 +55,12 @@ pub(crate) enum End {
     Failed(Errno),
 }
 
+#[derive(Default)]
 pub(crate) struct Recv {
     pub(crate) state: RecvState,
     pub(crate) end: Option<End>,
+    /// It stands in `Io::starved`, perhaps for an earlier receive.
+    pub(crate) in_line: bool,
     first: Option<Lease>,
     #[expect(clippy::box_collection, reason = "nearly always absent: 8 bytes of a slot, not 32")]
     rest: Option<Box<VecDeque<Lease>>>,
@@ -218,7 +220,7 @@ impl Socket {
             writable: Watch::Idle,
             edges: Edges::default(),
             fd,
-            recv: Recv { state: RecvState::Idle, end: None, first: None, rest: None, waker: None },
+            recv: Recv::default(),
             send: Send { op: None, in_flight: false, error: None, bytes_total: 0, waker: None },
             rare: None,
         }
@@ -249,6 +251,29 @@ impl Socket {
         }
     }
 
+    /// Records that nothing more arrives. The kernel reports a broken connection once, to whichever
+    /// call comes first, and answers the next receive as if the peer had ended properly; so an end
+    /// after a send that learned of the break is that break, lest what was cut short pass for whole.
+    pub(crate) fn ended(&mut self) {
+        self.recv.end = Some(match self.send.error {
+            Some(errno @ (Errno::CONNRESET | Errno::TIMEDOUT)) => End::Failed(errno),
+            _ => End::Fin,
+        });
+    }
+
+    /// Records how a direct read ended, so that every later one gets the same answer.
+    pub(crate) fn note_direct(&mut self, outcome: Result<usize, Errno>) -> Result<usize, Errno> {
+        match outcome {
+            Ok(0) => self.ended(),
+            Err(errno) if errno != Errno::AGAIN => self.recv.end = Some(End::Failed(errno)),
+            _ => return outcome,
+        }
+        match self.recv.end {
+            Some(End::Failed(errno)) => Err(errno),
+            _ => outcome,
+        }
+    }
+
     /// Records that an awaited readiness came and wakes who waits for it.
     pub(crate) fn report(&mut self, interest: Interest) {
         *self.watch(interest) = Watch::Ready;
@@ -269,6 +294,8 @@ impl Socket {
 pub(crate) struct Sockets {
     slots: Vec<Socket>,
     free: Vec<u32>,
+    /// What a slot that is made anew begins with: past all that slots before it had.
+    first_generation: u32,
 }
 
 /// Generations are cut to what a completion's tag holds.
@@ -283,8 +310,9 @@ impl Sockets {
                 SocketKey { index, generation: slot.generation }
             }
             None => {
-                self.slots.push(Socket::new(0, fd));
-                SocketKey { index: self.slots.len() as u32 - 1, generation: 0 }
+                let generation = self.first_generation;
+                self.slots.push(Socket::new(generation, fd));
+                SocketKey { index: self.slots.len() as u32 - 1, generation }
             }
         }
     }
@@ -318,12 +346,51 @@ impl Sockets {
     /// All sockets are closed: gives the table's memory back, but keeps generations growing.
     fn shrink(&mut self) {
         let next = self.slots.iter().map(|slot| slot.generation).max().unwrap_or(0);
-        self.slots = vec![Socket::new(next, None)];
-        self.free = vec![0];
+        self.first_generation = next;
+        self.slots = Vec::new();
+        self.free = Vec::new();
     }
 
     /// Sockets that are open or closing.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_never_names_a_later_socket_even_after_the_table_shrank() {
+        let mut sockets = Sockets::default();
+        let first: Vec<_> = (0..1_500).map(|_| sockets.insert(None)).collect();
+        for &key in &first {
+            drop(sockets.remove(key));
+        }
+        assert_eq!(sockets.len(), 0);
+        let second: Vec<_> = (0..1_500).map(|_| sockets.insert(None)).collect();
+        for &key in &first {
+            assert!(sockets.find(key).is_none(), "{key:?} came back to life");
+        }
+        for &key in &second {
+            assert!(sockets.find(key).is_some());
+        }
+    }
+
+    #[test]
+    fn an_end_after_a_broken_send_is_the_break() {
+        let mut sockets = Sockets::default();
+        let key = sockets.insert(None);
+        for (sent, end) in [
+            (None, End::Fin),
+            (Some(Errno::PIPE), End::Fin),
+            (Some(Errno::CONNRESET), End::Failed(Errno::CONNRESET)),
+            (Some(Errno::TIMEDOUT), End::Failed(Errno::TIMEDOUT)),
+        ] {
+            sockets.at(key).send.error = sent;
+            sockets.at(key).ended();
+            assert_eq!(sockets.at(key).recv.end, Some(end));
+        }
     }
 }

@@ -211,11 +211,17 @@ impl Stream {
         bytes_max: usize,
     ) -> impl Future<Output = io::Result<usize>> + 'a {
         poll_fn(move |cx| {
+            if bytes_max == 0 {
+                return Poll::Ready(Ok(0));
+            }
             self.poll_direct(cx, Interest::Readable, |stream| {
                 stream.core.with(|engine, io| match io.sockets.at(stream.key).recv.end {
                     Some(End::Fin) => Ok(0),
                     Some(End::Failed(errno)) => Err(errno),
-                    None => engine.read_now(io, stream.key, into, bytes_max),
+                    None => {
+                        let outcome = engine.read_now(io, stream.key, into, bytes_max);
+                        io.sockets.at(stream.key).note_direct(outcome)
+                    }
                 })
             })
         })
@@ -383,7 +389,10 @@ impl Stream {
             stream.core.with(|engine, io| match io.sockets.at(stream.key).recv.end {
                 Some(End::Fin) => Ok(0),
                 Some(End::Failed(errno)) => Err(errno),
-                None => engine.splice_in(io, stream.key, pipe, bytes_max),
+                None => {
+                    let outcome = engine.splice_in(io, stream.key, pipe, bytes_max);
+                    io.sockets.at(stream.key).note_direct(outcome)
+                }
             })
         })
     }
@@ -395,7 +404,15 @@ impl Stream {
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
         self.poll_direct(cx, Interest::Writable, |stream| {
-            stream.core.with(|engine, io| engine.splice_out(io, stream.key, pipe))
+            stream.core.with(|engine, io| {
+                let outcome = engine.splice_out(io, stream.key, pipe);
+                if let Err(errno) = outcome
+                    && errno != Errno::AGAIN
+                {
+                    io.sockets.at(stream.key).send.error = Some(errno);
+                }
+                outcome
+            })
         })
     }
 

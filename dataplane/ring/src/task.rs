@@ -385,3 +385,105 @@ impl Drop for Registration {
         registry()[self.worker as usize] = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+
+    fn world() -> (Registration, Rc<RunQueue>, Tasks) {
+        let registration = Registration::new(None).expect("few runtimes live in a test");
+        let queue = Rc::new(RunQueue::new(registration.worker));
+        let tasks = Tasks::new(registration.worker);
+        (registration, queue, tasks)
+    }
+
+    fn idle() -> TaskFuture {
+        Box::pin(std::future::pending())
+    }
+
+    fn polled(tasks: &Tasks, queue: &RunQueue, turn: u32) -> Vec<TaskId> {
+        let mut ids = Vec::new();
+        while let Next::Poll(id, future) = tasks.next(queue, turn) {
+            ids.push(id);
+            tasks.put_back(id, future);
+        }
+        ids
+    }
+
+    #[test]
+    fn a_task_is_polled_once_for_many_wakes_and_once_a_turn() {
+        let (_registration, queue, tasks) = world();
+        let _entered = enter(queue.clone());
+        let first = tasks.insert(&queue, 1, idle());
+        let second = tasks.insert(&queue, 1, idle());
+        assert_eq!(polled(&tasks, &queue, 1), [first, second]);
+        for _ in 0..3 {
+            second.waker().wake_by_ref();
+            first.waker().wake();
+        }
+        assert_eq!(polled(&tasks, &queue, 1), [], "each was polled in this turn");
+        assert!(!queue.is_empty());
+        assert_eq!(polled(&tasks, &queue, 2), [second, first]);
+    }
+
+    #[test]
+    fn the_next_user_of_a_queued_slot_is_polled() {
+        let (_registration, queue, tasks) = world();
+        let _entered = enter(queue.clone());
+        let first = tasks.insert(&queue, 1, idle());
+        // Still queued when it is removed.
+        drop(tasks.remove(first));
+        let second = tasks.insert(&queue, 1, idle());
+        assert_eq!(second.index(), first.index());
+        assert_ne!(second, first);
+        assert_eq!(polled(&tasks, &queue, 1), [second]);
+        // A stale waker polls the new one for nothing; it takes nothing away.
+        first.waker().wake();
+        assert_eq!(polled(&tasks, &queue, 2), [second]);
+        assert!(tasks.remove(first).is_none());
+        assert_eq!(tasks.live(), 1);
+    }
+
+    #[test]
+    fn wakes_find_their_worker_from_anywhere() {
+        let (registration, queue, tasks) = world();
+        let id = tasks.insert(&queue, 1, idle());
+        assert_eq!(polled(&tasks, &queue, 1), [id]);
+        let waker = id.waker();
+        let other = waker.clone();
+        assert!(waker.will_wake(&other));
+        std::thread::spawn(move || {
+            for _ in 0..100 {
+                other.wake_by_ref();
+            }
+        })
+        .join()
+        .expect("it only wakes");
+        assert!(lock(&registration.remote.queue).len() == 1, "the same wake waits once");
+        registration.remote.drain(&queue);
+        assert_eq!(polled(&tasks, &queue, 2), [id]);
+        // Main's wake is a flag of its own.
+        assert!(queue.take_main(), "a new queue polls main first");
+        TaskId::main(registration.worker).waker().wake();
+        registration.remote.drain(&queue);
+        assert!(queue.take_main());
+        drop(registration);
+        waker.wake();
+    }
+
+    #[test]
+    fn a_name_keeps_its_parts() {
+        for (worker, generation, index) in
+            [(0, 0, 0), (4_095, (1 << GENERATION_BITS) - 1, MAIN_INDEX - 1), (7, 1, 2)]
+        {
+            let id = TaskId::new(worker, generation, index);
+            assert_eq!((id.worker(), id.generation(), id.index()), (worker, generation, index));
+            assert!(!id.is_main());
+        }
+        assert!(TaskId::main(9).is_main());
+        // A generation that wraps stays in its bits.
+        assert_eq!(TaskId::new(1, 1 << GENERATION_BITS, 5), TaskId::new(1, 0, 5));
+    }
+}

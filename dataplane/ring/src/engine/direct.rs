@@ -14,7 +14,7 @@ use socket2::SockRef;
 
 use crate::address::Address;
 use crate::engine::{Io, add};
-use crate::socket::{End, RecvState, SocketKey};
+use crate::socket::{End, SocketKey};
 use crate::splice::Pipe;
 
 /// Receives once into a pool buffer and records what came. EAGAIN if nothing is there; if there is
@@ -22,8 +22,7 @@ use crate::splice::Pipe;
 pub(crate) fn receive(io: &mut Io, key: SocketKey) -> Result<(), Errno> {
     let socket = io.sockets.at(key);
     let Some(mut lease) = io.pool.take() else {
-        socket.recv.state = RecvState::Starved;
-        io.starved.push_back(key);
+        io.starve(key);
         add(&io.counts.starved, 1);
         return Ok(());
     };
@@ -34,7 +33,7 @@ pub(crate) fn receive(io: &mut Io, key: SocketKey) -> Result<(), Errno> {
             socket.edges.readable = false;
             return Err(Errno::AGAIN);
         }
-        Ok(0) => socket.recv.end = Some(End::Fin),
+        Ok(0) => socket.ended(),
         Ok(count) => {
             note_short_read(socket, count < lease.len());
             lease.truncate(count);

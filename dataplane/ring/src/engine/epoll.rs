@@ -162,11 +162,8 @@ impl Epoll {
     fn feed_starved(&mut self, io: &mut Io) -> bool {
         let feed = usize::from(io.pool.available()).min(io.starved.len());
         for _ in 0..feed {
-            let Some(key) = io.starved.pop_front() else { break };
-            let starved = io.sockets.find(key).is_some_and(|s| s.recv.state == RecvState::Starved);
-            if starved {
-                self.recv(io, key, false);
-            }
+            let Some(key) = io.next_starved() else { break };
+            self.recv(io, key, false);
         }
         feed > 0
     }

@@ -85,6 +85,8 @@ pub(crate) struct Uring {
     call: Box<u64>,
     /// Completions of one turn, copied out so that handling one may submit.
     finished: Vec<(u64, i32, u32)>,
+    /// A receive of this turn found no buffer.
+    ran_dry: bool,
 }
 
 impl Uring {
@@ -102,11 +104,11 @@ impl Uring {
             features = features.without(Feature::RegisteredRing);
         }
         if features.has(Feature::BufferRing) && !publish_buffers(&ring, io) {
-            features = features.without(Feature::BufferRing);
+            // Multishot accept came with the same kernel.
+            features = features.without(Feature::BufferRing).without(Feature::MultishotAccept);
         }
         if !features.has(Feature::BufferRing) {
-            // Multishot receives take provided buffers; multishot accept came with buffer rings,
-            // but can be had without.
+            // Multishot receives take provided buffers.
             features = features.without(Feature::MultishotRecv);
         }
         let mut uring = Self {
@@ -116,6 +118,7 @@ impl Uring {
             eventfd,
             call: Box::new(0),
             finished: Vec::new(),
+            ran_dry: false,
         };
         uring.await_call();
         Ok(uring)
@@ -125,8 +128,15 @@ impl Uring {
         self.features
     }
 
-    pub(crate) fn picks_buffers_in_enter_only(&self) -> bool {
+    /// May published buffers be taken back now? Only if the kernel picks them inside
+    /// `io_uring_enter` alone, and every buffer that it picked has been seen: a submission in the
+    /// midst of a turn, or an overflow, leaves completions that name buffers still counted as
+    /// published.
+    pub(crate) fn may_unpublish(&mut self) -> bool {
         self.features.has(Feature::DeferTaskrun)
+            && self.finished.is_empty()
+            && self.ring.completion().is_empty()
+            && !self.ring.submission().cq_overflow()
     }
 
     fn push(&mut self, entry: &Entry) {
@@ -165,8 +175,15 @@ impl Uring {
 
     pub(crate) fn recv(&mut self, io: &mut Io, key: SocketKey, multishot: bool) {
         if !self.features.has(Feature::BufferRing) {
-            io.sockets.at(key).recv.state = RecvState::Armed { multishot: false };
-            return self.watch(io, key, Interest::Readable);
+            let socket = io.sockets.at(key);
+            socket.recv.state = RecvState::Armed { multishot: false };
+            // A direct read that was given up may have left its poll behind: it serves as well. A
+            // second one would have the same tag, and a cancel would end only one of them.
+            if socket.readable != Watch::Armed {
+                socket.readable = Watch::Idle;
+                self.watch(io, key, Interest::Readable);
+            }
+            return;
         }
         let multishot = multishot && self.features.has(Feature::MultishotRecv);
         let socket = io.sockets.at(key);
@@ -300,9 +317,11 @@ impl Uring {
     }
 
     pub(crate) fn turn(&mut self, io: &mut Io, wait: Wait) -> Result<(), Errno> {
-        self.feed_starved(io);
+        // Those that are fed may have nothing to receive, while others behind them do: nobody
+        // sleeps while sockets starve beside free buffers.
+        let hungry = self.feed_starved(io) && !io.starved.is_empty();
         add(&io.counts.enters, 1);
-        let backlog = !self.finished.is_empty();
+        let backlog = hungry || !self.finished.is_empty();
         let entered = match wait {
             _ if backlog => self.ring.submit(),
             Wait::No => self.ring.submit(),
@@ -325,6 +344,10 @@ impl Uring {
         for (tag, result, flags) in finished.drain(..) {
             self.complete(io, tag, result, flags);
         }
+        if std::mem::take(&mut self.ran_dry) {
+            // Once a turn, however many found nothing: a published buffer is memory soon.
+            io.pool.grow();
+        }
         // Completions that `push` reaped meanwhile, if any, are the next turn's, which won't wait.
         if self.finished.is_empty() {
             self.finished = finished;
@@ -338,24 +361,20 @@ impl Uring {
         }
     }
 
-    fn feed_starved(&mut self, io: &mut Io) {
+    /// Arms as many starved receives as there are buffers. True if there were any.
+    fn feed_starved(&mut self, io: &mut Io) -> bool {
         if io.starved.is_empty() {
-            return;
+            return false;
         }
         if self.features.has(Feature::BufferRing) && !io.pool.replenish() {
-            return;
+            return false;
         }
         let feed = usize::from(io.pool.available());
-        for _ in 0..feed.min(io.starved.len()) {
-            let Some(key) = io.starved.pop_front() else { return };
-            let starved = io
-                .sockets
-                .find(key)
-                .is_some_and(|s| s.recv.state == RecvState::Starved && !s.closing);
-            if starved {
-                self.recv(io, key, false);
-            }
+        for _ in 0..feed {
+            let Some(key) = io.next_starved() else { break };
+            self.recv(io, key, false);
         }
+        feed > 0
     }
 
     fn complete(&mut self, io: &mut Io, tag: u64, result: i32, flags: u32) {
@@ -388,13 +407,16 @@ impl Uring {
             Kind::Readable => self.complete_readable(io, key, outcome),
             Kind::Writable => socket.report(Interest::Writable),
             Kind::HungUp => {
-                // A multishot poll ends by itself only when it is cancelled or fails.
-                if outcome.is_ok() || !more {
+                // The kernel adds POLLRDHUP to every poll: a FIN alone is no hang-up, and the poll
+                // goes on. It ends by itself only when it is cancelled or fails.
+                let hang_up = (libc::POLLHUP | libc::POLLERR) as usize;
+                if !more || outcome.is_ok_and(|events| events & hang_up != 0) {
+                    let told = *socket.watch(Interest::HungUp) == Watch::Ready;
                     socket.report(Interest::HungUp);
-                }
-                if more {
-                    // Told once is enough.
-                    self.cancel(io, key, Kind::HungUp);
+                    if more && !told {
+                        // Told once is enough.
+                        self.cancel(io, key, Kind::HungUp);
+                    }
                 }
             }
             Kind::Cancel | Kind::Called => {}
@@ -424,7 +446,7 @@ impl Uring {
             return;
         }
         match outcome {
-            Ok(0) => socket.recv.end = Some(End::Fin),
+            Ok(0) => socket.ended(),
             Ok(_) => socket.recv.push(lease.expect("received bytes come in a buffer")),
             Err(Errno::NOBUFS) => {
                 add(&io.counts.starved, 1);
@@ -432,9 +454,8 @@ impl Uring {
                     socket.recv.wake();
                     return;
                 }
-                socket.recv.state = RecvState::Starved;
-                io.starved.push_back(key);
-                io.pool.grow();
+                io.starve(key);
+                self.ran_dry = true;
                 return;
             }
             Err(Errno::CANCELED) => {}
@@ -508,7 +529,8 @@ impl Uring {
         match accepted {
             // A listener that closes resets nobody: its owner empties it first (see `Listener`).
             Ok(fd) => accept.ready.push_back(fd.into()),
-            Err(Errno::CANCELED) => {}
+            // A client that left before it was accepted is nobody's error.
+            Err(Errno::CANCELED | Errno::CONNABORTED | Errno::INTR) => {}
             Err(errno) => accept.error = Some(errno),
         }
         if !more {

@@ -5,6 +5,9 @@
 
 mod support;
 mod streams;
+mod starvation;
+mod closing;
+mod unix;
 mod tasks;
 mod foreign;
 mod timers;
