@@ -82,9 +82,9 @@ pub const TUNNEL_FULL_READS: u32 = 4;
 pub const TUNNEL_BURST_BYTES_MIN: u64 = 64 * 1024;
 /// Bytes that a tunnel splices before it is accounted for.
 pub const TUNNEL_SPLICE_BYTES: u64 = 16 * 1024 * 1024;
-/// A client that waits for its response is watched for a reset from then on, where no receive is
-/// armed that would tell sooner.
-pub const CLIENT_WATCH_AFTER: Duration = Duration::from_millis(100);
+/// While one side is waited for, the other is watched for a reset from then on, where no receive is
+/// armed that would tell sooner. Short waits are the rule and should cost nothing.
+pub const PEER_WATCH_AFTER: Duration = Duration::from_millis(100);
 /// Endpoints that one request tries to connect to.
 pub const CONNECT_TRIES_MAX: usize = 3;
 /// At a drain, connections idle for longer than this close at once; the others get as long to send
@@ -94,6 +94,9 @@ pub const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 pub const DRAIN_LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// After accepting failed for want of descriptors or memory, it is tried again.
 pub const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(10);
+
+/// Clients that are being told 503 at the cap at the same time; beyond, they are reset.
+pub const REFUSALS_MAX: usize = 64;
 
 // Connections and pools.
 

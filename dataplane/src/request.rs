@@ -187,6 +187,7 @@ fn judge_head(
     let consumed = head.consumed;
     received.consume(consumed);
     inline_body(received, &mut request, exchange);
+    shard.metrics().bytes_copied.add(exchange.request_bytes.get());
     exchange.request_whole.set(request.body.is_done());
     Ok(Some(Head::Request(request)))
 }
@@ -271,6 +272,7 @@ async fn forward(
         });
         let message = std::mem::take(&mut request.message);
         exchange.sent_at.set(lateen_ring::now());
+        upstream_counts(shard).write_bytes.add(message.len() as u64);
         upstream.stream.start_send(one(message));
         let outcome = converse(connection, received, request, exchange, &upstream, timer).await;
         if let Some(copy) = replay {

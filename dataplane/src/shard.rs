@@ -34,6 +34,8 @@ pub struct Shard {
     pub clients: Clients,
     /// `Host` for an HTTP/1.0 request that named none.
     pub fallback_authority: Box<[u8]>,
+    /// Clients beyond the cap that are being told so.
+    pub refusing: Cell<usize>,
     /// Bounds of heads, as the codec wants them.
     pub head_limits: HeadLimits,
     metrics: Arc<Metrics>,
@@ -90,6 +92,7 @@ impl Shard {
             pool: Pool::new(config.upstream.len(), &config.pool, share_down(&config, worker)),
             clients: Clients::new((config.connections_max / config.workers).max(1)),
             fallback_authority: config.upstream[0].to_string().into_bytes().into(),
+            refusing: Cell::new(0),
             head_limits,
             metrics,
             worker,

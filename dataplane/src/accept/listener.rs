@@ -4,11 +4,14 @@
 //! client runs `connection::serve_connection`. At the cap the client that has been idle longest goes
 //! first; if none is idle, the new one is refused.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::rc::Rc;
 
-use lateen_ring::{Instant, Listener, Stream, spawn};
+use lateen_ring::{Deadline, Instant, Listener, Stream, spawn};
 
+use crate::bootstrap::config::Protocol;
+use crate::codec::http1::reply::{LocalReply, write_local_reply};
+use crate::codec::message::Version;
 use crate::connection::{Connection, serve_connection};
 use crate::failure::{Failure, Stage};
 use crate::limits;
@@ -34,8 +37,7 @@ pub async fn accept_clients(shard: Rc<Shard>, listener: Rc<Listener>) {
 /// Lets one client in, or refuses it at the cap.
 pub fn admit(shard: &Rc<Shard>, stream: Stream) {
     if shard.clients.is_full() && !shard.clients.end_longest_idle(Instant::NEVER) {
-        shard.metrics().record_failure(Failure::overflow(Stage::Accept));
-        return stream.reset();
+        return refuse(shard, stream);
     }
     // A client that is gone already has no address any more; serving it finds that out.
     let peer = stream.peer_address().ok().and_then(|address| address.inet());
@@ -44,4 +46,49 @@ pub fn admit(shard: &Rc<Shard>, stream: Stream) {
     let connection = Connection::new(shard.clone(), stream, peer, client);
     let task = spawn(serve_connection(connection));
     shard.clients.set_task(client, task);
+}
+
+/// Turns a client away: with a 503 where it surely speaks HTTP, else with a reset, the only answer
+/// that every protocol has.
+fn refuse(shard: &Rc<Shard>, stream: Stream) {
+    let failure = Failure::overflow(Stage::Accept);
+    shard.metrics().record_failure(failure);
+    let refusing = shard.refusing.get();
+    if shard.config.protocol != Protocol::Http || refusing >= limits::REFUSALS_MAX {
+        return stream.reset();
+    }
+    shard.refusing.set(refusing + 1);
+    let shard = shard.clone();
+    spawn(async move {
+        let mut reply = Vec::new();
+        let local = LocalReply {
+            status: failure.outcome().status.unwrap_or(503),
+            client_version: Version::Http11,
+            keep_alive: false,
+            head_only: false,
+            allow: None,
+            retry_after_s: Some(1),
+            date: &shard.date(),
+        };
+        write_local_reply(&local, &mut reply);
+        let deadline = Deadline::new();
+        deadline.set_after(limits::DISCARD_TIMEOUT);
+        // Whether it could still be told matters to nobody here.
+        let _ = deadline.guard(turn_away(&stream, reply)).await;
+        shard.refusing.set(shard.refusing.get() - 1);
+    });
+}
+
+/// Answers, then reads until the client closes, so that its request does not reset the answer away.
+async fn turn_away(stream: &Stream, reply: Vec<u8>) -> std::io::Result<()> {
+    stream.send(reply).await?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut discarded = 0;
+    while let Some(lease) = stream.recv().await? {
+        discarded += lease.len();
+        if discarded > limits::DISCARD_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(())
 }

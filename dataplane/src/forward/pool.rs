@@ -174,9 +174,8 @@ fn evict(shard: &Shard, idle: Idle) {
 
 /// Closes a connection to an endpoint, for `reason`.
 pub fn close_upstream(shard: &Shard, upstream: Upstream, reason: CloseReason) {
-    let metrics = shard.metrics().connections(ConnectionSide::Upstream);
-    metrics.write_bytes.add(upstream.stream.bytes_sent());
-    metrics.on_close(reason);
+    shard.metrics().connections(ConnectionSide::Upstream).on_close(reason);
+    drop(upstream);
 }
 
 /// The keeper of a worker's pool; runs as long as the worker.

@@ -107,6 +107,7 @@ pub async fn respond(
             &mut second,
             &exchange.response_bytes,
         );
+        shard.metrics().bytes_copied.add(exchange.response_bytes.get());
         if let Err(stop) = copied {
             // What came before the fault is the client's; then the connection breaks off.
             let chunks = one(head);
@@ -284,7 +285,7 @@ async fn next_bytes(
     let mut give_up = (now + limit).min(timer.until);
     let mut may_watch = body_sent.get();
     let mut watching = may_watch && client.is_receiving();
-    let first_look = if watching { give_up } else { give_up.min(now + limits::CLIENT_WATCH_AFTER) };
+    let first_look = if watching { give_up } else { give_up.min(now + limits::PEER_WATCH_AFTER) };
     timer.deadline.set(first_look);
     poll_fn(|cx| {
         if let Poll::Ready(received) = upstream.poll_recv(cx) {

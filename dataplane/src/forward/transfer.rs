@@ -6,9 +6,10 @@
 //! more than that.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use lateen_ring::{
@@ -181,7 +182,9 @@ pub async fn transfer_body(
 ) -> Result<(), BodyStop> {
     loop {
         if !received.is_empty() {
+            let before = passed.get();
             let chunk = next_chunk(received, body, encoding, passed)?;
+            way.metrics.bytes_copied.add(passed.get() - before);
             if passed.get() > bytes_max {
                 return Err(BodyStop::TooLong);
             }
@@ -257,14 +260,14 @@ fn next_chunk(
 async fn read_more(way: &Way<'_>, received: &mut Received, left: u64) -> Result<bool, BodyStop> {
     let bytes_max = left.min(limits::COPY_BYTES_MAX as u64) as usize;
     let mut buffer = Vec::new();
-    let count = way
-        .timer
-        .within(way.read_limit, way.source.read(&mut buffer, bytes_max))
-        .await
-        .map_err(|elapsed| BodyStop::Source(elapsed.into()))?
-        .map_err(|error| BodyStop::Source(error.into()))?;
+    let reading = way.source.read(&mut buffer, bytes_max);
+    let read = attend(way, way.read_limit, || 0, reading).await;
+    let count = match read {
+        Ok(read) => read.map_err(|error| BodyStop::Source(error.into()))?,
+        Err(Stall::Elapsed) => return Err(BodyStop::Source(Stopped::TimedOut)),
+        Err(Stall::SinkGone) => return Err(sink_gone()),
+    };
     way.source_counts.read_bytes.add(count as u64);
-    way.metrics.bytes_copied.add(count as u64);
     received.replace(buffer);
     Ok(count > 0)
 }
@@ -275,7 +278,7 @@ async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64
     let limit = way.read_limit.min(way.write_limit);
     let progress = || moved.taken() + moved.given();
     let splicing = splice(way.source, way.sink, left, false, &moved);
-    let outcome = way.timer.while_progressing(limit, progress, splicing).await;
+    let outcome = attend(way, limit, progress, splicing).await;
     let given = moved.given();
     way.source_counts.read_bytes.add(moved.taken());
     way.sink_counts.write_bytes.add(given);
@@ -287,7 +290,52 @@ async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64
         Ok(Spliced::SourceFailed(error)) => Err(BodyStop::Source(error.into())),
         Ok(Spliced::SinkFailed(error)) => Err(BodyStop::Sink(error.into())),
         // Bytes in the pipe are waiting for the sink.
-        Err(Elapsed) if moved.taken() > given => Err(BodyStop::Sink(Stopped::TimedOut)),
-        Err(Elapsed) => Err(BodyStop::Source(Stopped::TimedOut)),
+        Err(Stall::Elapsed) if moved.taken() > given => Err(BodyStop::Sink(Stopped::TimedOut)),
+        Err(Stall::Elapsed) => Err(BodyStop::Source(Stopped::TimedOut)),
+        Err(Stall::SinkGone) => Err(sink_gone()),
+    }
+}
+
+fn sink_gone() -> BodyStop {
+    BodyStop::Sink(Stopped::Broken(CloseReason::ConnectionReset))
+}
+
+/// Why nothing more is to be expected.
+enum Stall {
+    /// No progress in time.
+    Elapsed,
+    /// The sink's peer is gone: what the source may still send is wanted by nobody.
+    SinkGone,
+}
+
+/// Waits for `future` as long as `progress` moves at least once in each `limit`. When it has not
+/// moved for a while, the sink is watched for a reset, which nothing else would tell of: nothing is
+/// being written to it.
+async fn attend<F: Future>(
+    way: &Way<'_>,
+    limit: Duration,
+    progress: impl Fn() -> u64,
+    future: F,
+) -> Result<F::Output, Stall> {
+    let mut future = pin!(future);
+    loop {
+        let before = progress();
+        let look = limits::PEER_WATCH_AFTER.min(limit);
+        if let Ok(output) = way.timer.within(look, future.as_mut()).await {
+            return Ok(output);
+        }
+        if progress() == before && lateen_ring::now() < way.timer.until && look < limit {
+            let mut hung_up = pin!(way.sink.hung_up());
+            let either = poll_fn(|cx| match future.as_mut().poll(cx) {
+                Poll::Ready(output) => Poll::Ready(Ok(output)),
+                Poll::Pending => hung_up.as_mut().poll(cx).map(|()| Err(Stall::SinkGone)),
+            });
+            if let Ok(outcome) = way.timer.within(limit - look, either).await {
+                return outcome;
+            }
+        }
+        if progress() == before || lateen_ring::now() >= way.timer.until {
+            return Err(Stall::Elapsed);
+        }
     }
 }

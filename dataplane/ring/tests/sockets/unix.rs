@@ -1,13 +1,12 @@
 //! Unix sockets are streams like any other.
 
-use std::cell::Cell;
 use std::io::Read;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread;
 
-use lateen_ring::{Address, Listener, Spliced, Stream, spawn, splice};
+use lateen_ring::{Address, Listener, Moved, Spliced, Stream, spawn, splice};
 
 use crate::support::{give_up_after, on_all, pattern, receive_all, until};
 
@@ -89,10 +88,10 @@ fn splices_from_tcp_to_unix_and_back() {
             far.read_to_end(&mut got).expect("a clean end");
             got
         });
-        let moved = Cell::new(0);
-        let end = splice(&tcp, &near, u64::MAX, &moved).await;
+        let moved = Moved::default();
+        let end = splice(&tcp, &near, u64::MAX, false, &moved).await;
         assert!(matches!(end, Spliced::Ended), "{end:?}");
-        assert_eq!(moved.get(), BYTES as u64);
+        assert_eq!(moved.given(), BYTES as u64);
         drop(near);
         until("the reader is done", || reader.is_finished()).await;
         assert!(reader.join().expect("it only reads") == pattern(BYTES));
@@ -106,8 +105,8 @@ fn splices_from_tcp_to_unix_and_back() {
         });
         let (tcp, peer) = crate::support::streams().await;
         spawn(async move {
-            let moved = Cell::new(0);
-            let end = splice(&near, &tcp, u64::MAX, &moved).await;
+            let moved = Moved::default();
+            let end = splice(&near, &tcp, u64::MAX, false, &moved).await;
             assert!(matches!(end, Spliced::Ended), "{end:?}");
         });
         assert!(receive_all(&peer).await.expect("a clean end") == pattern(BYTES));
