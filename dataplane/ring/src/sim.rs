@@ -75,7 +75,8 @@ pub struct Faults {
     pub reorder: u32,
     /// The connection breaks at a random byte: both ends get a reset.
     pub reset: u32,
-    /// The socket makes no progress for a random time up to [`SimConfig::stall_max`].
+    /// The socket makes no progress for a random time up to [`SimConfig::stall_max`]. Certainty makes
+    /// a socket that is dead for good, though nobody is told.
     pub stall: u32,
     /// A connect is answered with ECONNREFUSED.
     pub connect_refused: u32,

@@ -110,7 +110,7 @@ impl Sim {
         }
     }
 
-    /// Draws the faults that delay a socket that has something to do.
+    /// Draws whether what a socket waits for is reported late.
     fn is_held_back(&mut self, io: &mut Io, key: SocketKey, id: EndId) -> bool {
         let socket = io.sockets.at(key);
         let waits = socket.recv.state != RecvState::Idle
@@ -121,15 +121,6 @@ impl Sim {
             return false;
         }
         let faults = *self.profiles.at(self.ends.at(id).profile);
-        if self.random.chance(faults.stall) {
-            self.counts.stalls += 1;
-            let stall = self.random.below(self.config.stall_max.as_nanos() as u64);
-            let until = self.now + Duration::from_nanos(stall);
-            self.ends.at(id).stalled_until = until;
-            self.note('s', id, 0);
-            self.at(until, Event::Resume(id));
-            return true;
-        }
         if self.random.chance(faults.reorder) {
             self.counts.reorders += 1;
             let delay = self.random.below(HELD_BACK_MAX.as_nanos() as u64);

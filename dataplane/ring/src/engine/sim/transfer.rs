@@ -5,6 +5,8 @@
 //! stream and later writes EPIPE; bytes that had arrived before the reset can still be read. Closing
 //! with bytes unread sends a reset, and so does whatever reaches a closed socket.
 
+use std::time::Duration;
+
 use rustix::io::Errno;
 
 use super::network::{Direction, End, EndId, Event, Kind, Segment};
@@ -20,11 +22,18 @@ impl Sim {
             return Err(Errno::AGAIN);
         }
         let faults = *self.profiles.at(self.ends.at(id).profile);
-        if self.ends.at(id).incoming.arrived > 0 && self.random.chance(faults.reset) {
+        let end = self.ends.at(id);
+        // Once the FIN is there everything is, and no reset can take it away again.
+        let breakable = end.incoming.arrived > 0 && !end.incoming.fin_arrived && !end.broken;
+        if breakable && self.random.chance(faults.reset) {
             let incoming = &mut self.ends.at(id).incoming;
             incoming.arrived = self.random.below(incoming.arrived as u64 + 1) as usize;
             incoming.cut();
             self.break_connection(id);
+        }
+        let end = self.ends.at(id);
+        if end.is_readable() && self.stalls(id) {
+            return Err(Errno::AGAIN);
         }
         let end = self.ends.at(id);
         let there = end.incoming.arrived.min(max);
@@ -43,6 +52,21 @@ impl Sim {
             None if end.broken => Ok(0),
             None => Err(Errno::AGAIN),
         }
+    }
+
+    /// Draws whether a socket that could go on stalls instead.
+    fn stalls(&mut self, id: EndId) -> bool {
+        let profile = self.ends.at(id).profile;
+        if !self.random.chance(self.profiles.at(profile).stall) {
+            return false;
+        }
+        self.counts.stalls += 1;
+        let stall = self.random.below(self.config.stall_max.as_nanos() as u64);
+        let until = self.now + Duration::from_nanos(stall + 1);
+        self.ends.at(id).stalled_until = until;
+        self.note('s', id, 0);
+        self.at(until, Event::Resume(id));
+        true
     }
 
     /// Reads what [`Sim::readable`] allowed.
@@ -74,6 +98,9 @@ impl Sim {
         let end = self.ends.at(id);
         if end.broken || end.write_closed {
             return Err(end.error.take().unwrap_or(Errno::PIPE));
+        }
+        if self.stalls(id) {
+            return Err(Errno::AGAIN);
         }
         let room = self.room(id).min(wanted);
         if wanted > 0 && room == 0 {
