@@ -45,6 +45,8 @@ pub struct SimConfig {
     pub socket_bytes: RangeInclusive<u32>,
     /// The longest stall.
     pub stall_max: Duration,
+    /// How many of the latest events [`journal`] tells of; they cost memory.
+    pub journal_events_max: usize,
 }
 
 impl SimConfig {
@@ -60,6 +62,7 @@ impl SimConfig {
             jitter_us_max: 200,
             socket_bytes: 512..=32_768,
             stall_max: Duration::from_secs(2),
+            journal_events_max: 0,
         }
     }
 }
@@ -220,7 +223,14 @@ pub fn sockets_open() -> usize {
 /// A digest of all that happened in the network so far, with its times: equal for equal runs.
 #[must_use]
 pub fn trace_hash() -> u64 {
-    with(|sim| sim.trace)
+    with(|sim| sim.trace.digest())
+}
+
+/// The latest events in the network, a line each, oldest first: as many as
+/// [`SimConfig::journal_events_max`] says. Sockets are numbered as in [`describe`].
+#[must_use]
+pub fn journal() -> String {
+    with(|sim| sim.trace.journal())
 }
 
 /// The state of every open socket in words, a line each, for the message of a failed check.

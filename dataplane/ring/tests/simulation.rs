@@ -1,5 +1,6 @@
 //! The simulation engine: that it keeps the API's promises, that it is unkind where it should be,
 //! and that the same seed gives the same run.
+#![expect(clippy::print_stderr, reason = "a failed test shows its seed")]
 
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 use lateen_ring::sim::{self, FaultCounts, Faults, Scope, SimConfig};
 use lateen_ring::{
-    Address, Chunk, Deadline, Held, Listener, Runtime, Spliced, Stream, now, sleep, spawn, splice,
+    Address, Chunk, Deadline, Held, Listener, Moved, Runtime, Spliced, Stream, now, sleep, spawn,
+    splice,
 };
 
 const ALWAYS: u32 = 65_536;
@@ -113,15 +115,15 @@ fn splices_between_sockets() {
     on_seeds(async || {
         const BYTES: usize = 100_000;
         let listener = Listener::bind(&address(80)).expect("a free port");
-        let moved = Rc::new(Cell::new(0));
+        let moved = Rc::new(Moved::default());
         let seen = moved.clone();
         spawn(async move {
             let source = listener.accept().await.expect("the sender comes");
             let sink = listener.accept().await.expect("the reader comes");
-            let end = splice(&source, &sink, BYTES as u64 - 5, &seen).await;
+            let end = splice(&source, &sink, BYTES as u64 - 5, false, &seen).await;
             assert!(matches!(end, Spliced::Done), "{end:?}");
-            assert_eq!(seen.get(), BYTES as u64 - 5);
-            let end = splice(&source, &sink, u64::MAX, &seen).await;
+            assert_eq!(seen.given(), BYTES as u64 - 5);
+            let end = splice(&source, &sink, u64::MAX, false, &seen).await;
             assert!(matches!(end, Spliced::Ended), "{end:?}");
         });
         let sender = Stream::connect(&address(80)).await.expect("listening");
@@ -130,7 +132,7 @@ fn splices_between_sockets() {
             sender.send(pattern(BYTES)).await.expect("read");
         });
         assert_eq!(read_to_end(&reader).await.expect("no reset"), pattern(BYTES));
-        assert_eq!(moved.get(), BYTES as u64);
+        assert_eq!((moved.taken(), moved.given()), (BYTES as u64, BYTES as u64));
         drop(sending);
     });
 }
@@ -463,7 +465,7 @@ fn faults_are_for_their_scope_alone() {
         drop((waiting, accepted));
 
         sim::set_stream_faults(&server, Faults { splice_refused: ALWAYS, ..Faults::NONE });
-        let end = splice(&server, &client, 5, &Cell::new(0)).await;
+        let end = splice(&server, &client, 5, false, &Moved::default()).await;
         assert!(matches!(end, Spliced::NoPipe), "{end:?}");
         let expected = FaultCounts {
             connects_refused: 1,
@@ -476,6 +478,20 @@ fn faults_are_for_their_scope_alone() {
         let counts = sim::counts();
         assert_eq!(FaultCounts { cancel_races: 0, backpressure: 0, ..counts }, expected);
     });
+}
+
+#[test]
+fn the_journal_tells_of_the_latest_events() {
+    let mut config = SimConfig::new(11);
+    config.journal_events_max = 3;
+    let journal = run(config, async || {
+        let (client, server) = connected().await;
+        client.send(b"12345".to_vec()).await.expect("room");
+        server.recv().await.expect("no reset").expect("bytes");
+        sim::journal()
+    });
+    let events: Vec<_> = journal.lines().filter_map(|line| line.split("  ").last()).collect();
+    assert_eq!(events, ["Sent 5", "Arrived 5", "Read 5"], "{journal}");
 }
 
 #[test]

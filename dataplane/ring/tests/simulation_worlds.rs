@@ -2,7 +2,9 @@
 //! that echo. Whatever goes wrong, bytes are exact or the failure shows, everything ends in time,
 //! nothing is left behind, and the same seed gives the same run.
 //!
-//! `LATEEN_SEED=n` runs one seed and prints what became of each client.
+//! `LATEEN_SEED=n` runs one seed and prints what happened on the network and what became of
+//! each client.
+#![expect(clippy::print_stderr, reason = "a failed test shows its seed")]
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -15,7 +17,7 @@ use std::time::Duration;
 
 use lateen_ring::sim::{self, Faults, Scope, SimConfig};
 use lateen_ring::{
-    Address, Chunk, Deadline, Held, Listener, Runtime, Spliced, Stream, sleep, spawn, splice,
+    Address, Chunk, Deadline, Held, Listener, Moved, Runtime, Spliced, Stream, sleep, spawn, splice,
 };
 
 const SEEDS: u64 = 400;
@@ -63,6 +65,8 @@ fn run(seed: u64, faults: Faults) -> World {
     // Enough for everybody: a chain of sends that all wait for a reader without a buffer is stuck.
     config.buffers_max = 256;
     config.faults = Faults { reset: 0, starve: 0, ..faults };
+    let replayed = std::env::var("LATEEN_SEED").is_ok();
+    config.journal_events_max = if replayed { 100_000 } else { 0 };
     let mut runtime = Runtime::simulated(config);
     let outcomes = runtime.block_on(async {
         sim::set_faults(Scope::Accepted(address(80)), faults);
@@ -90,6 +94,9 @@ fn run(seed: u64, faults: Faults) -> World {
     let (trace, counts, left, open) = runtime.block_on(async {
         (sim::trace_hash(), sim::counts(), sim::describe(), sim::sockets_open())
     });
+    if replayed {
+        eprintln!("{}", runtime.block_on(async { sim::journal() }));
+    }
     assert_eq!((runtime.held(), open), (Held::default(), 0), "seed {seed}: left {left}");
     World { outcomes, trace, counts }
 }
@@ -142,9 +149,11 @@ async fn pump(source: &Stream, sink: &Stream) -> Result<()> {
     loop {
         match sim::random_below(3) {
             0 => {
-                let moved = Cell::new(0);
-                match splice(source, sink, 1 + sim::random_below(9_000), &moved).await {
-                    Spliced::Done | Spliced::NoPipe => {}
+                let moved = Moved::default();
+                let pauses = sim::random_below(2) == 0;
+                let limit = 1 + sim::random_below(9_000);
+                match splice(source, sink, limit, pauses, &moved).await {
+                    Spliced::Done | Spliced::Paused | Spliced::NoPipe => {}
                     Spliced::Ended => break,
                     Spliced::SourceFailed(error) | Spliced::SinkFailed(error) => return Err(error),
                 }
@@ -264,7 +273,7 @@ fn with_every_fault_bytes_are_exact_or_the_failure_shows() {
             }
         }
     }
-    println!("{whole} whole, {failed} failed, {sums:?}");
+    eprintln!("{whole} whole, {failed} failed, {sums:?}");
     assert!(whole >= 50 && failed >= 50, "{whole} whole, {failed} failed");
     for (name, sum) in sums {
         assert!(sum >= 50, "{name}: {sum}");

@@ -29,10 +29,12 @@ use crate::time::Instant;
 
 use network::{Agenda, Answer, End, EndId, Ends, Event, Kind, Profiles};
 use random::Random;
+use trace::{Trace, What};
 
 pub(crate) mod network;
 mod progress;
 pub(crate) mod random;
+pub(crate) mod trace;
 mod transfer;
 
 /// What a turn costs in virtual time.
@@ -57,8 +59,7 @@ pub(crate) struct Sim {
     pub(crate) ends: Ends,
     pub(crate) profiles: Profiles,
     pub(crate) counts: FaultCounts,
-    /// A digest of everything that happened.
-    pub(crate) trace: u64,
+    pub(crate) trace: Trace,
     /// Wakes from other threads, or from outside of `block_on`, may wait; see `Engine::take_called`.
     pub(crate) called: bool,
     config: SimConfig,
@@ -85,7 +86,7 @@ impl Sim {
             ends: Ends::default(),
             profiles: Profiles::new(config.faults),
             counts: FaultCounts::default(),
-            trace: 0xcbf2_9ce4_8422_2325,
+            trace: Trace::new(config.journal_events_max),
             called: false,
             config,
             agenda: Agenda::default(),
@@ -143,7 +144,7 @@ impl Sim {
         let kind = Kind::Listening { queue: Default::default(), multishot: false };
         let profile = self.profiles.of_accepted(&address);
         let id = self.ends.insert(End::new(kind, address, None, profile));
-        self.note('l', id, 0);
+        self.note(What::Listens, id, 0);
         Ok(id)
     }
 
@@ -185,7 +186,7 @@ impl Sim {
         end.incoming.latency_ns = latency;
         end.incoming.capacity = self.random.within(&self.config.socket_bytes) as usize;
         let faults = *self.profiles.at(end.profile);
-        self.note('c', id, 0);
+        self.note(What::Connects, id, 0);
         add(&io.counts.submitted, 1);
         if self.random.chance(faults.connect_timeout) {
             self.counts.connects_timed_out += 1;
@@ -229,13 +230,8 @@ impl Sim {
         }
     }
 
-    /// Adds to the digest of what happened.
-    fn note(&mut self, what: char, id: EndId, count: usize) {
-        for word in
-            [self.now.as_nanos(), u64::from(u32::from(what)), u64::from(id.index), count as u64]
-        {
-            self.trace = (self.trace ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
-        }
+    fn note(&mut self, what: What, id: EndId, count: usize) {
+        self.trace.note(self.now, what, id.index, count);
     }
 
     pub(crate) fn recv(&mut self, io: &mut Io, key: SocketKey, multishot: bool) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::network::{Answer, EndId, Event, Kind};
+use super::trace::What;
 use super::{HELD_BACK_MAX, Sim};
 use crate::engine::{Io, add};
 use crate::socket::{
@@ -35,7 +36,7 @@ impl Sim {
                 let now = self.now;
                 if self.ends.find(id).is_some_and(|end| end.incoming.arrive(now)) {
                     let arrived = self.ends.at(id).incoming.arrived;
-                    self.note('d', id, arrived);
+                    self.note(What::Arrived, id, arrived);
                     self.touch(id);
                 }
             }
@@ -76,7 +77,7 @@ impl Sim {
         };
         end.broken |= outcome.is_err();
         let key = end.key.expect("whoever connects has a slot");
-        self.note('a', id, usize::from(outcome.is_ok()));
+        self.note(What::Answered, id, usize::from(outcome.is_ok()));
         add(&io.counts.completed, 1);
         if let Some(connect) = io.sockets.at(key).connect() {
             connect.outcome = Some(outcome);
@@ -297,7 +298,7 @@ impl Sim {
         }
         accept.stopping = false;
         accept.wake();
-        self.note('q', id, 0);
+        self.note(What::Accepting, id, 0);
     }
 
     /// Closes the end and frees its slot.
@@ -307,7 +308,7 @@ impl Sim {
         if let Some(op) = socket.send.op.take() {
             io.spares.retire(op);
         }
-        self.note('z', id, 0);
+        self.note(What::Closed, id, 0);
         self.hang_up(id);
         let end = self.ends.remove(id).expect("its slot named it");
         if let Kind::Listening { queue, .. } = end.kind {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::network::{Direction, End, EndId, Event, Kind, Segment};
+use super::trace::What;
 use super::{Instant, Sim};
 
 impl Sim {
@@ -64,7 +65,7 @@ impl Sim {
         let stall = self.random.below(self.config.stall_max.as_nanos() as u64);
         let until = self.now + Duration::from_nanos(stall + 1);
         self.ends.at(id).stalled_until = until;
-        self.note('s', id, 0);
+        self.note(What::Stalled, id, 0);
         self.at(until, Event::Resume(id));
         true
     }
@@ -77,7 +78,7 @@ impl Sim {
         let end = self.ends.at(id);
         end.incoming.read(count, sink);
         let peer = end.peer;
-        self.note('r', id, count);
+        self.note(What::Read, id, count);
         if let Some(peer) = peer {
             self.touch(peer);
         }
@@ -124,7 +125,7 @@ impl Sim {
         if count == 0 {
             return;
         }
-        self.note('w', id, count);
+        self.note(What::Sent, id, count);
         let Some(peer) = self.ends.at(id).peer else {
             // Nobody is there any more: what arrives there is answered with a reset.
             let there = self.ends.at(id).incoming.latency_ns;
@@ -165,7 +166,7 @@ impl Sim {
             return;
         }
         let peer = end.peer;
-        self.note('f', id, 0);
+        self.note(What::FinSent, id, 0);
         if let Some(peer) = peer {
             self.send_segment(peer, Segment::Fin);
         }
@@ -207,7 +208,7 @@ impl Sim {
         {
             other.peer = None;
         }
-        self.note('x', id, 0);
+        self.note(What::ResetArrived, id, 0);
         self.touch(id);
     }
 
