@@ -390,17 +390,14 @@ impl Sim {
         any
     }
 
+    /// Arms what starves, if there are buffers again: here a receive takes one when it has bytes.
     fn feed_starved(&mut self, io: &mut Io) {
-        let feed = usize::from(io.pool.available()).min(io.starved.len());
-        for _ in 0..feed {
-            let Some(key) = io.starved.pop_front() else { return };
-            let starved = io
-                .sockets
-                .find(key)
-                .is_some_and(|s| s.recv.state == RecvState::Starved && !s.closing);
-            if starved {
-                self.recv(io, key, false);
-            }
+        if io.pool.available() == 0 {
+            return;
+        }
+        for _ in 0..io.starved.len() {
+            let Some(key) = io.next_starved() else { return };
+            self.recv(io, key, false);
         }
     }
 

@@ -178,17 +178,16 @@ impl Sim {
             self.counts.starvations += 1;
             add(&io.counts.starved, 1);
             if !stopping {
-                io.sockets.at(key).recv.state = RecvState::Starved;
-                io.starved.push_back(key);
+                io.starve(key);
             }
             return Received::Over;
         };
         let count = self.readable(id, lease.len());
-        let recv = &mut io.sockets.at(key).recv;
+        let socket = io.sockets.at(key);
         match count {
             Err(Errno::AGAIN) => return Received::Nothing,
-            Ok(0) => recv.end = Some(End::Fin),
-            Err(errno) => recv.end = Some(End::Failed(errno)),
+            Ok(0) => socket.ended(),
+            Err(errno) => socket.recv.end = Some(End::Failed(errno)),
             Ok(count) => {
                 let mut filled = 0;
                 self.take_in(id, count, |bytes| {
@@ -196,10 +195,11 @@ impl Sim {
                     filled += bytes.len();
                 });
                 lease.truncate(count);
-                recv.push(lease);
+                socket.recv.push(lease);
             }
         }
         add(&io.counts.completed, 1);
+        let recv = &mut socket.recv;
         let received = if recv.end.is_some() {
             recv.state = RecvState::Idle;
             Received::Over
