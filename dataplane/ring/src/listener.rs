@@ -16,7 +16,8 @@ use crate::stream::{self, Stream};
 /// Connections that the kernel may queue for one listener; it cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
 
-/// Sockets bound to one address, one for each worker, not yet listening with an engine.
+/// Sockets bound to one address, one for each worker, not yet listening with an engine. They are the
+/// kernel's: in a simulation use [`Listener::bind`].
 #[derive(Debug)]
 pub struct Binding {
     sockets: Vec<OwnedFd>,
@@ -86,7 +87,7 @@ impl Listener {
     /// Takes over a listening, non-blocking socket.
     ///
     /// # Errors
-    /// When the engine cannot watch the descriptor.
+    /// When the engine cannot watch the descriptor; ENOTSOCK in a simulation, which has none.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         SockRef::from(&fd.as_fd()).set_nonblocking(true)?;
         Self::with_core(current(), fd.into())

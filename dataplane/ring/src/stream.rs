@@ -35,7 +35,8 @@ impl Stream {
     /// Takes over a connected, non-blocking stream socket.
     ///
     /// # Errors
-    /// When the engine cannot watch the descriptor (epoll's limit on watches).
+    /// When the engine cannot watch the descriptor (epoll's limit on watches); ENOTSOCK in a
+    /// simulation, which has none.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         Self::with_core(current(), fd.into())
     }

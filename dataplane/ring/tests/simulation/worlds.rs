@@ -4,8 +4,6 @@
 //!
 //! `LATEEN_SEED=n` runs one seed and prints what happened on the network and what became of
 //! each client.
-#![expect(clippy::print_stderr, reason = "a failed test shows its seed")]
-
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{Error, ErrorKind, Result};
