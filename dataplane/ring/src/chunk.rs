@@ -190,9 +190,11 @@ mod tests {
         // SAFETY: the header is valid until `op` is changed or moved, neither of which happens here.
         let message = unsafe { &*message };
         let mut bytes = Vec::new();
-        for index in 0..message.msg_iovlen as usize {
+        for index in 0..message.msg_iovlen {
             // SAFETY: the header says how many parts there are.
-            let part = unsafe { &*message.msg_iov.add(index) };
+            let part = unsafe { message.msg_iov.add(index) };
+            // SAFETY: the parts lie in `op`, which nothing changes meanwhile.
+            let part = unsafe { &*part };
             // SAFETY: each part covers bytes of a chunk that `op` owns.
             let part = unsafe { std::slice::from_raw_parts(part.iov_base.cast(), part.iov_len) };
             bytes.extend_from_slice(part);

@@ -5,9 +5,13 @@
 
 mod support;
 mod streams;
+mod cancel;
 mod starvation;
 mod closing;
+mod listeners;
+mod splicing;
 mod unix;
 mod tasks;
 mod foreign;
 mod timers;
+mod scale;

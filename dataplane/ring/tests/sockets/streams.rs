@@ -7,7 +7,7 @@ use std::thread;
 
 use lateen_ring::{Chunk, Listener, Moved, Spliced, Stream, spawn, splice};
 
-use crate::support::{loopback, on_all};
+use crate::support::{loopback, on_all, pair, pattern, until};
 
 async fn echo(stream: Stream) {
     stream.set_multishot(true);
@@ -104,5 +104,80 @@ fn splices_between_sockets() {
         assert_eq!(got.len(), BYTES);
         assert!(got.iter().enumerate().all(|(index, byte)| *byte == pattern(index)));
         assert_eq!(moved.given(), BYTES as u64);
+    });
+}
+
+#[test]
+fn a_peer_that_reads_byte_by_byte_sees_progress_and_every_byte() {
+    on_all(async || {
+        let (stream, mut peer) = pair().await;
+        // A small socket, so that not too many bytes read make room. (Much smaller ones make TCP
+        // wait for its probes, 200 ms each.)
+        socket2::SockRef::from(&peer).set_recv_buffer_size(64 * 1_024).expect("a TCP socket");
+        let sent = pattern(6_000_000);
+        stream.start_send([Some(sent.clone().into()), None, None]);
+        until("the sockets are full", || stream.bytes_sent() > 0).await;
+        crate::support::a_while().await;
+        let full = stream.bytes_sent();
+        assert!(stream.is_sending() && full < sent.len() as u64);
+        // A byte a read: the kernel makes room in larger steps, but it does.
+        let mut got = Vec::new();
+        let mut byte = [0];
+        while stream.bytes_sent() == full {
+            for _ in 0..1_000 {
+                peer.read_exact(&mut byte).expect("sent");
+                got.push(byte[0]);
+            }
+            lateen_ring::yield_now().await;
+        }
+        assert!(got.len() < sent.len(), "progress is visible before the end");
+        assert!(stream.is_sending());
+        let reader = thread::spawn(move || {
+            peer.read_to_end(&mut got).expect("a clean end");
+            got
+        });
+        stream.flush().await.expect("read");
+        assert_eq!(stream.bytes_sent(), sent.len() as u64);
+        drop(stream);
+        until("the reader is done", || reader.is_finished()).await;
+        assert!(reader.join().expect("it only reads") == sent);
+    });
+}
+
+#[test]
+fn a_huge_send_of_several_chunks_arrives_whole() {
+    on_all(async || {
+        let (ours, theirs) = crate::support::streams().await;
+        let (head, body) = (pattern(100_001), pattern(32_000_003));
+        let chunks = [Some(head.clone().into()), Some(body.clone().into()), None];
+        ours.start_send(chunks);
+        spawn(async move {
+            // Empty pieces before, between and after are nothing.
+            let empty = || Some(Chunk::from(Vec::new()));
+            ours.send_all([empty(), Some(Chunk::from(&b"!"[..])), empty()]).await.expect("read");
+            ours.send(Vec::new()).await.expect("nothing to send");
+        });
+        let got = crate::support::receive_all(&theirs).await.expect("a clean end");
+        assert_eq!(got.len(), head.len() + body.len() + 1);
+        assert!(got[..head.len()] == head && got[head.len()..got.len() - 1] == body);
+        assert_eq!(got.last(), Some(&b'!'));
+    });
+}
+
+#[test]
+fn news_and_ends_are_noticed_without_taking_anything() {
+    on_all(async || {
+        let (stream, mut peer) = pair().await;
+        assert!(!stream.has_news() && stream.try_recv().is_none());
+        let waits = std::future::poll_fn(|cx| stream.poll_news(cx));
+        assert!(crate::support::give_up_after(1, waits).await.is_none());
+        peer.write_all(b"news").expect("connected");
+        std::future::poll_fn(|cx| stream.poll_news(cx)).await;
+        assert!(stream.has_news() && !stream.has_ended());
+        drop(peer);
+        assert_eq!(&stream.try_recv().expect("news")[..], b"news");
+        std::future::poll_fn(|cx| stream.poll_news(cx)).await;
+        assert!(stream.has_ended() && stream.try_recv().is_none());
+        assert!(stream.recv().await.expect("a clean end").is_none());
     });
 }
