@@ -273,7 +273,8 @@ impl Pool {
         let index = take_free(&mut inner.free, &mut inner.opened, self.count_max)?;
         inner.clean = inner.clean.min(inner.free.len());
         self.leased.set(self.leased.get() + 1);
-        Some(Lease { pool: self.clone(), index, start: 0, bytes: self.buffer_bytes as u32 })
+        let memory = Memory::Pooled { pool: self.clone(), index };
+        Some(Lease { memory, start: 0, bytes: self.buffer_bytes as u32 })
     }
 
     /// The kernel filled a published buffer: it is the caller's now.
@@ -295,7 +296,8 @@ impl Pool {
             }
         }
         self.leased.set(self.leased.get() + 1);
-        Lease { pool: self.clone(), index, start: 0, bytes: bytes as u32 }
+        let memory = Memory::Pooled { pool: self.clone(), index };
+        Lease { memory, start: 0, bytes: bytes as u32 }
     }
 
     fn release(&self, index: u16) {
@@ -316,7 +318,17 @@ impl Pool {
     }
 
     fn address(&self, index: u16) -> u64 {
-        (self.memory.start.as_ptr().addr() + usize::from(index) * self.buffer_bytes) as u64
+        self.buffer(index).addr() as u64
+    }
+
+    /// Where a buffer begins.
+    fn buffer(&self, index: u16) -> *mut u8 {
+        self.memory.start.as_ptr().wrapping_add(usize::from(index) * self.buffer_bytes)
+    }
+
+    /// More than half of the buffers are lent: whoever keeps one should rather copy.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.leased.get() > self.count_max / 2
     }
 
     /// Buffers that are lent out now.
@@ -342,12 +354,18 @@ fn take_free(free: &mut Vec<u16>, opened: &mut u16, count_max: u16) -> Option<u1
 /// Received bytes in a buffer that is lent until the lease is dropped.
 ///
 /// A lease is for the turn in which it arrived, or for as long as a send of it takes. Whatever must
-/// be kept longer is copied out, because the buffers of a worker are few.
+/// be kept longer is copied out, because the buffers of a worker are few: the engine itself does so
+/// with bytes that queue up behind others, and with all bytes while more than half of the buffers
+/// are lent, so that no number of slow peers can take them all.
 pub struct Lease {
-    pool: Rc<Pool>,
-    index: u16,
+    memory: Memory,
     start: u32,
     bytes: u32,
+}
+
+enum Memory {
+    Pooled { pool: Rc<Pool>, index: u16 },
+    Copied(Box<[u8]>),
 }
 
 impl Lease {
@@ -366,39 +384,57 @@ impl Lease {
         self.bytes = self.bytes.min(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// The whole buffer, to be filled by a direct read and then truncated.
-    pub(crate) fn writable(&mut self) -> &mut [u8] {
-        let start = self.as_ptr().cast_mut();
-        // SAFETY: the range lies inside this lease's buffer, which nobody else reads or writes while
-        // it is lent: it is not published, and a lease is not cloned.
-        unsafe { std::slice::from_raw_parts_mut(start, self.bytes as usize) }
+    /// The same bytes in memory of their own, if their buffer had better go back: because they will
+    /// have to wait (`waits`), or because buffers are scarce.
+    pub(crate) fn settled(self, waits: bool) -> Self {
+        let Memory::Pooled { pool, .. } = &self.memory else { return self };
+        if !waits && !pool.is_scarce() {
+            return self;
+        }
+        Self { memory: Memory::Copied(Box::from(&*self)), start: 0, bytes: self.bytes }
     }
 
-    fn as_ptr(&self) -> *const u8 {
-        let offset = usize::from(self.index) * self.pool.buffer_bytes + self.start as usize;
-        self.pool.memory.start.as_ptr().wrapping_add(offset)
+    /// The whole buffer, to be filled by a direct read and then truncated.
+    pub(crate) fn writable(&mut self) -> &mut [u8] {
+        let bytes = self.bytes as usize;
+        let start = match &mut self.memory {
+            Memory::Pooled { pool, index } => pool.buffer(*index),
+            Memory::Copied(copy) => return &mut copy[self.start as usize..][..bytes],
+        };
+        let start = start.wrapping_add(self.start as usize);
+        // SAFETY: the range lies inside this lease's buffer, which nobody else reads or writes while
+        // it is lent: it is not published, and a lease is not cloned.
+        unsafe { std::slice::from_raw_parts_mut(start, bytes) }
     }
 }
 
 impl Deref for Lease {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
+        let (start, bytes) = (self.start as usize, self.bytes as usize);
+        let base = match &self.memory {
+            Memory::Pooled { pool, index } => pool.buffer(*index),
+            Memory::Copied(copy) => return &copy[start..start + bytes],
+        };
         // SAFETY: the range lies inside this lease's buffer; the memory was zeroed at first and
         // since then written only by the kernel and `writable`; nobody writes it while it is lent.
-        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.bytes as usize) }
+        unsafe { std::slice::from_raw_parts(base.wrapping_add(start), bytes) }
     }
 }
 
 impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease").field("index", &self.index).field("bytes", &self.bytes).finish()
+        f.debug_struct("Lease").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.release(self.index);
+        if let Memory::Pooled { pool, index } = &self.memory {
+            pool.release(*index);
+        }
     }
 }
 

@@ -68,7 +68,9 @@ pub(crate) struct Recv {
 }
 
 impl Recv {
+    /// Queues received bytes. Those that have to wait behind others give their buffer back.
     pub(crate) fn push(&mut self, lease: Lease) {
+        let lease = lease.settled(self.first.is_some());
         if self.first.is_none() {
             self.first = Some(lease);
         } else {
