@@ -1,14 +1,12 @@
 //! Every wait is given up at its n-th poll, for all n, and the stream goes on: no byte is lost or
 //! repeated, and nothing stays lent or open.
 
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use lateen_ring::{Config, Deadline, Elapsed, Spliced, Stream, spawn, splice, yield_now};
+use lateen_ring::{Config, Deadline, Elapsed, Moved, Spliced, Stream, spawn, splice, yield_now};
 
 use crate::support::{
     a_while, give_up_after, listener, on_all, on_all_with, pair, pattern, receive_all, streams,
@@ -136,8 +134,8 @@ fn a_stopped_receive_leaves_the_body_in_the_socket() {
         let (sink, reader) = streams().await;
         let head = got.len() as u64;
         spawn(async move {
-            let moved = Cell::new(0);
-            let end = splice(&stream, &sink, 1_000_000 - head, &moved).await;
+            let moved = Moved::default();
+            let end = splice(&stream, &sink, 1_000_000 - head, false, &moved).await;
             assert!(matches!(end, Spliced::Done), "{end:?}");
         });
         got.extend(receive_all(&reader).await.expect("a clean end"));
@@ -296,16 +294,16 @@ fn a_splice_given_up_while_it_waits_for_its_source_loses_nothing() {
         for times in 1..=3 {
             let (source, mut peer) = pair().await;
             let (sink, reader) = streams().await;
-            let moved = Rc::new(Cell::new(0));
+            let moved = Moved::default();
             let mut got = Vec::new();
             let mut expected = Vec::new();
             for round in 0..20_u8 {
-                assert!(give_up_after(1, splice(&source, &sink, 9, &moved)).await.is_none());
+                assert!(give_up_after(1, splice(&source, &sink, 9, false, &moved)).await.is_none());
                 peer.write_all(&[round; 9]).expect("connected");
                 expected.extend_from_slice(&[round; 9]);
                 loop {
-                    let rest = 9 * (u64::from(round) + 1) - moved.get();
-                    match give_up_after(times, splice(&source, &sink, rest, &moved)).await {
+                    let rest = 9 * (u64::from(round) + 1) - moved.given();
+                    match give_up_after(times, splice(&source, &sink, rest, false, &moved)).await {
                         Some(end) => break assert!(matches!(end, Spliced::Done), "{end:?}"),
                         None => yield_now().await,
                     }
@@ -332,17 +330,17 @@ fn a_splice_given_up_with_bytes_in_its_pipe_taints_no_other() {
                 // Ends by a reset when the streams are closed.
                 let _ = peer.write_all(&vec![0xbd; 30_000_000]);
             });
-            let moved = Rc::new(Cell::new(0));
+            let moved = Moved::default();
             let mut calm = 0;
             let mut last = 0;
             {
-                let mut splicing = std::pin::pin!(splice(&source, &sink, u64::MAX, &moved));
+                let mut splicing = std::pin::pin!(splice(&source, &sink, u64::MAX, false, &moved));
                 // Until the sink takes no more.
                 while calm < 5 {
                     assert!(give_up_after(1, splicing.as_mut()).await.is_none());
                     a_while().await;
-                    calm = if moved.get() == last { calm + 1 } else { 0 };
-                    last = moved.get();
+                    calm = if moved.given() == last { calm + 1 } else { 0 };
+                    last = moved.given();
                 }
             }
             drop((source, sink));
@@ -352,7 +350,7 @@ fn a_splice_given_up_with_bytes_in_its_pipe_taints_no_other() {
             let (sink, reader) = streams().await;
             peer.send(b"clean".to_vec()).await.expect("connected");
             drop(peer);
-            let end = splice(&source, &sink, u64::MAX, &moved).await;
+            let end = splice(&source, &sink, u64::MAX, false, &moved).await;
             assert!(matches!(end, Spliced::Ended), "{end:?}");
             drop(sink);
             assert_eq!(receive_all(&reader).await.expect("a clean end"), b"clean");

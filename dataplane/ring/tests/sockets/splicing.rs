@@ -1,10 +1,9 @@
 //! Splice: exact limits, either side's end, and no pipe to be had.
 
-use std::cell::Cell;
 use std::io::{ErrorKind, Write};
 use std::thread;
 
-use lateen_ring::{Spliced, Stream, spawn, splice};
+use lateen_ring::{Moved, Spliced, Stream, spawn, splice};
 
 use crate::support::{
     NoDescriptorsLeft, a_while, on_all, pair, pattern, receive_all, reset, streams,
@@ -17,13 +16,13 @@ fn moves_exactly_the_limit_and_leaves_the_rest() {
         let (sink, reader) = streams().await;
         let sent = pattern(100_000);
         peer.write_all(&sent).expect("it fits the sockets");
-        let moved = Cell::new(0);
+        let moved = Moved::default();
         let mut expected = 0;
         for limit in [0, 1, 4_095, 4_096, 65_537] {
-            let end = splice(&source, &sink, limit, &moved).await;
+            let end = splice(&source, &sink, limit, false, &moved).await;
             assert!(matches!(end, Spliced::Done), "{end:?}");
             expected += limit;
-            assert_eq!(moved.get(), expected);
+            assert_eq!(moved.given(), expected);
         }
         // The rest is still in the socket, for whoever reads it.
         let mut rest = Vec::new();
@@ -44,11 +43,11 @@ fn says_that_the_source_ended_early() {
         let (sink, reader) = streams().await;
         peer.write_all(b"short").expect("connected");
         drop(peer);
-        let moved = Cell::new(0);
+        let moved = Moved::default();
         for _ in 0..2 {
-            let end = splice(&source, &sink, 100, &moved).await;
+            let end = splice(&source, &sink, 100, false, &moved).await;
             assert!(matches!(end, Spliced::Ended), "{end:?}");
-            assert_eq!(moved.get(), 5);
+            assert_eq!(moved.given(), 5);
         }
         assert!(source.recv().await.expect("a clean end").is_none());
         drop(sink);
@@ -62,9 +61,9 @@ fn says_that_the_source_was_reset_and_never_calls_it_an_end() {
         let (source, peer) = pair().await;
         let (sink, _reader) = streams().await;
         reset(peer);
-        let moved = Cell::new(0);
+        let moved = Moved::default();
         for _ in 0..3 {
-            let end = splice(&source, &sink, 100, &moved).await;
+            let end = splice(&source, &sink, 100, false, &moved).await;
             let Spliced::SourceFailed(error) = end else { panic!("{end:?}") };
             assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         }
@@ -85,8 +84,8 @@ fn says_that_the_sink_failed() {
             a_while().await;
             reset(reader);
         });
-        let moved = Cell::new(0);
-        let end = splice(&source, &sink, u64::MAX, &moved).await;
+        let moved = Moved::default();
+        let end = splice(&source, &sink, u64::MAX, false, &moved).await;
         let Spliced::SinkFailed(error) = end else { panic!("{end:?}") };
         assert!(
             [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind()),
@@ -105,11 +104,11 @@ fn without_a_pipe_the_caller_copies_and_no_byte_is_lost() {
         let (sink, reader) = streams().await;
         peer.write_all(b"by hand").expect("connected");
         drop(peer);
-        let moved = Cell::new(0);
+        let moved = Moved::default();
         let none_left = NoDescriptorsLeft::take();
-        let end = splice(&source, &sink, u64::MAX, &moved).await;
+        let end = splice(&source, &sink, u64::MAX, false, &moved).await;
         assert!(matches!(end, Spliced::NoPipe), "{end:?}");
-        assert_eq!(moved.get(), 0);
+        assert_eq!(moved.given(), 0);
         copy(&source, &sink).await;
         drop(none_left);
         drop(sink);
@@ -133,10 +132,10 @@ fn idle_splices_hold_no_pipe() {
             let (sink, reader) = pair().await;
             held.push((peer, reader));
             spawn(async move {
-                let moved = Cell::new(0);
-                let end = splice(&source, &sink, u64::MAX, &moved).await;
+                let moved = Moved::default();
+                let end = splice(&source, &sink, u64::MAX, false, &moved).await;
                 assert!(matches!(end, Spliced::Ended), "{end:?}");
-                assert_eq!(moved.get(), 3);
+                assert_eq!(moved.given(), 3);
             });
         }
         a_while().await;
@@ -148,5 +147,28 @@ fn idle_splices_hold_no_pipe() {
         let open = crate::support::descriptors() - before;
         assert!((80..=80 + 16).contains(&open), "{open} descriptors for 20 idle tunnels");
         drop(held);
+    });
+}
+
+#[test]
+fn pauses_when_the_source_has_nothing_more_and_leaves_it_to_any_receive() {
+    on_all(async || {
+        let (source, mut peer) = pair().await;
+        let (sink, reader) = streams().await;
+        let moved = Moved::default();
+        for round in 1..=5_u64 {
+            peer.write_all(b"burst").expect("connected");
+            let end = splice(&source, &sink, u64::MAX, true, &moved).await;
+            assert!(matches!(end, Spliced::Paused), "{end:?}");
+            assert_eq!((moved.taken(), moved.given()), (5 * round, 5 * round));
+            // Copying takes over where splicing paused, and gives back in its turn.
+            assert!(crate::support::give_up_after(1, source.recv()).await.is_none());
+            peer.write_all(b"copy").expect("connected");
+            sink.send(source.recv().await.expect("no reset").expect("bytes")).await.expect("read");
+            source.recv_stop().await;
+        }
+        drop(sink);
+        let got = receive_all(&reader).await.expect("a clean end");
+        assert_eq!(got, b"burstcopy".repeat(5));
     });
 }
