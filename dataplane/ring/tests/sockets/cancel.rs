@@ -3,7 +3,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -295,7 +294,7 @@ fn a_splice_given_up_while_it_waits_for_its_source_loses_nothing() {
         for times in 1..=3 {
             let (source, mut peer) = pair().await;
             let (sink, reader) = streams().await;
-            let moved = Rc::new(Moved::default());
+            let moved = Moved::default();
             let mut got = Vec::new();
             let mut expected = Vec::new();
             for round in 0..20_u8 {
@@ -331,7 +330,7 @@ fn a_splice_given_up_with_bytes_in_its_pipe_taints_no_other() {
                 // Ends by a reset when the streams are closed.
                 let _ = peer.write_all(&vec![0xbd; 30_000_000]);
             });
-            let moved = Rc::new(Moved::default());
+            let moved = Moved::default();
             let mut calm = 0;
             let mut last = 0;
             {

@@ -149,3 +149,26 @@ fn idle_splices_hold_no_pipe() {
         drop(held);
     });
 }
+
+#[test]
+fn pauses_when_the_source_has_nothing_more_and_leaves_it_to_any_receive() {
+    on_all(async || {
+        let (source, mut peer) = pair().await;
+        let (sink, reader) = streams().await;
+        let moved = Moved::default();
+        for round in 1..=5_u64 {
+            peer.write_all(b"burst").expect("connected");
+            let end = splice(&source, &sink, u64::MAX, true, &moved).await;
+            assert!(matches!(end, Spliced::Paused), "{end:?}");
+            assert_eq!((moved.taken(), moved.given()), (5 * round, 5 * round));
+            // Copying takes over where splicing paused, and gives back in its turn.
+            assert!(crate::support::give_up_after(1, source.recv()).await.is_none());
+            peer.write_all(b"copy").expect("connected");
+            sink.send(source.recv().await.expect("no reset").expect("bytes")).await.expect("read");
+            source.recv_stop().await;
+        }
+        drop(sink);
+        let got = receive_all(&reader).await.expect("a clean end");
+        assert_eq!(got, b"burstcopy".repeat(5));
+    });
+}
