@@ -15,64 +15,20 @@ use rustix::io::Errno;
 use socket2::SockAddr;
 
 use crate::chunk::Sending;
+use crate::engine::uring::setup::{BUFFER_GROUP, publish_buffers, set_up};
+use crate::engine::uring::tag::{Kind, key_of, tag};
 use crate::engine::{Io, Wait, add, direct};
 use crate::features::{Feature, Features};
 use crate::socket::{
-    End, GENERATION_MASK, Interest, READY_ACCEPTS_MAX, READY_LEASES_MAX, RecvState, SocketKey,
-    Watch,
+    End, Interest, READY_ACCEPTS_MAX, READY_LEASES_MAX, RecvState, SocketKey, Watch,
 };
 
-/// Submission entries; a turn that wants more submits in between.
-const SQ_ENTRIES: u32 = 1_024;
-/// Completion entries: a multishot receive may post many in one turn, and an overflow, although
-/// nothing is lost in it, costs an allocation in the kernel for each.
-const CQ_ENTRIES: u32 = 8_192;
-/// The one group of provided buffers.
-const BUFFER_GROUP: u16 = 0;
-/// Buffers published at first.
-const PUBLISHED_FIRST: u16 = 64;
 /// Waits for readiness before the first attempt (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19): for
 /// receives that are armed when nothing can have arrived yet.
 const POLL_FIRST: u16 = 1;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Kind {
-    Recv = 1,
-    Send,
-    Connect,
-    Accept,
-    Readable,
-    Writable,
-    HungUp,
-    Cancel,
-    Called,
-}
-
-impl Kind {
-    fn from_tag(tag: u64) -> Self {
-        match (tag >> 56) as u8 {
-            1 => Self::Recv,
-            2 => Self::Send,
-            3 => Self::Connect,
-            4 => Self::Accept,
-            5 => Self::Readable,
-            6 => Self::Writable,
-            7 => Self::HungUp,
-            8 => Self::Cancel,
-            _ => Self::Called,
-        }
-    }
-}
-
-fn tag(kind: Kind, key: SocketKey) -> u64 {
-    debug_assert!(key.generation <= GENERATION_MASK, "generations are cut to 24 bits");
-    (kind as u64) << 56 | u64::from(key.generation) << 32 | u64::from(key.index)
-}
-
-fn key_of(tag: u64) -> SocketKey {
-    SocketKey { index: tag as u32, generation: (tag >> 32) as u32 & GENERATION_MASK }
-}
+mod setup;
+mod tag;
 
 pub(crate) struct Uring {
     ring: IoUring,
@@ -588,58 +544,4 @@ fn finish_close(io: &mut Io, key: SocketKey) {
         io.spares.retire(op);
     }
     // Dropping the rest closes the descriptor and returns the leases.
-}
-
-/// Builds the ring, giving up one setup flag after another until the kernel agrees.
-fn set_up(wanted: Features) -> Result<(IoUring, Features), Errno> {
-    let mut features = wanted;
-    loop {
-        let mut builder = IoUring::builder();
-        builder.dontfork().setup_clamp().setup_cqsize(CQ_ENTRIES);
-        if features.has(Feature::DeferTaskrun) {
-            // TASKRUN_FLAG: without it a worker whose tasks are always ready cannot see that
-            // completions wait, and starves them.
-            builder
-                .setup_single_issuer()
-                .setup_defer_taskrun()
-                .setup_taskrun_flag()
-                .setup_submit_all();
-        }
-        if features.has(Feature::NoSqArray) {
-            builder.setup_no_sqarray();
-        }
-        match builder.build(SQ_ENTRIES) {
-            Ok(ring) => return Ok((ring, features)),
-            Err(error) => {
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                features = match errno {
-                    Errno::INVAL if features.has(Feature::NoSqArray) => {
-                        features.without(Feature::NoSqArray)
-                    }
-                    // SINGLE_ISSUER came with Linux 6.0 and multishot receive with it, but the pair
-                    // with DEFER_TASKRUN needs 6.1; whoever lacks it is taken to lack both.
-                    Errno::INVAL if features.has(Feature::DeferTaskrun) => {
-                        features.without(Feature::DeferTaskrun).without(Feature::MultishotRecv)
-                    }
-                    errno => return Err(errno),
-                };
-            }
-        }
-    }
-}
-
-fn publish_buffers(ring: &IoUring, io: &Io) -> bool {
-    let Ok(address) = io.pool.make_ring(PUBLISHED_FIRST.min(io.pool.count_max())) else {
-        return false;
-    };
-    // SAFETY: the pool's array holds count_max entries at this page-aligned address, and is
-    // unmapped only with the pool, which the runtime drops after the ring.
-    let registered = unsafe {
-        ring.submitter().register_buf_ring_with_flags(address, io.pool.count_max(), BUFFER_GROUP, 0)
-    };
-    if registered.is_err() {
-        io.pool.drop_ring();
-        return false;
-    }
-    io.pool.replenish()
 }
