@@ -15,18 +15,22 @@ pub enum Feature {
     MultishotRecv,
     /// Multishot accept (Linux 5.19); without: one-shot accepts.
     MultishotAccept,
+    /// An accept on a non-blocking listener waits; older kernels answer EAGAIN. Without: readiness,
+    /// then a direct accept. Switched off by itself when a kernel gives that answer.
+    WaitingAccept,
     /// A registered ring descriptor (Linux 5.18): a cheaper `io_uring_enter`.
     RegisteredRing,
 }
 
 impl Feature {
     /// All features, with the names that flags and logs use.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::DeferTaskrun, "defer-taskrun"),
         (Self::NoSqArray, "no-sqarray"),
         (Self::BufferRing, "buffer-ring"),
         (Self::MultishotRecv, "multishot-recv"),
         (Self::MultishotAccept, "multishot-accept"),
+        (Self::WaitingAccept, "waiting-accept"),
         (Self::RegisteredRing, "registered-ring"),
     ];
 
@@ -116,7 +120,7 @@ mod tests {
         assert!(features.has(Feature::DeferTaskrun));
         assert_eq!(
             features.to_string(),
-            "defer-taskrun,no-sqarray,multishot-accept,registered-ring"
+            "defer-taskrun,no-sqarray,multishot-accept,waiting-accept,registered-ring"
         );
         assert_eq!(Features::NONE.to_string(), "none");
     }

@@ -14,7 +14,7 @@ use socket2::SockRef;
 
 use crate::address::Address;
 use crate::engine::{Io, add};
-use crate::socket::{End, SocketKey};
+use crate::socket::{End, READY_ACCEPTS_MAX, SocketKey};
 use crate::splice::Pipe;
 
 /// Receives once into a pool buffer and records what came. EAGAIN if nothing is there; if there is
@@ -173,6 +173,35 @@ pub(crate) fn splice_out(io: &mut Io, key: SocketKey, pipe: &mut Pipe) -> Result
 pub(crate) fn accept(io: &mut Io, key: SocketKey) -> Result<OwnedFd, Errno> {
     let fd = io.sockets.at(key).fd();
     retry(|| rustix::net::accept_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC))
+}
+
+/// Accepts until the queue is empty or enough wait to be taken.
+pub(crate) fn accept_ready(io: &mut Io, key: SocketKey) {
+    let socket = io.sockets.at(key);
+    let fd = socket.fd.as_ref().expect("a real engine's sockets have descriptors");
+    let accept = socket.rare.get_or_insert_default().accept.get_or_insert_default();
+    while accept.ready.len() < READY_ACCEPTS_MAX {
+        add(&io.counts.submitted, 1);
+        match rustix::net::accept_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok(accepted) => {
+                add(&io.counts.completed, 1);
+                accept.ready.push_back(accepted.into());
+            }
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(Errno::AGAIN) => {
+                socket.edges.readable = false;
+                break;
+            }
+            Err(errno) => {
+                accept.error = Some(errno);
+                break;
+            }
+        }
+    }
+    if !accept.ready.is_empty() || accept.error.is_some() {
+        accept.armed = false;
+        accept.wake();
+    }
 }
 
 pub(crate) fn shutdown(io: &mut Io, key: SocketKey, how: Shutdown) -> Result<(), Errno> {

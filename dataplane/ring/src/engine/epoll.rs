@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
 use rustix::time::Timespec;
 
 use crate::engine::{Io, Wait, add, direct};
-use crate::socket::{Interest, READY_ACCEPTS_MAX, RecvState, Socket, SocketKey, Watch};
+use crate::socket::{Interest, RecvState, Socket, SocketKey, Watch};
 
 /// Events taken in one wait.
 const EVENTS_MAX: usize = 1_024;
@@ -98,7 +97,7 @@ impl Epoll {
         let socket = io.sockets.at(key);
         socket.accept().armed = true;
         if socket.edges.readable {
-            accept_ready(io, key);
+            direct::accept_ready(io, key);
         }
     }
 
@@ -189,7 +188,7 @@ impl Epoll {
         let socket = io.sockets.at(key);
         if socket.edges.readable {
             if socket.rare.as_ref().is_some_and(|r| r.accept.as_ref().is_some_and(|a| a.armed)) {
-                accept_ready(io, key);
+                direct::accept_ready(io, key);
             } else if matches!(socket.recv.state, RecvState::Armed { .. }) {
                 socket.recv.state = RecvState::Idle;
                 if direct::receive(io, key) == Err(Errno::AGAIN) {
@@ -230,34 +229,5 @@ fn finish_connect(socket: &mut Socket) {
         if let Some(waker) = connect.waker.take() {
             waker.wake();
         }
-    }
-}
-
-/// Accepts until the queue is empty or enough wait to be taken.
-fn accept_ready(io: &mut Io, key: SocketKey) {
-    let socket = io.sockets.at(key);
-    let fd = socket.fd.as_ref().expect("a real engine's sockets have descriptors");
-    let accept = socket.rare.get_or_insert_default().accept.get_or_insert_default();
-    while accept.ready.len() < READY_ACCEPTS_MAX {
-        add(&io.counts.submitted, 1);
-        match rustix::net::accept_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok(accepted) => {
-                add(&io.counts.completed, 1);
-                accept.ready.push_back(accepted.into());
-            }
-            Err(Errno::INTR | Errno::CONNABORTED) => {}
-            Err(Errno::AGAIN) => {
-                socket.edges.readable = false;
-                break;
-            }
-            Err(errno) => {
-                accept.error = Some(errno);
-                break;
-            }
-        }
-    }
-    if !accept.ready.is_empty() || accept.error.is_some() {
-        accept.armed = false;
-        accept.wake();
     }
 }

@@ -206,6 +206,9 @@ impl Uring {
         let accept = socket.accept();
         debug_assert!(!accept.armed, "one accept at a time");
         accept.armed = true;
+        if !self.features.has(Feature::WaitingAccept) {
+            return self.watch(io, key, Interest::Readable);
+        }
         let entry = if self.features.has(Feature::MultishotAccept) {
             opcode::AcceptMulti::new(fd).flags(FLAGS).build()
         } else {
@@ -215,10 +218,12 @@ impl Uring {
     }
 
     pub(crate) fn accept_stop(&mut self, io: &mut Io, key: SocketKey) {
-        let accept = io.sockets.at(key).accept();
+        let socket = io.sockets.at(key);
+        let polls = socket.readable == Watch::Armed;
+        let accept = socket.accept();
         if accept.armed && !accept.stopping {
             accept.stopping = true;
-            self.cancel(io, key, Kind::Accept);
+            self.cancel(io, key, if polls { Kind::Readable } else { Kind::Accept });
         }
     }
 
@@ -427,6 +432,9 @@ impl Uring {
     /// rings.
     fn complete_readable(&mut self, io: &mut Io, key: SocketKey, outcome: Result<usize, Errno>) {
         let socket = io.sockets.at(key);
+        if socket.rare.as_ref().is_some_and(|rare| rare.accept.is_some()) {
+            return self.complete_accept_ready(io, key);
+        }
         match socket.recv.state {
             RecvState::Armed { .. } if !self.features.has(Feature::BufferRing) => {
                 socket.readable = Watch::Idle;
@@ -442,6 +450,23 @@ impl Uring {
             }
             _ if outcome == Err(Errno::CANCELED) => socket.readable = Watch::Idle,
             _ => socket.report(Interest::Readable),
+        }
+    }
+
+    /// A listener became readable, on a kernel whose accepts don't wait.
+    fn complete_accept_ready(&mut self, io: &mut Io, key: SocketKey) {
+        let socket = io.sockets.at(key);
+        socket.readable = Watch::Idle;
+        let closing = socket.closing;
+        let accept = socket.accept();
+        if closing || std::mem::take(&mut accept.stopping) {
+            accept.armed = false;
+            return accept.wake();
+        }
+        direct::accept_ready(io, key);
+        if io.sockets.at(key).accept().armed {
+            // Whoever came has left again.
+            self.watch(io, key, Interest::Readable);
         }
     }
 
@@ -487,6 +512,8 @@ impl Uring {
             Ok(fd) => accept.ready.push_back(fd.into()),
             // A client that left before it was accepted is nobody's error.
             Err(Errno::CANCELED | Errno::CONNABORTED | Errno::INTR) => {}
+            // The kernel took the listener's O_NONBLOCK for the accept's: from now on by readiness.
+            Err(Errno::AGAIN) => self.features = self.features.without(Feature::WaitingAccept),
             Err(errno) => accept.error = Some(errno),
         }
         if !more {

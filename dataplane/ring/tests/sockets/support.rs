@@ -23,12 +23,13 @@ const HANG: Duration = Duration::from_secs(30);
 
 /// The engines and feature masks that every test runs on.
 pub(crate) fn variants() -> Vec<(&'static str, Config)> {
-    let masks: [&[&str]; 7] = [
+    let masks: [&[&str]; 8] = [
         &[],
         &["-multishot-recv"],
         &["-buffer-ring"],
         &["-defer-taskrun"],
         &["-multishot-accept"],
+        &["-waiting-accept"],
         &["-registered-ring"],
         // What Linux 5.15 has.
         &[
@@ -37,6 +38,7 @@ pub(crate) fn variants() -> Vec<(&'static str, Config)> {
             "-buffer-ring",
             "-multishot-recv",
             "-multishot-accept",
+            "-waiting-accept",
             "-registered-ring",
         ],
     ];
