@@ -148,9 +148,8 @@ fn judge_head(
     exchange.method.set(head.method);
     let made_id = head.request_id.is_none().then(|| shard.request_id());
     if shard.logs() {
-        let id = head
-            .request_id
-            .map_or_else(|| made_id.as_ref().map_or(&b""[..], |id| &id[..]), |id| id);
+        let made = made_id.as_ref().map_or(&b""[..], |id| &id[..]);
+        let id = head.request_id.unwrap_or(made);
         exchange.keep_for_log(Logged::new(
             head.method_text.as_bytes(),
             head.authority.unwrap_or(b""),

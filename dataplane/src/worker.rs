@@ -123,6 +123,7 @@ fn set_up(start: &Start) -> Result<Runtime, StartError> {
         features: start.features,
         buffer_bytes: limits::RECEIVE_BUFFER_BYTES,
         buffers_max: limits::RECEIVE_BUFFERS_MAX,
+        leases_max: limits::RECEIVE_BUFFERS_MAX / 2,
     };
     Ok(Runtime::new(&config)?)
 }

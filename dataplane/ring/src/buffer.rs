@@ -166,6 +166,8 @@ pub(crate) struct Pool {
     count_max: u16,
     inner: RefCell<Inner>,
     leased: Cell<u16>,
+    /// When more than so many are lent, whoever keeps one should rather copy.
+    plenty: Cell<u16>,
     /// Since the pool last shrank the kernel ran dry, or a burst left many buffers warm.
     grown: Cell<bool>,
 }
@@ -189,6 +191,7 @@ impl Pool {
             count_max,
             inner: RefCell::new(Inner { free: Vec::new(), clean: 0, opened: 0, ring: None }),
             leased: Cell::new(0),
+            plenty: Cell::new(count_max / 2),
             grown: Cell::new(false),
         }))
     }
@@ -326,9 +329,14 @@ impl Pool {
         self.memory.start.as_ptr().wrapping_add(usize::from(index) * self.buffer_bytes)
     }
 
-    /// More than half of the buffers are lent: whoever keeps one should rather copy.
+    /// So many buffers are lent that whoever keeps one should rather copy.
     pub(crate) fn is_scarce(&self) -> bool {
-        self.leased.get() > self.count_max / 2
+        self.leased.get() > self.plenty.get()
+    }
+
+    /// Sets from how many lent buffers on they count as scarce.
+    pub(crate) fn set_plenty(&self, leases: u16) {
+        self.plenty.set(leases);
     }
 
     /// Buffers that are lent out now.

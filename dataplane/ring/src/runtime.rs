@@ -61,6 +61,9 @@ pub struct Config {
     /// Receive buffers at the most: a power of two. Address space is reserved for all of them,
     /// memory is used by those that were received into.
     pub buffers_max: u16,
+    /// While more than so many buffers are lent, received bytes are copied out at once and their
+    /// buffer goes back: slow peers can't take all of them.
+    pub leases_max: u16,
 }
 
 impl Default for Config {
@@ -70,6 +73,7 @@ impl Default for Config {
             features: Features::ALL,
             buffer_bytes: 16 * 1024,
             buffers_max: 2_048,
+            leases_max: 1_024,
         }
     }
 }
@@ -140,6 +144,7 @@ impl Runtime {
         let pool = Pool::new(config.buffer_bytes, config.buffers_max).map_err(|error| {
             system("reserving receive buffers")(crate::engine::direct::errno_of(&error))
         })?;
+        pool.set_plenty(config.leases_max);
         let io = Io::new(pool);
         let (engine, engine_reason, remote) = start_engine(config, &io)?;
         Self::assemble(io, engine, engine_reason, remote)

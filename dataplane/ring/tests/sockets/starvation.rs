@@ -11,7 +11,8 @@ use lateen_ring::{Config, Stream, mailbox, sleep, spawn};
 use crate::support::{a_while, listener, on_all_with, on_each, until};
 
 fn few(buffers_max: u16) -> impl Fn(Config) -> Config {
-    move |config| Config { buffer_bytes: 4_096, buffers_max, ..config }
+    // All may be lent: else bytes are copied before there is none left.
+    move |config| Config { buffer_bytes: 4_096, buffers_max, leases_max: buffers_max, ..config }
 }
 
 async fn echo(stream: Stream) {
@@ -58,6 +59,27 @@ fn two_hundred_senders_share_a_handful_of_buffers() {
             clients.join().expect("every answer is right");
         });
     }
+}
+
+#[test]
+fn bytes_that_nobody_takes_leave_buffers_for_the_others() {
+    let half = |config| Config { buffer_bytes: 4_096, buffers_max: 4, leases_max: 2, ..config };
+    on_all_with(half, async || {
+        let (streams, mut clients) = connections(40).await;
+        for (stream, client) in streams.iter().zip(&mut clients).skip(1) {
+            stream.set_multishot(true);
+            stream.arm_recv();
+            client.write_all(&[b'x'; 3 * 4_096]).expect("connected");
+        }
+        let mut kept = Vec::new();
+        for stream in &streams[1..] {
+            kept.push(stream.recv().await.expect("no reset").expect("bytes"));
+        }
+        clients[0].write_all(b"y").expect("connected");
+        let lease = streams[0].recv().await.expect("no reset").expect("there is a buffer");
+        assert_eq!(&lease[..], b"y");
+        assert!(kept.iter().all(|lease| lease.iter().all(|byte| *byte == b'x')));
+    });
 }
 
 #[test]
