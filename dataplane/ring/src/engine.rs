@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::address::Address;
 use crate::buffer::Pool;
-use crate::chunk::Spares;
+use crate::chunk::{CHUNKS_MAX, Chunk, Spares};
 use crate::engine::epoll::Epoll;
 use crate::engine::sim::Sim;
 use crate::engine::uring::Uring;
@@ -169,6 +169,28 @@ impl Engine {
     /// Stops an armed receive; its state turns `Idle` once nothing can arrive through it any more.
     pub(crate) fn recv_stop(&mut self, io: &mut Io, key: SocketKey) {
         forward!(self, engine => engine.recv_stop(io, key));
+    }
+
+    /// Sends `chunks`, while nothing else is being sent; it may be done when this returns.
+    pub(crate) fn send_chunks(
+        &mut self,
+        io: &mut Io,
+        key: SocketKey,
+        chunks: [Option<Chunk>; CHUNKS_MAX],
+    ) {
+        let mut sent = 0;
+        if let (Self::Epoll(_), [Some(chunk), None, None]) = (&*self, &chunks) {
+            let bytes = chunk.bytes();
+            sent = direct::send_once(io, key, bytes);
+            if sent == bytes.len() || io.sockets.at(key).send.error.is_some() {
+                // The usual end: no operation has to be made and kept.
+                return chunks.into_iter().flatten().for_each(|chunk| io.spares.reuse(chunk));
+            }
+        }
+        let mut op = io.spares.sending(chunks);
+        op.advance(sent);
+        io.sockets.at(key).send.op = Some(op);
+        self.send(io, key);
     }
 
     /// Sends what `send.op` holds; it may be done when this returns.
