@@ -18,6 +18,7 @@ use socket2::{Protocol, Socket as RawSocket, TcpKeepalive, Type};
 use crate::address::Address;
 use crate::buffer::Lease;
 use crate::chunk::{CHUNKS_MAX, Chunk};
+use crate::engine::{Engine, Io};
 use crate::runtime::{Core, current, with_current};
 use crate::socket::{Accepted, Connect, End, Interest, Recv, RecvState, SocketKey, Watch};
 use crate::splice::Pipe;
@@ -280,18 +281,28 @@ impl Stream {
     /// # Panics
     /// If a send is under way (see [`Stream::is_sending`]).
     pub fn start_send(&self, chunks: [Option<Chunk>; CHUNKS_MAX]) -> Started {
+        self.starting(|engine, io| engine.send_chunks(io, self.key, chunks)).0
+    }
+
+    /// Like [`Stream::start_send`], for bytes that may have to be sent again: they are given back,
+    /// without a copy where the kernel has taken them already.
+    ///
+    /// # Panics
+    /// As [`Stream::start_send`].
+    pub fn start_send_kept(&self, bytes: Vec<u8>) -> (Started, Vec<u8>) {
+        self.starting(|engine, io| engine.send_kept(io, self.key, bytes))
+    }
+
+    #[inline]
+    fn starting<T>(&self, send: impl FnOnce(&mut Engine, &mut Io) -> T) -> (Started, T) {
         self.core.with(|engine, io| {
-            let send = &mut io.sockets.at(self.key).send;
-            assert!(send.op.is_none(), "one send at a time");
-            let before = send.bytes_total;
-            if send.error.is_none() {
-                engine.send_chunks(io, self.key, chunks);
-            }
-            let send = &io.sockets.at(self.key).send;
-            Started {
-                bytes: send.bytes_total - before,
-                done: send.op.is_none() && send.error.is_none(),
-            }
+            let state = &io.sockets.at(self.key).send;
+            assert!(state.op.is_none(), "one send at a time");
+            let before = state.bytes_total;
+            let given_back = send(engine, io);
+            let state = &io.sockets.at(self.key).send;
+            let done = state.op.is_none() && state.error.is_none();
+            (Started { bytes: state.bytes_total - before, done }, given_back)
         })
     }
 

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use lateen_ring::{Chunk, Lease, Stream, spare_vector};
+use lateen_ring::{CHUNKS_MAX, Chunk, Lease, Stream, spare_vector};
 
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
 use crate::codec::http1::fields::FieldScratch;
@@ -21,7 +21,7 @@ use crate::connection::{Connection, upstream_counts};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Stage};
 use crate::forward::received::Received;
-use crate::forward::transfer::{BodyStop, Stopped, Timer, Way, one, send, transfer_body};
+use crate::forward::transfer::{BodyStop, Stopped, Timer, Way, finish_send, one, send, transfer_body};
 use crate::limits;
 use crate::observe::metrics::CloseReason;
 use crate::request::Request;
@@ -86,9 +86,8 @@ pub async fn respond(
             return Err(Failure::upstream_protocol(Stage::ResponseHead));
         }
         if !answer.head.is_empty() {
-            let sent =
-                send(&connection.stream, connection.counts(), timer, write_limit, one(answer.head));
-            sent.await.map_err(|stopped| client_stopped(connection, stopped))?;
+            // Boxed, like all that few responses need.
+            Box::pin(send_down(connection, timer, one(answer.head))).await?;
         }
     };
 
@@ -110,15 +109,19 @@ pub async fn respond(
         shard.metrics().bytes_copied.add(exchange.response_bytes.get());
         if let Err(stop) = copied {
             // What came before the fault is the client's; then the connection breaks off.
-            let chunks = one(head);
-            let _ = send(&connection.stream, connection.counts(), timer, write_limit, chunks).await;
+            let _ = Box::pin(send_down(connection, timer, one(head))).await;
             return Err(body_failure(connection, stop));
         }
     }
     let chunks = [Some(Chunk::Vector(head)), second, None];
-    send(&connection.stream, connection.counts(), timer, write_limit, chunks)
-        .await
-        .map_err(|stopped| client_stopped(connection, stopped))?;
+    if connection.stream.is_sending() {
+        Box::pin(send_down(connection, timer, chunks)).await?;
+    } else {
+        let started = connection.stream.start_send(chunks);
+        finish_send(&connection.stream, connection.counts(), timer, write_limit, started)
+            .await
+            .map_err(|stopped| client_stopped(connection, stopped))?;
+    }
     if status == 101 {
         return Ok(Responded::Upgraded { from_upstream: incoming });
     }
@@ -156,6 +159,18 @@ pub async fn respond(
     })
 }
 
+/// Sends to the client and waits until the kernel has taken all of it.
+async fn send_down(
+    connection: &Connection,
+    timer: Timer<'_>,
+    chunks: [Option<Chunk>; CHUNKS_MAX],
+) -> Result<(), Failure> {
+    let limit = connection.shard.config.timeouts.write;
+    send(&connection.stream, connection.counts(), timer, limit, chunks)
+        .await
+        .map_err(|stopped| client_stopped(connection, stopped))
+}
+
 /// Reads until a response head is whole.
 async fn read_answer(
     connection: &Connection,
@@ -169,7 +184,9 @@ async fn read_answer(
     let limits = &connection.shard.head_limits;
     let mut seen = 0;
     loop {
-        if !incoming.is_empty() && may_end_head(incoming.bytes(), seen, limits) {
+        // The first bytes are a whole head more often than not: they are parsed unseen.
+        let worth_it = seen == 0 || may_end_head(incoming.bytes(), seen, limits);
+        if !incoming.is_empty() && worth_it {
             if let Some(answer) = judge_answer(connection, request, incoming, body_sent)? {
                 return Ok(answer);
             }
