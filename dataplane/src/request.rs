@@ -10,7 +10,7 @@ use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use lateen_ring::{Instant, keep_vector, spare_vector};
+use lateen_ring::{Instant, Stream, keep_vector, spare_vector};
 
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::http1::fields::FieldScratch;
@@ -28,7 +28,7 @@ use crate::forward::connect::connect;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::forward::request_body::send_request_body;
-use crate::forward::response::{Responded, respond};
+use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Stopped, Timer, one, receive, send};
 use crate::forward::tunnel::{End, Passed, tunnel};
 use crate::in_flight::InFlight;
@@ -77,16 +77,15 @@ pub async fn proxy_request(connection: &Connection, received: &mut Received) -> 
 
     // The head. Nothing was forwarded yet: whatever is wrong with it is answered here and ends the
     // connection.
-    let mut head = judge_head(connection, received, &exchange, &mut request);
-    if matches!(head, Ok(None)) {
-        head = Box::pin(read_head(connection, received, &exchange, &mut request)).await.map(Some);
-    }
-    match head {
-        Ok(Some(Head::Request) | None) => {}
-        Ok(Some(Head::Answer { reply, keep_alive })) => {
-            return Box::pin(answer(connection, &exchange, reply, keep_alive)).await;
+    {
+        let head = match judge_head(connection, received, &exchange, &mut request) {
+            Ok(Some(head)) => Ok(head),
+            Ok(None) => Box::pin(read_head(connection, received, &exchange, &mut request)).await,
+            Err(failure) => Err(failure),
+        };
+        if !matches!(head, Ok(Head::Request)) {
+            return Box::pin(answer_head(connection, &exchange, head)).await;
         }
-        Err(failure) => return Box::pin(fail(connection, &exchange, failure, None)).await,
     }
 
     // The exchange. From here on a failure may come before or after the first byte of a response.
@@ -104,6 +103,21 @@ enum Head {
     Request,
     /// The proxy is the last hop for it (Max-Forwards: 0).
     Answer { reply: Vec<u8>, keep_alive: bool },
+}
+
+/// Answers a request whose head says all there is to say.
+async fn answer_head(
+    connection: &Connection,
+    exchange: &Exchange,
+    head: Result<Head, Failure>,
+) -> After {
+    match head {
+        Ok(Head::Answer { reply, keep_alive }) => {
+            answer(connection, exchange, reply, keep_alive).await
+        }
+        Ok(Head::Request) => unreachable!("that is forwarded"),
+        Err(failure) => fail(connection, exchange, failure, None).await,
+    }
 }
 
 /// Waits for the rest of a head that did not come in one piece.
@@ -284,21 +298,20 @@ async fn forward(
     };
     loop {
         exchange.chose(in_flight.endpoint());
-        let message = std::mem::take(&mut request.message);
-        exchange.sent_at.set(lateen_ring::now());
-        upstream_counts(shard).write_bytes.add(message.len() as u64);
-        let may_replay = pooled && request.body.is_done() && request.method.is_idempotent();
-        if may_replay {
-            request.message = upstream.stream.start_send_kept(message).1;
-        } else {
-            upstream.stream.start_send(one(message));
-        }
+        send_message(shard, request, exchange, &upstream.stream, pooled);
 
         // What is left of the request's body goes up while the response comes down: an upstream may
         // answer before it has read everything.
         let outcome = if request.body.is_done() {
-            let body_sent = Cell::new(true);
-            respond(connection, request, exchange, &upstream.stream, timer, &body_sent).await
+            let call = Call {
+                connection,
+                request,
+                exchange,
+                upstream: &upstream.stream,
+                timer,
+                body_sent: Cell::new(true),
+            };
+            respond(&call).await
         } else {
             Box::pin(converse_with_body(connection, received, request, exchange, &upstream, timer))
                 .await
@@ -326,6 +339,25 @@ async fn forward(
             continue;
         }
         return Err(failure);
+    }
+}
+
+/// Starts sending the head, and the body if it is with it; keeps what may have to be sent again.
+#[inline]
+fn send_message(
+    shard: &Shard,
+    request: &mut Request,
+    exchange: &Exchange,
+    upstream: &Stream,
+    pooled: bool,
+) {
+    let message = std::mem::take(&mut request.message);
+    exchange.sent_at.set(lateen_ring::now());
+    upstream_counts(shard).write_bytes.add(message.len() as u64);
+    if pooled && request.body.is_done() && request.method.is_idempotent() {
+        request.message = upstream.start_send_kept(message).1;
+    } else {
+        upstream.start_send(one(message));
     }
 }
 
@@ -435,7 +467,6 @@ async fn converse_with_body(
     upstream: &Upstream,
     timer: Timer<'_>,
 ) -> Result<Responded, Failure> {
-    let body_sent = &Cell::new(false);
     let mut body = std::mem::replace(&mut request.body, BodyProgress::new(Framing::None));
     let request = &*request;
     let framing = request.framing;
@@ -449,15 +480,17 @@ async fn converse_with_body(
         timer.until,
     );
     let mut sending = pin!(sending);
-    let mut responding =
-        pin!(respond(connection, request, exchange, &upstream.stream, timer, body_sent));
+    let body_sent = Cell::new(false);
+    let call =
+        Call { connection, request, exchange, upstream: &upstream.stream, timer, body_sent };
+    let mut responding = pin!(respond(&call));
     let mut is_sending = true;
     poll_fn(|cx| {
         if is_sending {
             match sending.as_mut().poll(cx) {
                 Poll::Ready(Ok(())) => {
                     is_sending = false;
-                    body_sent.set(true);
+                    call.body_sent.set(true);
                 }
                 // The upstream does not want the rest; it may have said why.
                 Poll::Ready(Err(failure)) if failure.side == Side::Upstream => {
