@@ -4,7 +4,7 @@
 //! either join it to an upstream (TCP), or serve one request after another (`request`). It owns the
 //! branching; the rooms it calls never call each other.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::task::Poll;
@@ -92,20 +92,26 @@ impl Drop for Connection {
 ///
 /// The future is what an idle connection costs; everything that is only needed while something
 /// happens is boxed when it begins and freed when it ends.
-pub async fn serve_connection(connection: Connection) {
-    let mut received = Received::default();
+#[expect(clippy::manual_async_fn, reason = "an async fn would keep its argument twice")]
+pub fn serve_connection(connection: Connection) -> impl Future<Output = ()> {
+    async move {
+        let connection = &connection;
+        let mut received = Received::default();
 
-    // What does it speak? A client that stays silent gets its upstream connected meanwhile, and if
-    // that speaks first, it is a protocol that servers begin.
-    let spoken = match connection.shard.config.protocol {
-        Protocol::Http => Spoken::Http1,
-        Protocol::Tcp => Spoken::Tcp(None),
-        Protocol::Auto => Box::pin(listen_in(&connection, &mut received)).await,
-    };
-    match spoken {
-        Spoken::Http1 => serve_http1(connection, received).await,
-        Spoken::Tcp(upstream) => Box::pin(serve_tcp(connection, received, upstream)).await,
-        Spoken::Nothing => {}
+        // What does it speak? A client that stays silent gets its upstream connected meanwhile, and
+        // if that speaks first, it is a protocol that servers begin.
+        let spoken = match connection.shard.config.protocol {
+            Protocol::Http => Spoken::Http1,
+            Protocol::Tcp => Spoken::Tcp(None),
+            Protocol::Auto => Box::pin(listen_in(connection, &mut received)).await,
+        };
+        match spoken {
+            Spoken::Http1 => serve_http1(connection, &mut received).await,
+            Spoken::Tcp(upstream) => {
+                Box::pin(serve_tcp(connection, std::mem::take(&mut received), upstream)).await;
+            }
+            Spoken::Nothing => {}
+        }
     }
 }
 
@@ -208,23 +214,23 @@ async fn who_speaks_first(connection: &Connection, received: &mut Received) -> S
 }
 
 /// Serves one request after another.
-async fn serve_http1(connection: Connection, mut received: Received) {
+async fn serve_http1(connection: &Connection, received: &mut Received) {
     let timeouts = &connection.shard.config.timeouts;
     let mut patience = timeouts.header;
     loop {
         if received.is_empty() {
-            match next_bytes(&connection, patience).await {
+            match next_bytes(connection, patience).await {
                 Some(lease) => received.push(lease),
                 None => return,
             }
         }
-        match Box::pin(proxy_request(&connection, &mut received)).await {
+        match Box::pin(proxy_request(connection, received)).await {
             After::KeepAlive => {
                 patience = timeouts.idle;
                 connection.stream.set_multishot(true);
             }
             After::Close => return,
-            After::Linger => return Box::pin(linger(&connection, &mut received)).await,
+            After::Linger => return Box::pin(linger(connection, received)).await,
             After::Reset => return connection.stream.reset_on_close(),
         }
     }
@@ -236,19 +242,23 @@ async fn next_bytes(connection: &Connection, patience: std::time::Duration) -> O
     let now = lateen_ring::now();
     connection.deadline.set(now + patience);
     clients.became_idle(connection.client, now);
-    let lease = connection.deadline.guard(connection.stream.recv()).await;
+    let lease = poll_fn(|cx| match connection.stream.poll_recv(cx) {
+        Poll::Ready(lease) => Poll::Ready(Some(lease)),
+        Poll::Pending => connection.deadline.poll_past(cx).map(|()| None),
+    })
+    .await;
     clients.became_busy(connection.client);
     match lease {
-        Ok(Ok(Some(lease))) => {
+        Some(Ok(Some(lease))) => {
             connection.counts().read_bytes.add(lease.len() as u64);
             Some(lease)
         }
-        Ok(Ok(None)) => None,
-        Ok(Err(error)) => {
+        Some(Ok(None)) => None,
+        Some(Err(error)) => {
             connection.closes_for(CloseReason::of_error(&error));
             None
         }
-        Err(_elapsed) => {
+        None => {
             connection.closes_for(CloseReason::TimedOut);
             None
         }
@@ -277,7 +287,7 @@ async fn linger(connection: &Connection, received: &mut Received) {
 }
 
 /// Joins the client to an upstream.
-async fn serve_tcp(connection: Connection, received: Received, early: Option<Box<Early>>) {
+async fn serve_tcp(connection: &Connection, received: Received, early: Option<Box<Early>>) {
     let shard = connection.shard.clone();
     let began = lateen_ring::now();
     let mut from_upstream = Received::default();
@@ -289,7 +299,7 @@ async fn serve_tcp(connection: Connection, received: Received, early: Option<Box
             }
             (upstream, in_flight)
         }
-        None => match connect_any(&connection).await {
+        None => match connect_any(connection).await {
             Some(connected) => connected,
             None => return,
         },
@@ -305,8 +315,8 @@ async fn serve_tcp(connection: Connection, received: Received, early: Option<Box
     )
     .await;
     let endpoint = in_flight.endpoint();
-    let failure = end_tunnel(&connection, upstream, ended);
-    log_tcp(&connection, began, Some(shard.address_of(endpoint)), &passed, failure);
+    let failure = end_tunnel(connection, upstream, ended);
+    log_tcp(connection, began, Some(shard.address_of(endpoint)), &passed, failure);
 }
 
 /// Closes both ends of a tunnel as it ended, and says what to count.

@@ -10,7 +10,7 @@ use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use lateen_ring::{Instant, keep_vector, spare_vector};
+use lateen_ring::{Instant, Stream, keep_vector, spare_vector};
 
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::http1::fields::FieldScratch;
@@ -28,12 +28,13 @@ use crate::forward::connect::connect;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::forward::request_body::send_request_body;
-use crate::forward::response::{Responded, respond};
+use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Stopped, Timer, one, receive, send};
 use crate::forward::tunnel::{End, Passed, tunnel};
 use crate::in_flight::InFlight;
 use crate::limits;
 use crate::observe::metrics::CloseReason;
+use crate::shard::Shard;
 
 /// What becomes of the client's connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,52 +69,69 @@ pub struct Request {
 }
 
 /// Serves one request, whose first bytes are in `received`; what came behind it stays there.
+///
+/// Whatever is rare on the way of a request is boxed, so that its future stays small.
 pub async fn proxy_request(connection: &Connection, received: &mut Received) -> After {
     let exchange = Exchange::begin(lateen_ring::now());
+    let mut request = Request::unread();
 
     // The head. Nothing was forwarded yet: whatever is wrong with it is answered here and ends the
     // connection.
-    let request = match read_head(connection, received, &exchange).await {
-        Ok(Head::Request(request)) => request,
-        Ok(Head::Answer { reply, keep_alive }) => {
-            return answer(connection, &exchange, reply, keep_alive).await;
+    {
+        let head = match judge_head(connection, received, &exchange, &mut request) {
+            Ok(Some(head)) => Ok(head),
+            Ok(None) => Box::pin(read_head(connection, received, &exchange, &mut request)).await,
+            Err(failure) => Err(failure),
+        };
+        if !matches!(head, Ok(Head::Request)) {
+            return Box::pin(answer_head(connection, &exchange, head)).await;
         }
-        Err(failure) => return conclude(connection, &exchange, Err(failure), None).await,
-    };
+    }
 
     // The exchange. From here on a failure may come before or after the first byte of a response.
-    let mut request = request;
     let outcome = forward(connection, received, &mut request, &exchange).await;
     keep_vector(std::mem::take(&mut request.message));
-    conclude(connection, &exchange, outcome, Some(&request)).await
+    match outcome {
+        Ok(done) => conclude(connection, &exchange, &done),
+        Err(failure) => Box::pin(fail(connection, &exchange, failure, Some(&request))).await,
+    }
 }
 
 /// What a head asks for.
 enum Head {
-    Request(Request),
+    /// To be forwarded.
+    Request,
     /// The proxy is the last hop for it (Max-Forwards: 0).
-    Answer {
-        reply: Vec<u8>,
-        keep_alive: bool,
-    },
+    Answer { reply: Vec<u8>, keep_alive: bool },
 }
 
+/// Answers a request whose head says all there is to say.
+async fn answer_head(
+    connection: &Connection,
+    exchange: &Exchange,
+    head: Result<Head, Failure>,
+) -> After {
+    match head {
+        Ok(Head::Answer { reply, keep_alive }) => {
+            answer(connection, exchange, reply, keep_alive).await
+        }
+        Ok(Head::Request) => unreachable!("that is forwarded"),
+        Err(failure) => fail(connection, exchange, failure, None).await,
+    }
+}
+
+/// Waits for the rest of a head that did not come in one piece.
 async fn read_head(
     connection: &Connection,
     received: &mut Received,
     exchange: &Exchange,
+    request: &mut Request,
 ) -> Result<Head, Failure> {
     let shard = &connection.shard;
     let timeout = shard.config.timeouts.header;
     let timer = Timer { deadline: &connection.deadline, until: exchange.began + timeout };
-    let mut seen = 0;
     loop {
-        if may_end_head(received.bytes(), seen, &shard.head_limits)
-            && let Some(head) = judge_head(connection, received, exchange)?
-        {
-            return Ok(head);
-        }
-        seen = received.bytes().len();
+        let seen = received.bytes().len();
         received.settle();
         match receive(&connection.stream, connection.counts(), timer, timeout).await {
             Ok(Some(lease)) => received.push(lease),
@@ -126,15 +144,22 @@ async fn read_head(
                 return Err(Failure::refused(Stage::RequestHead, Refusal::RequestTimeout));
             }
         }
+        if may_end_head(received.bytes(), seen, &shard.head_limits)
+            && let Some(head) = judge_head(connection, received, exchange, request)?
+        {
+            return Ok(head);
+        }
     }
 }
 
-/// Parses the head, and if it is whole, rewrites it for the upstream. No await: the scratch for its
-/// fields never becomes part of a future.
+/// Parses the head, and if it is whole, rewrites it for the upstream into `request`. No await: the
+/// scratch for its fields never becomes part of a future.
+#[inline]
 fn judge_head(
     connection: &Connection,
     received: &mut Received,
     exchange: &Exchange,
+    request: &mut Request,
 ) -> Result<Option<Head>, Failure> {
     let shard = &connection.shard;
     let mut scratch = FieldScratch::new();
@@ -172,23 +197,39 @@ fn judge_head(
         authority_if_missing: &shard.fallback_authority,
         upgrade: true,
     };
-    let mut message = spare_vector();
-    write_request(&head, &forwarding, &mut message);
-    let mut request = Request {
-        method: head.method,
-        version: head.version,
-        framing: head.framing,
-        keep_alive: head.keep_alive,
-        upgrade: head.upgrade.is_some(),
-        message,
-        body: BodyProgress::new(head.framing),
-    };
+    request.message = spare_vector();
+    write_request(&head, &forwarding, &mut request.message);
+    request.method = head.method;
+    request.version = head.version;
+    request.framing = head.framing;
+    request.keep_alive = head.keep_alive;
+    request.upgrade = head.upgrade.is_some();
     let consumed = head.consumed;
     received.consume(consumed);
-    inline_body(received, &mut request, exchange);
-    shard.metrics().bytes_copied.add(exchange.request_bytes.get());
-    exchange.request_whole.set(request.body.is_done());
-    Ok(Some(Head::Request(request)))
+    if request.framing == Framing::None {
+        exchange.request_whole.set(true);
+    } else {
+        request.body = BodyProgress::new(request.framing);
+        inline_body(received, request, exchange);
+        shard.metrics().bytes_copied.add(exchange.request_bytes.get());
+        exchange.request_whole.set(request.body.is_done());
+    }
+    Ok(Some(Head::Request))
+}
+
+impl Request {
+    /// What is known before its head was read.
+    fn unread() -> Self {
+        Self {
+            method: Method::Get,
+            version: Version::Http11,
+            framing: Framing::None,
+            keep_alive: false,
+            upgrade: false,
+            message: Vec::new(),
+            body: BodyProgress::new(Framing::None),
+        }
+    }
 }
 
 /// Puts a small body that is all there behind its head: one send, and the request can be replayed.
@@ -250,38 +291,41 @@ async fn forward(
     let shard = &connection.shard;
     let until = shard.config.timeouts.request.map_or(Instant::NEVER, |t| exchange.began + t);
     let timer = Timer { deadline: &connection.deadline, until };
-    let mut tried = Tried::default();
-    let mut replacing = None;
+    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection) {
+        Ok((in_flight, upstream)) => (in_flight, upstream, true),
+        Err(endpoint) => Box::pin(obtain(connection, exchange, endpoint, timer)).await?,
+    };
     loop {
-        let (in_flight, upstream, pooled) = match replacing.take() {
-            Some(endpoint) => {
-                let in_flight = InFlight::new(shard, endpoint);
-                (in_flight, dial(connection, endpoint, timer).await?, false)
-            }
-            None => obtain(connection, exchange, &mut tried, timer).await?,
-        };
-        let endpoint = in_flight.endpoint();
-        exchange.chose(endpoint);
+        exchange.chose(in_flight.endpoint());
+        send_message(shard, request, exchange, &upstream.stream, pooled);
 
-        let whole = request.body.is_done();
-        let replay = (pooled && whole && request.method.is_idempotent()).then(|| {
-            let mut copy = spare_vector();
-            copy.extend_from_slice(&request.message);
-            copy
-        });
-        let message = std::mem::take(&mut request.message);
-        exchange.sent_at.set(lateen_ring::now());
-        upstream_counts(shard).write_bytes.add(message.len() as u64);
-        upstream.stream.start_send(one(message));
-        let outcome = converse(connection, received, request, exchange, &upstream, timer).await;
-        if let Some(copy) = replay {
-            request.message = copy;
-        }
+        // What is left of the request's body goes up while the response comes down: an upstream may
+        // answer before it has read everything.
+        let outcome = if request.body.is_done() {
+            let call = Call {
+                connection,
+                request,
+                exchange,
+                upstream: &upstream.stream,
+                timer,
+                body_sent: Cell::new(true),
+            };
+            respond(&call).await
+        } else {
+            Box::pin(converse_with_body(connection, received, request, exchange, &upstream, timer))
+                .await
+        };
         let failure = match outcome {
-            Ok(responded) => {
-                return Ok(
-                    settle(connection, request, exchange, upstream, in_flight, responded).await
-                );
+            Ok(Responded::Whole { keep_alive, upstream_reusable, request_whole }) => {
+                exchange.upstream_done_at.set(lateen_ring::now());
+                let endpoint = in_flight.endpoint();
+                keep_or_close(shard, endpoint, upstream, upstream_reusable);
+                return Ok(Done { keep_alive, request_whole });
+            }
+            Ok(Responded::Upgraded { from_upstream }) => {
+                exchange.upstream_done_at.set(lateen_ring::now());
+                debug_assert!(request.upgrade, "an unasked 101 is an error");
+                return Ok(Box::pin(join(connection, exchange, upstream, from_upstream)).await);
             }
             Err(failure) => failure,
         };
@@ -289,10 +333,30 @@ async fn forward(
         let untouched = exchange.status.get() == 0 && !exchange.heard_upstream.get();
         if pooled && untouched && failure.cause == Cause::UpstreamReset && replay_is_kept(request) {
             exchange.retries.set(exchange.retries.get() + 1);
-            replacing = Some(endpoint);
+            upstream = Box::pin(dial(connection, in_flight.endpoint(), timer)).await?;
+            pooled = false;
             continue;
         }
         return Err(failure);
+    }
+}
+
+/// Starts sending the head, and the body if it is with it; keeps what may have to be sent again.
+#[inline]
+fn send_message(
+    shard: &Shard,
+    request: &mut Request,
+    exchange: &Exchange,
+    upstream: &Stream,
+    pooled: bool,
+) {
+    let message = std::mem::take(&mut request.message);
+    exchange.sent_at.set(lateen_ring::now());
+    upstream_counts(shard).write_bytes.add(message.len() as u64);
+    if pooled && request.body.is_done() && request.method.is_idempotent() {
+        request.message = upstream.start_send_kept(message).1;
+    } else {
+        upstream.start_send(one(message));
     }
 }
 
@@ -326,21 +390,37 @@ impl Tried {
     }
 }
 
-/// A connection to an endpoint: a pooled one, else a new one, to another endpoint if the first can't
-/// be reached. True if it was pooled.
+/// Chooses an endpoint and takes a pooled connection to it.
+///
+/// # Errors
+/// The endpoint, if there is one, when none of its connections is idle.
+#[inline]
+fn take_pooled(connection: &Connection) -> Result<(InFlight, Upstream), Option<EndpointIndex>> {
+    let shard = &connection.shard;
+    let endpoint = shard.pick(lateen_ring::now(), &[]).ok_or(None)?;
+    let upstream = shard.pool.take(shard, endpoint).ok_or(Some(endpoint))?;
+    shard.metrics().pool_hit.increment();
+    Ok((InFlight::new(shard, endpoint), upstream))
+}
+
+/// A new connection to the endpoint that was chosen `first`; to another, perhaps a pooled one, if
+/// that can't be reached. True if it was pooled.
 async fn obtain(
     connection: &Connection,
     exchange: &Exchange,
-    tried: &mut Tried,
+    mut first: Option<EndpointIndex>,
     timer: Timer<'_>,
 ) -> Result<(InFlight, Upstream, bool), Failure> {
     let shard = &connection.shard;
+    let mut tried = Tried::default();
     let mut failure = Failure::no_healthy_upstream();
     while tried.count < limits::CONNECT_TRIES_MAX {
-        let picked = shard.pick(lateen_ring::now(), tried.as_slice());
+        let chosen = first.take();
+        let was_chosen = chosen.is_some();
+        let picked = chosen.or_else(|| shard.pick(lateen_ring::now(), tried.as_slice()));
         let Some(endpoint) = picked else { break };
         let in_flight = InFlight::new(shard, endpoint);
-        if let Some(upstream) = shard.pool.take(shard, endpoint) {
+        if !was_chosen && let Some(upstream) = shard.pool.take(shard, endpoint) {
             shard.metrics().pool_hit.increment();
             return Ok((in_flight, upstream, true));
         }
@@ -367,8 +447,7 @@ async fn dial(
 ) -> Result<Upstream, Failure> {
     let now = lateen_ring::now();
     let left = (timer.until != Instant::NEVER).then(|| timer.until.since(now));
-    // Boxed: only a miss pays for it, and the future of a request stays small.
-    let stream = Box::pin(connect(&connection.shard, endpoint, timer.deadline, left)).await;
+    let stream = connect(&connection.shard, endpoint, timer.deadline, left).await;
     match stream {
         Ok(stream) => Ok(Upstream { stream, opened: lateen_ring::now() }),
         Err(_) if lateen_ring::now() >= timer.until => {
@@ -378,26 +457,7 @@ async fn dial(
     }
 }
 
-/// Sends what is left of the request's body and passes the response on, both at the same time: an
-/// upstream may answer before it has read everything.
-async fn converse(
-    connection: &Connection,
-    received: &mut Received,
-    request: &mut Request,
-    exchange: &Exchange,
-    upstream: &Upstream,
-    timer: Timer<'_>,
-) -> Result<Responded, Failure> {
-    let body_sent = Cell::new(request.body.is_done());
-    if body_sent.get() {
-        return respond(connection, request, exchange, &upstream.stream, timer, &body_sent).await;
-    }
-    Box::pin(converse_with_body(
-        connection, received, request, exchange, upstream, timer, &body_sent,
-    ))
-    .await
-}
-
+/// Sends what is left of the request's body and passes the response on, both at the same time.
 async fn converse_with_body(
     connection: &Connection,
     received: &mut Received,
@@ -405,7 +465,6 @@ async fn converse_with_body(
     exchange: &Exchange,
     upstream: &Upstream,
     timer: Timer<'_>,
-    body_sent: &Cell<bool>,
 ) -> Result<Responded, Failure> {
     let mut body = std::mem::replace(&mut request.body, BodyProgress::new(Framing::None));
     let request = &*request;
@@ -420,15 +479,17 @@ async fn converse_with_body(
         timer.until,
     );
     let mut sending = pin!(sending);
-    let mut responding =
-        pin!(respond(connection, request, exchange, &upstream.stream, timer, body_sent));
+    let body_sent = Cell::new(false);
+    let call =
+        Call { connection, request, exchange, upstream: &upstream.stream, timer, body_sent };
+    let mut responding = pin!(respond(&call));
     let mut is_sending = true;
     poll_fn(|cx| {
         if is_sending {
             match sending.as_mut().poll(cx) {
                 Poll::Ready(Ok(())) => {
                     is_sending = false;
-                    body_sent.set(true);
+                    call.body_sent.set(true);
                 }
                 // The upstream does not want the rest; it may have said why.
                 Poll::Ready(Err(failure)) if failure.side == Side::Upstream => {
@@ -444,53 +505,42 @@ async fn converse_with_body(
     .await
 }
 
-/// Keeps or closes the upstream's connection after a response that was passed on whole, or joins
-/// both sides after a 101.
-async fn settle(
+/// Keeps the upstream's connection after a response that was passed on whole, or closes it.
+#[inline]
+fn keep_or_close(shard: &Shard, endpoint: EndpointIndex, upstream: Upstream, reusable: bool) {
+    if reusable && !upstream.stream.is_sending() {
+        shard.pool.put(shard, endpoint, upstream);
+    } else {
+        close_upstream(shard, upstream, CloseReason::Orderly);
+    }
+}
+
+/// Joins both sides after a 101.
+async fn join(
     connection: &Connection,
-    request: &Request,
     exchange: &Exchange,
     upstream: Upstream,
-    in_flight: InFlight,
-    responded: Responded,
+    from_upstream: Received,
 ) -> Done {
     let shard = &connection.shard;
-    exchange.upstream_done_at.set(lateen_ring::now());
-    match responded {
-        Responded::Whole { keep_alive, upstream_reusable, request_whole } => {
-            if upstream_reusable && !upstream.stream.is_sending() {
-                shard.pool.put(shard, in_flight.endpoint(), upstream);
-            } else {
-                close_upstream(shard, upstream, CloseReason::Orderly);
-            }
-            Done { keep_alive, request_whole }
-        }
-        Responded::Upgraded { from_upstream } => {
-            debug_assert!(request.upgrade, "an unasked 101 is an error");
-            let passed = Passed::default();
-            let ended = Box::pin(tunnel(
-                End {
-                    stream: &connection.stream,
-                    counts: connection.counts(),
-                    received: Received::default(),
-                },
-                End {
-                    stream: &upstream.stream,
-                    counts: upstream_counts(shard),
-                    received: from_upstream,
-                },
-                &connection.deadline,
-                shard.config.timeouts.idle,
-                shard.metrics(),
-                &passed,
-            ))
-            .await;
-            exchange.request_bytes.set(passed.up.get());
-            exchange.response_bytes.set(passed.down.get());
-            exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended));
-            Done { keep_alive: false, request_whole: true }
-        }
-    }
+    let passed = Passed::default();
+    let client = End {
+        stream: &connection.stream,
+        counts: connection.counts(),
+        received: Received::default(),
+    };
+    let server = End {
+        stream: &upstream.stream,
+        counts: upstream_counts(shard),
+        received: from_upstream,
+    };
+    let idle_timeout = shard.config.timeouts.idle;
+    let ended =
+        tunnel(client, server, &connection.deadline, idle_timeout, shard.metrics(), &passed).await;
+    exchange.request_bytes.set(passed.up.get());
+    exchange.response_bytes.set(passed.down.get());
+    exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended));
+    Done { keep_alive: false, request_whole: true }
 }
 
 /// Sends an answer of the proxy's own to a request that was well formed.
@@ -513,30 +563,29 @@ async fn answer(
     }
 }
 
-/// Answers a failure as far as that can still be done, counts and logs, and decides over the
+/// Counts and logs an exchange that went well, and decides over the client's connection.
+#[inline]
+fn conclude(connection: &Connection, exchange: &Exchange, done: &Done) -> After {
+    exchange.observe(connection, exchange.tunnel_failure.get());
+    match done {
+        Done { keep_alive: true, .. } => After::KeepAlive,
+        Done { request_whole: false, .. } => After::Linger,
+        Done { .. } => After::Close,
+    }
+}
+
+/// Answers a failure as far as that can still be done, counts and logs it, and decides over the
 /// client's connection.
-async fn conclude(
+async fn fail(
     connection: &Connection,
     exchange: &Exchange,
-    outcome: Result<Done, Failure>,
+    failure: Failure,
     request: Option<&Request>,
 ) -> After {
-    let failure = match outcome {
-        Ok(done) => {
-            let failure = exchange.tunnel_failure.get();
-            exchange.observe(connection, failure);
-            return match done {
-                Done { keep_alive: true, .. } => After::KeepAlive,
-                Done { request_whole: false, .. } => After::Linger,
-                Done { .. } => After::Close,
-            };
-        }
-        Err(failure) => failure,
-    };
     let begun = exchange.status.get() != 0;
     let after = match failure.outcome().status {
         Some(status) if !begun => {
-            Box::pin(answer_failure(connection, exchange, failure, status, request)).await
+            answer_failure(connection, exchange, failure, status, request).await
         }
         _ if exchange.ends_by_close.get() => After::Reset,
         _ => After::Close,

@@ -22,7 +22,8 @@ pub enum Chunk {
 }
 
 impl Chunk {
-    fn bytes(&self) -> &[u8] {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Vector(bytes) => bytes,
             Self::Lease(bytes) => bytes,
@@ -153,12 +154,20 @@ impl Spares {
     /// Takes back a finished or failed send that the kernel no longer knows.
     pub(crate) fn retire(&mut self, mut sending: Box<Sending>) {
         for chunk in &mut sending.chunks {
-            if let Some(Chunk::Vector(vector)) = chunk.take() {
-                self.keep(vector);
+            if let Some(chunk) = chunk.take() {
+                self.reuse(chunk);
             }
         }
         if self.sends.len() < SPARE_SENDS_MAX {
             self.sends.push(sending);
+        }
+    }
+
+    /// Keeps what a chunk was made of, if it can be of use again.
+    #[inline]
+    pub(crate) fn reuse(&mut self, chunk: Chunk) {
+        if let Chunk::Vector(vector) = chunk {
+            self.keep(vector);
         }
     }
 

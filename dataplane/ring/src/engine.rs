@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::address::Address;
 use crate::buffer::Pool;
-use crate::chunk::Spares;
+use crate::chunk::{CHUNKS_MAX, Chunk, Spares};
 use crate::engine::epoll::Epoll;
 use crate::engine::sim::Sim;
 use crate::engine::uring::Uring;
@@ -169,6 +169,68 @@ impl Engine {
     /// Stops an armed receive; its state turns `Idle` once nothing can arrive through it any more.
     pub(crate) fn recv_stop(&mut self, io: &mut Io, key: SocketKey) {
         forward!(self, engine => engine.recv_stop(io, key));
+    }
+
+    /// Sends `chunks`, while nothing else is being sent; it may be done when this returns. Nothing is
+    /// sent if an earlier send failed.
+    pub(crate) fn send_chunks(
+        &mut self,
+        io: &mut Io,
+        key: SocketKey,
+        chunks: [Option<Chunk>; CHUNKS_MAX],
+    ) {
+        let mut sent = 0;
+        if let [Some(chunk), None, None] = &chunks {
+            let bytes = chunk.bytes();
+            sent = self.send_at_once(io, key, bytes);
+            if sent == bytes.len() {
+                let [Some(chunk), ..] = chunks else { unreachable!("matched above") };
+                return io.spares.reuse(chunk);
+            }
+        }
+        self.send_rest(io, key, chunks, sent);
+    }
+
+    /// Like [`Engine::send_chunks`] for bytes that are wanted again: gives back the vector itself if
+    /// all went at once, else a copy.
+    pub(crate) fn send_kept(&mut self, io: &mut Io, key: SocketKey, bytes: Vec<u8>) -> Vec<u8> {
+        let sent = self.send_at_once(io, key, &bytes);
+        if sent == bytes.len() {
+            return bytes;
+        }
+        let mut copy = io.spares.vector();
+        copy.extend_from_slice(&bytes);
+        self.send_rest(io, key, [Some(Chunk::Vector(bytes)), None, None], sent);
+        copy
+    }
+
+    /// Where a send needs no operation: sends what the socket takes now, and returns how much.
+    #[inline]
+    fn send_at_once(&mut self, io: &mut Io, key: SocketKey, bytes: &[u8]) -> usize {
+        match self {
+            Self::Epoll(_) if io.sockets.at(key).send.error.is_none() => {
+                direct::send_once(io, key, bytes)
+            }
+            Self::Epoll(_) | Self::Uring(_) | Self::Sim(_) => 0,
+        }
+    }
+
+    /// Sends `chunks`, of which the kernel has taken `sent` bytes already.
+    fn send_rest(
+        &mut self,
+        io: &mut Io,
+        key: SocketKey,
+        chunks: [Option<Chunk>; CHUNKS_MAX],
+        sent: usize,
+    ) {
+        let mut op = io.spares.sending(chunks);
+        op.advance(sent);
+        let send = &mut io.sockets.at(key).send;
+        if send.error.is_some() {
+            return io.spares.retire(op);
+        }
+        send.op = Some(op);
+        self.send(io, key);
     }
 
     /// Sends what `send.op` holds; it may be done when this returns.

@@ -44,5 +44,5 @@ pub use runtime::{
     Config, EngineChoice, Held, Runtime, SetupError, TaskHandle, clock, now, spawn, yield_now,
 };
 pub use splice::{Moved, Spliced, splice};
-pub use stream::{Stream, keep_vector, spare_vector};
+pub use stream::{Started, Stream, keep_vector, spare_vector};
 pub use time::Instant;

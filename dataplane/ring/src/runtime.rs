@@ -110,8 +110,8 @@ pub struct Runtime {
 
 /// Everything a worker has; handles keep it alive.
 pub(crate) struct Core {
-    pub(crate) io: RefCell<Io>,
-    pub(crate) engine: RefCell<Engine>,
+    /// One cell for both: whoever needs the engine needs what it works on, many times a request.
+    driven: RefCell<Driven>,
     pub(crate) wheel: RefCell<Wheel>,
     now: Cell<Instant>,
     turn: Cell<u32>,
@@ -124,14 +124,26 @@ pub(crate) struct Core {
     engine_reason: &'static str,
 }
 
+/// The engine and what it works on.
+struct Driven {
+    engine: Engine,
+    io: Io,
+}
+
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
 }
 
 /// The core of the runtime that runs on this thread.
 pub(crate) fn current() -> Rc<Core> {
+    with_current(Rc::clone)
+}
+
+/// Lends the core of the runtime that runs on this thread.
+#[inline]
+pub(crate) fn with_current<T>(f: impl FnOnce(&Rc<Core>) -> T) -> T {
     CURRENT.with(|current| {
-        current.borrow().as_ref().expect("called from within a lateen-ring runtime").clone()
+        f(current.borrow().as_ref().expect("called from within a lateen-ring runtime"))
     })
 }
 
@@ -173,8 +185,7 @@ impl Runtime {
         let now = engine.now();
         let worker = registration.worker;
         let core = Core {
-            io: RefCell::new(io),
-            engine: RefCell::new(engine),
+            driven: RefCell::new(Driven { engine, io }),
             wheel: RefCell::new(Wheel::new(now)),
             now: Cell::new(now),
             turn: Cell::new(0),
@@ -192,7 +203,7 @@ impl Runtime {
     /// The engine that runs: `uring`, `epoll` or `sim`.
     #[must_use]
     pub fn engine_name(&self) -> &'static str {
-        self.core.engine.borrow().name()
+        self.core.with(|engine, _| engine.name())
     }
 
     /// Why that engine runs, in words for an operator.
@@ -204,10 +215,10 @@ impl Runtime {
     /// The kernel features in use; none on epoll.
     #[must_use]
     pub fn features(&self) -> Features {
-        match &*self.core.engine.borrow() {
+        self.core.with(|engine, _| match engine {
             Engine::Uring(engine) => engine.features(),
             Engine::Epoll(_) | Engine::Sim(_) => Features::NONE,
-        }
+        })
     }
 
     /// Runs `future` and all tasks until `future` is done. Tasks that are left stay where they are
@@ -235,7 +246,7 @@ impl Runtime {
         core.queue.push(TaskId::main(core.registration.worker));
         let mut shrink_at = Instant::NEVER;
         loop {
-            let began = core.engine.borrow().now();
+            let began = core.clock();
             core.now.set(began);
             core.wheel.borrow_mut().advance(began);
             if let Some(pulse) = pulse {
@@ -252,7 +263,7 @@ impl Runtime {
                 }
             }
             core.run_tasks();
-            let ended = core.engine.borrow().now();
+            let ended = core.clock();
             hook(&core.report(ended.since(began)));
             if core.pool.has_grown() && shrink_at == Instant::NEVER {
                 shrink_at = ended + SHRINK_AFTER;
@@ -266,12 +277,14 @@ impl Runtime {
             {
                 pulse.waiting();
             }
-            let turned = core.with(|engine, io| engine.turn(io, wait));
-            if let Err(errno) = turned {
-                panic!("{}", core.describe_failure(errno));
-            }
-            if core.engine.borrow_mut().take_called() {
-                core.registration.remote.drain(&core.queue);
+            let turned = core.with(|engine, io| {
+                engine.turn(io, wait)?;
+                Ok(engine.take_called())
+            });
+            match turned {
+                Ok(true) => core.registration.remote.drain(&core.queue),
+                Ok(false) => {}
+                Err(errno) => panic!("{}", core.describe_failure(errno)),
             }
         }
     }
@@ -282,7 +295,7 @@ impl Runtime {
     pub fn held(&self) -> Held {
         Held {
             tasks: self.core.tasks.live(),
-            sockets: self.core.io.borrow().sockets.len(),
+            sockets: self.core.with(|_, io| io.sockets.len()),
             leases: usize::from(self.core.pool.leased()),
             timers: self.core.wheel.borrow().len(),
         }
@@ -310,10 +323,18 @@ impl Core {
     }
 
     /// Hands out the engine and what it works on together.
+    #[inline]
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Engine, &mut Io) -> T) -> T {
-        f(&mut self.engine.borrow_mut(), &mut self.io.borrow_mut())
+        let Driven { engine, io } = &mut *self.driven.borrow_mut();
+        f(engine, io)
     }
 
+    /// Reads the engine's clock.
+    fn clock(&self) -> Instant {
+        self.driven.borrow().engine.now()
+    }
+
+    #[inline]
     pub(crate) fn now(&self) -> Instant {
         self.now.get()
     }
@@ -424,7 +445,7 @@ impl Drop for Runtime {
             core.drop_future(future);
         }
         for _ in 0..TEAR_DOWN_TURNS {
-            if core.io.borrow().sockets.len() == 0 {
+            if core.with(|_, io| io.sockets.len()) == 0 {
                 return;
             }
             if core.with(|engine, io| engine.turn(io, Wait::AtMost(TEAR_DOWN_TURN))).is_err() {
@@ -531,10 +552,9 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> TaskHandle {
 /// # Panics
 /// Outside of a runtime.
 #[must_use]
+#[inline]
 pub fn now() -> Instant {
-    CURRENT.with(|current| {
-        current.borrow().as_ref().expect("called from within a lateen-ring runtime").now.get()
-    })
+    with_current(|core| core.now())
 }
 
 /// The time at this very moment; costs a clock reading.
@@ -543,7 +563,7 @@ pub fn now() -> Instant {
 /// Outside of a runtime.
 #[must_use]
 pub fn clock() -> Instant {
-    current().engine.borrow().now()
+    with_current(|core| core.clock())
 }
 
 /// Lets the other ready tasks run, and the engine if it is due.

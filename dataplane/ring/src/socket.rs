@@ -78,15 +78,28 @@ impl Recv {
         }
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Lease> {
         let lease = self.first.take()?;
-        if let Some(rest) = &mut self.rest {
-            self.first = rest.pop_front();
-            if rest.is_empty() {
-                self.rest = None;
-            }
+        if self.rest.is_some() {
+            self.move_up();
         }
         Some(lease)
+    }
+
+    /// The next lease in line takes the first place.
+    #[cold]
+    fn move_up(&mut self) {
+        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
+            self.rest = None;
+        }
+    }
+
+    /// True if bytes wait to be taken or the stream has ended.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        self.first.is_some() || self.end.is_some()
     }
 
     pub(crate) fn ready(&self) -> usize {
@@ -323,6 +336,7 @@ impl Sockets {
     ///
     /// # Panics
     /// If it is gone: handles and completions never outlive their slot.
+    #[inline]
     pub(crate) fn at(&mut self, key: SocketKey) -> &mut Socket {
         let socket = &mut self.slots[key.index as usize];
         assert_eq!(socket.generation, key.generation, "a handle outlived its socket");

@@ -18,8 +18,9 @@ use socket2::{Protocol, Socket as RawSocket, TcpKeepalive, Type};
 use crate::address::Address;
 use crate::buffer::Lease;
 use crate::chunk::{CHUNKS_MAX, Chunk};
-use crate::runtime::{Core, current};
-use crate::socket::{Accepted, Connect, End, Interest, RecvState, SocketKey, Watch};
+use crate::engine::{Engine, Io};
+use crate::runtime::{Core, current, with_current};
+use crate::socket::{Accepted, Connect, End, Interest, Recv, RecvState, SocketKey, Watch};
 use crate::splice::Pipe;
 
 /// A connected byte stream.
@@ -27,6 +28,15 @@ pub struct Stream {
     core: Rc<Core>,
     key: SocketKey,
     multishot: Cell<bool>,
+}
+
+/// How far a send came at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Bytes that the kernel has taken already.
+    pub bytes: u64,
+    /// It has taken all of them: there is nothing to wait for.
+    pub done: bool,
 }
 
 const _: () = assert!(size_of::<Stream>() <= 24, "an idle connection keeps one of these");
@@ -95,20 +105,15 @@ impl Stream {
     /// See [`Stream::recv`].
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
         self.core.with(|engine, io| {
-            for attempt in 0..2 {
-                let socket = io.sockets.at(self.key);
-                if let Some(lease) = socket.recv.pop() {
-                    return Poll::Ready(Ok(Some(lease)));
-                }
-                match socket.recv.end {
-                    Some(End::Fin) => return Poll::Ready(Ok(None)),
-                    Some(End::Failed(errno)) => return Poll::Ready(Err(errno.into())),
-                    None => {}
-                }
-                if attempt == 0 && socket.recv.state == RecvState::Idle {
-                    engine.recv(io, self.key, self.multishot.get());
-                } else {
-                    break;
+            let recv = &mut io.sockets.at(self.key).recv;
+            if let Some(taken) = take_received(recv) {
+                return Poll::Ready(taken);
+            }
+            if recv.state == RecvState::Idle {
+                engine.recv(io, self.key, self.multishot.get());
+                // It may be done already, with bytes or with the end.
+                if let Some(taken) = take_received(&mut io.sockets.at(self.key).recv) {
+                    return Poll::Ready(taken);
                 }
             }
             set_waker(&mut io.sockets.at(self.key).recv.waker, cx);
@@ -127,7 +132,7 @@ impl Stream {
     pub fn arm_recv(&self) {
         self.core.with(|engine, io| {
             let recv = &io.sockets.at(self.key).recv;
-            if recv.state == RecvState::Idle && recv.ready() == 0 && recv.end.is_none() {
+            if recv.state == RecvState::Idle && !recv.has_news() {
                 engine.recv(io, self.key, self.multishot.get());
             }
         });
@@ -138,7 +143,7 @@ impl Stream {
     pub fn has_news(&self) -> bool {
         self.core.with(|_, io| {
             let recv = &io.sockets.at(self.key).recv;
-            recv.ready() > 0 || recv.end.is_some()
+            recv.has_news()
         })
     }
 
@@ -168,10 +173,13 @@ impl Stream {
 
     /// Waits, with an armed receive, until [`Stream::has_news`]; takes nothing.
     pub fn poll_news(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.arm_recv();
-        self.core.with(|_, io| {
+        self.core.with(|engine, io| {
+            let recv = &io.sockets.at(self.key).recv;
+            if recv.state == RecvState::Idle && !recv.has_news() {
+                engine.recv(io, self.key, self.multishot.get());
+            }
             let recv = &mut io.sockets.at(self.key).recv;
-            if recv.ready() > 0 || recv.end.is_some() {
+            if recv.has_news() {
                 return Poll::Ready(());
             }
             set_waker(&mut recv.waker, cx);
@@ -252,8 +260,7 @@ impl Stream {
                     && send.error.is_none()
                     && let Some(chunks) = chunks.take()
                 {
-                    send.op = Some(io.spares.sending(chunks));
-                    engine.send(io, self.key);
+                    engine.send_chunks(io, self.key, chunks);
                 }
                 let send = &mut io.sockets.at(self.key).send;
                 if let Some(errno) = send.error {
@@ -273,15 +280,30 @@ impl Stream {
     ///
     /// # Panics
     /// If a send is under way (see [`Stream::is_sending`]).
-    pub fn start_send(&self, chunks: [Option<Chunk>; CHUNKS_MAX]) {
+    pub fn start_send(&self, chunks: [Option<Chunk>; CHUNKS_MAX]) -> Started {
+        self.starting(|engine, io| engine.send_chunks(io, self.key, chunks)).0
+    }
+
+    /// Like [`Stream::start_send`], for bytes that may have to be sent again: they are given back,
+    /// without a copy where the kernel has taken them already.
+    ///
+    /// # Panics
+    /// As [`Stream::start_send`].
+    pub fn start_send_kept(&self, bytes: Vec<u8>) -> (Started, Vec<u8>) {
+        self.starting(|engine, io| engine.send_kept(io, self.key, bytes))
+    }
+
+    #[inline]
+    fn starting<T>(&self, send: impl FnOnce(&mut Engine, &mut Io) -> T) -> (Started, T) {
         self.core.with(|engine, io| {
-            let send = &mut io.sockets.at(self.key).send;
-            assert!(send.op.is_none(), "one send at a time");
-            if send.error.is_none() {
-                send.op = Some(io.spares.sending(chunks));
-                engine.send(io, self.key);
-            }
-        });
+            let state = &io.sockets.at(self.key).send;
+            assert!(state.op.is_none(), "one send at a time");
+            let before = state.bytes_total;
+            let given_back = send(engine, io);
+            let state = &io.sockets.at(self.key).send;
+            let done = state.op.is_none() && state.error.is_none();
+            (Started { bytes: state.bytes_total - before, done }, given_back)
+        })
     }
 
     /// True while the kernel has not taken everything that was sent.
@@ -462,6 +484,18 @@ impl Stream {
     }
 }
 
+/// What a receive answers at once: bytes, or how the stream ended after them.
+#[inline]
+fn take_received(recv: &mut Recv) -> Option<io::Result<Option<Lease>>> {
+    match (recv.pop(), recv.end) {
+        (Some(lease), _) => Some(Ok(Some(lease))),
+        (None, Some(End::Fin)) => Some(Ok(None)),
+        (None, Some(End::Failed(errno))) => Some(Err(errno.into())),
+        (None, None) => None,
+    }
+}
+
+#[inline]
 fn set_waker(slot: &mut Option<std::task::Waker>, cx: &Context<'_>) {
     match slot {
         Some(known) if known.will_wake(cx.waker()) => {}
@@ -511,10 +545,10 @@ pub(crate) fn configure(socket: &RawSocket) {
 /// An emptied vector of this worker, for the next thing that is made to be sent.
 #[must_use]
 pub fn spare_vector() -> Vec<u8> {
-    current().io.borrow_mut().spares.vector()
+    with_current(|core| core.with(|_, io| io.spares.vector()))
 }
 
 /// Gives a vector back that was not sent.
 pub fn keep_vector(vector: Vec<u8>) {
-    current().io.borrow_mut().spares.keep(vector);
+    with_current(|core| core.with(|_, io| io.spares.keep(vector)));
 }

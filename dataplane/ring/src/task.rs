@@ -126,19 +126,22 @@ impl Drop for Entered {
 /// The worker's run queue: tasks to poll, first come first served, each in it at most once.
 pub(crate) struct RunQueue {
     worker: u16,
-    ready: RefCell<VecDeque<TaskId>>,
+    line: RefCell<Line>,
+    main_ready: Cell<bool>,
+}
+
+struct Line {
+    ready: VecDeque<TaskId>,
     /// One flag per task slot: is it queued? Kept apart from the slab so that a wake during a poll
     /// or a drop borrows nothing else.
-    queued: RefCell<Vec<bool>>,
-    main_ready: Cell<bool>,
+    queued: Vec<bool>,
 }
 
 impl RunQueue {
     pub(crate) fn new(worker: u16) -> Self {
         Self {
             worker,
-            ready: RefCell::new(VecDeque::new()),
-            queued: RefCell::new(Vec::new()),
+            line: RefCell::new(Line { ready: VecDeque::new(), queued: Vec::new() }),
             main_ready: Cell::new(true),
         }
     }
@@ -148,36 +151,38 @@ impl RunQueue {
             self.main_ready.set(true);
             return;
         }
-        let mut queued = self.queued.borrow_mut();
-        match queued.get_mut(id.index() as usize) {
+        let line = &mut *self.line.borrow_mut();
+        match line.queued.get_mut(id.index() as usize) {
             Some(flag) if !*flag => {
                 *flag = true;
-                self.ready.borrow_mut().push_back(id);
+                line.ready.push_back(id);
             }
             _ => {}
         }
     }
 
     fn pop(&self) -> Option<TaskId> {
-        let id = self.ready.borrow_mut().pop_front()?;
-        self.queued.borrow_mut()[id.index() as usize] = false;
+        let line = &mut *self.line.borrow_mut();
+        let id = line.ready.pop_front()?;
+        line.queued[id.index() as usize] = false;
         Some(id)
     }
 
     fn unpop(&self, id: TaskId) {
-        self.queued.borrow_mut()[id.index() as usize] = true;
-        self.ready.borrow_mut().push_front(id);
+        let line = &mut *self.line.borrow_mut();
+        line.queued[id.index() as usize] = true;
+        line.ready.push_front(id);
     }
 
     fn grow(&self, count: usize) {
-        let mut queued = self.queued.borrow_mut();
+        let queued = &mut self.line.borrow_mut().queued;
         if queued.len() < count {
             queued.resize(count, false);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        !self.main_ready.get() && self.ready.borrow().is_empty()
+        !self.main_ready.get() && self.line.borrow().ready.is_empty()
     }
 
     pub(crate) fn take_main(&self) -> bool {

@@ -7,9 +7,8 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
 
-use lateen_ring::{Chunk, Lease, Stream, spare_vector};
+use lateen_ring::{Chunk, Lease, Started, Stream, spare_vector};
 
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
 use crate::codec::http1::fields::FieldScratch;
@@ -21,7 +20,7 @@ use crate::connection::{Connection, upstream_counts};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Stage};
 use crate::forward::received::Received;
-use crate::forward::transfer::{BodyStop, Stopped, Timer, Way, one, send, transfer_body};
+use crate::forward::transfer::{BodyStop, Stopped, Timer, Way, finish_send, one, transfer_body};
 use crate::limits;
 use crate::observe::metrics::CloseReason;
 use crate::request::Request;
@@ -56,28 +55,35 @@ struct Answer {
     body: ClientBody,
 }
 
-/// Passes the response to `request` on. `body_sent` tells whether the request's body has gone up.
+/// The two sides of an exchange whose response is awaited. Lent as one: each future that has it
+/// keeps one word, not six.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The client's side.
+    pub connection: &'a Connection,
+    /// What was asked.
+    pub request: &'a Request,
+    /// What is noted of it.
+    pub exchange: &'a Exchange,
+    /// Who answers.
+    pub upstream: &'a Stream,
+    /// Who watches the clock.
+    pub timer: Timer<'a>,
+    /// Whether the request's body has gone up whole.
+    pub body_sent: Cell<bool>,
+}
+
+/// Passes the response to a request on.
 ///
 /// # Errors
 /// [`Failure`]: of the upstream, or the client's leaving.
-pub async fn respond(
-    connection: &Connection,
-    request: &Request,
-    exchange: &Exchange,
-    upstream: &Stream,
-    timer: Timer<'_>,
-    body_sent: &Cell<bool>,
-) -> Result<Responded, Failure> {
-    let shard = &connection.shard;
-    let write_limit = shard.config.timeouts.write;
+pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
     let mut incoming = Received::default();
 
     // Heads: any number of interim ones, within reason, then the final one.
     let mut interim = 0;
-    let answer = loop {
-        let answer =
-            read_answer(connection, request, exchange, upstream, timer, body_sent, &mut incoming)
-                .await?;
+    let mut answer = loop {
+        let answer = read_answer(call, &mut incoming).await?;
         if !answer.is_interim {
             break answer;
         }
@@ -86,107 +92,126 @@ pub async fn respond(
             return Err(Failure::upstream_protocol(Stage::ResponseHead));
         }
         if !answer.head.is_empty() {
-            let sent =
-                send(&connection.stream, connection.counts(), timer, write_limit, one(answer.head));
-            sent.await.map_err(|stopped| client_stopped(connection, stopped))?;
+            // Boxed, like all that few responses need.
+            Box::pin(send_down(call, answer.head)).await?;
         }
     };
 
     // The final head goes out with what has come of the body.
-    let Answer { mut head, status, framing, upstream_keeps_alive, body: client_body, .. } = answer;
-    exchange.status.set(status);
-    exchange.ends_by_close.set(client_body.ends_by_close);
-    let mut body = BodyProgress::new(framing);
-    let mut second = None;
-    if !incoming.is_empty() && status != 101 {
-        let copied = first_of_body(
-            &mut incoming,
-            &mut body,
-            client_body.encoding,
-            &mut head,
-            &mut second,
-            &exchange.response_bytes,
-        );
-        shard.metrics().bytes_copied.add(exchange.response_bytes.get());
-        if let Err(stop) = copied {
-            // What came before the fault is the client's; then the connection breaks off.
-            let chunks = one(head);
-            let _ = send(&connection.stream, connection.counts(), timer, write_limit, chunks).await;
-            return Err(body_failure(connection, stop));
-        }
+    let mut body = BodyProgress::new(answer.framing);
+    let (started, invalid) = start_answer(call, &mut answer, &mut incoming, &mut body);
+    let sent = finish_send_down(call, started).await;
+    if let Some(stop) = invalid {
+        // What came before the fault is the client's; then the connection breaks off.
+        return Err(body_failure(call.connection, stop));
     }
-    let chunks = [Some(Chunk::Vector(head)), second, None];
-    send(&connection.stream, connection.counts(), timer, write_limit, chunks)
-        .await
-        .map_err(|stopped| client_stopped(connection, stopped))?;
-    if status == 101 {
+    sent?;
+    if answer.status == 101 {
         return Ok(Responded::Upgraded { from_upstream: incoming });
     }
 
     // The rest of the body.
     if !body.is_done() {
-        let way = Way {
-            source: upstream,
-            source_counts: upstream_counts(shard),
-            sink: &connection.stream,
-            sink_counts: connection.counts(),
-            metrics: shard.metrics(),
-            timer,
-            read_limit: shard.config.timeouts.body,
-            write_limit,
-        };
-        let passed = &exchange.response_bytes;
         // Boxed: only a response that is larger than a buffer pays for it.
-        Box::pin(transfer_body(
-            &way,
-            &mut incoming,
-            &mut body,
-            client_body.encoding,
-            passed,
-            u64::MAX,
-        ))
-        .await
-        .map_err(|stop| body_failure(connection, stop))?;
+        let encoding = answer.body.encoding;
+        Box::pin(pass_body_on(call, &mut incoming, &mut body, encoding)).await?;
     }
-    let request_whole = body_sent.get();
+    let request_whole = call.body_sent.get();
     Ok(Responded::Whole {
-        keep_alive: client_body.keep_alive && request_whole,
-        upstream_reusable: upstream_keeps_alive && request_whole && incoming.is_empty(),
+        keep_alive: answer.body.keep_alive && request_whole,
+        upstream_reusable: answer.upstream_keeps_alive && request_whole && incoming.is_empty(),
         request_whole,
     })
 }
 
-/// Reads until a response head is whole.
-async fn read_answer(
-    connection: &Connection,
-    request: &Request,
-    exchange: &Exchange,
-    upstream: &Stream,
-    timer: Timer<'_>,
-    body_sent: &Cell<bool>,
+/// Starts sending the final head, and behind it what has come of the body; says so if that is no
+/// body.
+#[inline]
+fn start_answer(
+    call: &Call<'_>,
+    answer: &mut Answer,
     incoming: &mut Received,
-) -> Result<Answer, Failure> {
-    let limits = &connection.shard.head_limits;
+    body: &mut BodyProgress,
+) -> (Started, Option<BodyStop>) {
+    let Call { connection, exchange, .. } = call;
+    exchange.status.set(answer.status);
+    exchange.ends_by_close.set(answer.body.ends_by_close);
+    let mut head = std::mem::take(&mut answer.head);
+    let mut second = None;
+    let mut invalid = None;
+    if !incoming.is_empty() && answer.status != 101 {
+        let passed = &exchange.response_bytes;
+        let copied =
+            first_of_body(incoming, body, answer.body.encoding, &mut head, &mut second, passed);
+        connection.shard.metrics().bytes_copied.add(passed.get());
+        invalid = copied.err();
+    }
+    // Nothing is under way to the client: every earlier send was waited for, or ended the exchange.
+    (connection.stream.start_send([Some(Chunk::Vector(head)), second, None]), invalid)
+}
+
+async fn pass_body_on(
+    call: &Call<'_>,
+    incoming: &mut Received,
+    body: &mut BodyProgress,
+    encoding: BodyEncoding,
+) -> Result<(), Failure> {
+    let Call { connection, exchange, upstream, timer, .. } = call;
+    let shard = &connection.shard;
+    let way = Way {
+        source: upstream,
+        source_counts: upstream_counts(shard),
+        sink: &connection.stream,
+        sink_counts: connection.counts(),
+        metrics: shard.metrics(),
+        timer: *timer,
+        read_limit: shard.config.timeouts.body,
+        write_limit: shard.config.timeouts.write,
+    };
+    let passed = &exchange.response_bytes;
+    transfer_body(&way, incoming, body, encoding, passed, u64::MAX)
+        .await
+        .map_err(|stop| body_failure(connection, stop))
+}
+
+/// Sends to the client and waits until the kernel has taken all of it.
+async fn send_down(call: &Call<'_>, bytes: Vec<u8>) -> Result<(), Failure> {
+    let started = call.connection.stream.start_send(one(bytes));
+    finish_send_down(call, started).await
+}
+
+async fn finish_send_down(call: &Call<'_>, started: Started) -> Result<(), Failure> {
+    let Call { connection, timer, .. } = call;
+    let limit = connection.shard.config.timeouts.write;
+    finish_send(&connection.stream, connection.counts(), *timer, limit, started)
+        .await
+        .map_err(|stopped| client_stopped(connection, stopped))
+}
+
+/// Reads until a response head is whole.
+async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer, Failure> {
+    let limits = &call.connection.shard.head_limits;
     let mut seen = 0;
     loop {
-        if !incoming.is_empty() && may_end_head(incoming.bytes(), seen, limits) {
-            if let Some(answer) = judge_answer(connection, request, incoming, body_sent)? {
+        // The first bytes are a whole head more often than not: they are parsed unseen.
+        let worth_it = seen == 0 || may_end_head(incoming.bytes(), seen, limits);
+        if !incoming.is_empty() && worth_it {
+            if let Some(answer) = judge_answer(call, incoming)? {
                 return Ok(answer);
             }
             seen = incoming.bytes().len();
             incoming.settle();
         }
-        let limit = connection.shard.config.timeouts.body;
-        let lease = next_bytes(connection, exchange, upstream, timer, limit, body_sent).await?;
+        let lease = next_bytes(call).await?;
         let heard = !incoming.is_empty() || lease.is_some();
         if heard {
-            exchange.heard_upstream.set(true);
+            call.exchange.heard_upstream.set(true);
         }
         match lease {
             Some(lease) => {
-                upstream_counts(&connection.shard).read_bytes.add(lease.len() as u64);
+                upstream_counts(&call.connection.shard).read_bytes.add(lease.len() as u64);
                 if incoming.is_empty() {
-                    exchange.answered_at.set(lateen_ring::now());
+                    call.exchange.answered_at.set(lateen_ring::now());
                 }
                 incoming.push(lease);
             }
@@ -196,12 +221,9 @@ async fn read_answer(
 }
 
 /// Parses a head, and if it is whole, rewrites it for the client. No await: see `request`.
-fn judge_answer(
-    connection: &Connection,
-    request: &Request,
-    incoming: &mut Received,
-    body_sent: &Cell<bool>,
-) -> Result<Option<Answer>, Failure> {
+#[inline]
+fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answer>, Failure> {
+    let Call { connection, request, body_sent, .. } = call;
     let shard = &connection.shard;
     let mut scratch = FieldScratch::new();
     let invalid = Failure::upstream_protocol(Stage::ResponseHead);
@@ -272,23 +294,19 @@ fn first_of_body(
 
 /// Waits for bytes of the response; `None` is the end of the upstream's stream. Meanwhile the client
 /// is watched for a reset: at once where a receive is armed anyway, else after a while.
-async fn next_bytes(
-    connection: &Connection,
-    exchange: &Exchange,
-    upstream: &Stream,
-    timer: Timer<'_>,
-    limit: Duration,
-    body_sent: &Cell<bool>,
-) -> Result<Option<Lease>, Failure> {
-    let client = &connection.stream;
+async fn next_bytes(call: &Call<'_>) -> Result<Option<Lease>, Failure> {
+    let Call { connection, timer, .. } = call;
+    let limit = connection.shard.config.timeouts.body;
     let now = lateen_ring::now();
     let mut give_up = (now + limit).min(timer.until);
-    let mut may_watch = body_sent.get();
-    let mut watching = may_watch && client.is_receiving();
+    let mut may_watch = call.body_sent.get();
+    let mut watching = may_watch && connection.stream.is_receiving();
     let first_look = if watching { give_up } else { give_up.min(now + limits::PEER_WATCH_AFTER) };
     timer.deadline.set(first_look);
     poll_fn(|cx| {
-        if let Poll::Ready(received) = upstream.poll_recv(cx) {
+        let Call { connection, exchange, timer, .. } = call;
+        let client = &connection.stream;
+        if let Poll::Ready(received) = call.upstream.poll_recv(cx) {
             return Poll::Ready(received.map_err(|_| {
                 Failure::upstream_reset(Stage::ResponseHead, !exchange.heard_upstream.get())
             }));
@@ -307,12 +325,12 @@ async fn next_bytes(
                 return Poll::Pending;
             }
             let now = lateen_ring::now();
-            if now >= timer.until || (now >= give_up && body_sent.get()) {
+            if now >= timer.until || (now >= give_up && call.body_sent.get()) {
                 return Poll::Ready(Err(Failure::upstream_timeout(Stage::ResponseHead)));
             }
             if now >= give_up {
                 // The request is still on its way: the answer is not due yet.
-                give_up = (now + limit).min(timer.until);
+                give_up = (now + connection.shard.config.timeouts.body).min(timer.until);
             }
             watching = may_watch;
             timer.deadline.set(give_up);

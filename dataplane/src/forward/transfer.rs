@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use lateen_ring::{
-    CHUNKS_MAX, Chunk, Deadline, Elapsed, Instant, Lease, Moved, Spliced, Stream, splice,
+    CHUNKS_MAX, Chunk, Deadline, Elapsed, Instant, Lease, Moved, Spliced, Started, Stream, splice,
 };
 
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress};
@@ -61,8 +61,14 @@ impl Timer<'_> {
         limit: Duration,
         future: F,
     ) -> Result<F::Output, Elapsed> {
-        self.deadline.set((lateen_ring::now() + limit).min(self.until));
+        self.set(limit);
         self.deadline.guard(future).await
+    }
+
+    /// Moves the deadline to `limit` from now, or to the end of the whole if that is sooner.
+    #[inline]
+    pub fn set(&self, limit: Duration) {
+        self.deadline.set((lateen_ring::now() + limit).min(self.until));
     }
 
     /// Waits for `future` as long as `progress` moves at least once in each `limit`.
@@ -117,14 +123,54 @@ pub async fn send(
     chunks: [Option<Chunk>; CHUNKS_MAX],
 ) -> Result<(), Stopped> {
     if stream.is_sending() {
-        timer.while_progressing(limit, || stream.bytes_sent(), stream.flush()).await??;
+        flush(stream, timer, limit).await?;
+    }
+    let started = stream.start_send(chunks);
+    finish_send(stream, counts, timer, limit, started).await
+}
+
+/// Waits until the kernel has taken the rest of what was just `started`, and counts all of it.
+///
+/// # Errors
+/// As [`send`].
+pub async fn finish_send(
+    stream: &Stream,
+    counts: &ConnectionMetrics,
+    timer: Timer<'_>,
+    limit: Duration,
+    started: Started,
+) -> Result<(), Stopped> {
+    counts.write_bytes.add(started.bytes);
+    if started.done {
+        return Ok(());
     }
     let before = stream.bytes_sent();
-    stream.start_send(chunks);
-    let sent = timer.while_progressing(limit, || stream.bytes_sent(), stream.flush()).await;
+    let sent = flush(stream, timer, limit).await;
     counts.write_bytes.add(stream.bytes_sent() - before);
-    sent??;
-    Ok(())
+    sent
+}
+
+/// Waits until the kernel has taken everything, as long as it takes something within each `limit`.
+async fn flush(stream: &Stream, timer: Timer<'_>, limit: Duration) -> Result<(), Stopped> {
+    let mut before = stream.bytes_sent();
+    timer.set(limit);
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(flushed) = stream.poll_flush(cx) {
+                return Poll::Ready(flushed.map_err(Stopped::from));
+            }
+            if timer.deadline.poll_past(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let sent = stream.bytes_sent();
+            if sent == before || lateen_ring::now() >= timer.until {
+                return Poll::Ready(Err(Stopped::TimedOut));
+            }
+            before = sent;
+            timer.set(limit);
+        }
+    })
+    .await
 }
 
 /// One chunk to send.

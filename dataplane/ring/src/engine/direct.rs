@@ -92,6 +92,26 @@ fn set_len(vector: &mut Vec<u8>, bytes: usize) {
     unsafe { vector.set_len(bytes) };
 }
 
+/// Sends what the socket takes of `bytes` and returns how much that was; a failure is recorded.
+pub(crate) fn send_once(io: &mut Io, key: SocketKey, bytes: &[u8]) -> usize {
+    let socket = io.sockets.at(key);
+    add(&io.counts.submitted, 1);
+    match retry(|| rustix::net::send(socket.fd(), bytes, SendFlags::NOSIGNAL)) {
+        Ok(count) => {
+            add(&io.counts.completed, 1);
+            socket.send.bytes_total += count as u64;
+            count
+        }
+        Err(errno) => {
+            socket.edges.writable = false;
+            if errno != Errno::AGAIN {
+                socket.send.error = Some(errno);
+            }
+            0
+        }
+    }
+}
+
 /// Sends as much of `send.op` as the socket takes. Ok(true) when all is gone.
 pub(crate) fn send(io: &mut Io, key: SocketKey) -> Result<bool, Errno> {
     let socket = io.sockets.at(key);
