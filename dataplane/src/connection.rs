@@ -5,6 +5,7 @@
 //! branching; the rooms it calls never call each other.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::task::Poll;
@@ -155,6 +156,14 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
     who_speaks_first(connection, received).await
 }
 
+/// Who said something, or came to an end, first.
+enum Spoke {
+    Client(io::Result<Option<Lease>>),
+    Upstream(io::Result<Option<Lease>>),
+    /// Neither, for the idle timeout.
+    Nobody,
+}
+
 /// The client is silent: connects its upstream and waits for either to say something.
 async fn who_speaks_first(connection: &Connection, received: &mut Received) -> Spoken {
     let shard = &connection.shard;
@@ -164,19 +173,16 @@ async fn who_speaks_first(connection: &Connection, received: &mut Received) -> S
     connection.deadline.set_after(shard.config.timeouts.idle);
     let said = poll_fn(|cx| {
         if let Poll::Ready(said) = connection.stream.poll_recv(cx) {
-            return Poll::Ready(Ok(said));
+            return Poll::Ready(Spoke::Client(said));
         }
         if let Poll::Ready(said) = upstream.stream.poll_recv(cx) {
-            return Poll::Ready(Err(said));
+            return Poll::Ready(Spoke::Upstream(said));
         }
-        match connection.deadline.poll_past(cx) {
-            Poll::Ready(()) => Poll::Ready(Ok(Ok(None))),
-            Poll::Pending => Poll::Pending,
-        }
+        connection.deadline.poll_past(cx).map(|()| Spoke::Nobody)
     })
     .await;
     match said {
-        Ok(Ok(Some(lease))) => {
+        Spoke::Client(Ok(Some(lease))) => {
             connection.counts().read_bytes.add(lease.len() as u64);
             received.push(lease);
             let early = Early { upstream, in_flight, said: None };
@@ -190,20 +196,24 @@ async fn who_speaks_first(connection: &Connection, received: &mut Received) -> S
                 Detected::Tcp | Detected::Undecided => Spoken::Tcp(Some(Box::new(early))),
             }
         }
-        Err(Ok(Some(lease))) => {
+        Spoke::Upstream(Ok(Some(lease))) => {
             upstream_counts(shard).read_bytes.add(lease.len() as u64);
             Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: Some(lease) })))
         }
         // Either closed, or the client left: the tunnel passes on what there is to pass on.
-        Ok(Ok(None)) | Err(Ok(None)) => {
+        Spoke::Client(Ok(None)) | Spoke::Upstream(_) => {
             Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: None })))
         }
-        Ok(Err(error)) => {
+        Spoke::Client(Err(error)) => {
             connection.closes_for(CloseReason::of_error(&error));
             close_upstream(shard, upstream, CloseReason::Orderly);
             Spoken::Nothing
         }
-        Err(Err(_)) => Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: None }))),
+        Spoke::Nobody => {
+            connection.closes_for(CloseReason::TimedOut);
+            close_upstream(shard, upstream, CloseReason::TimedOut);
+            Spoken::Nothing
+        }
     }
 }
 

@@ -279,7 +279,10 @@ async fn forward(
         let failure = match outcome {
             Ok(responded) => {
                 return Ok(
-                    settle(connection, request, exchange, upstream, in_flight, responded).await
+                    settle(
+                        connection, received, request, exchange, upstream, in_flight, responded,
+                    )
+                    .await
                 );
             }
             Err(failure) => failure,
@@ -447,6 +450,7 @@ async fn converse_with_body(
 /// both sides after a 101.
 async fn settle(
     connection: &Connection,
+    received: &mut Received,
     request: &Request,
     exchange: &Exchange,
     upstream: Upstream,
@@ -471,7 +475,8 @@ async fn settle(
                 End {
                     stream: &connection.stream,
                     counts: connection.counts(),
-                    received: Received::default(),
+                    // A hasty client's first bytes came behind its request.
+                    received: std::mem::take(received),
                 },
                 End {
                     stream: &upstream.stream,
