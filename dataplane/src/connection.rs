@@ -206,12 +206,12 @@ async fn who_speaks_first(connection: &Connection, received: &mut Received) -> S
         }
         Spoke::Client(Err(error)) => {
             connection.closes_for(CloseReason::of_error(&error));
-            close_upstream(shard, upstream, CloseReason::Orderly);
+            close_upstream(upstream, CloseReason::Orderly);
             Spoken::Nothing
         }
         Spoke::Nobody => {
             connection.closes_for(CloseReason::TimedOut);
-            close_upstream(shard, upstream, CloseReason::TimedOut);
+            close_upstream(upstream, CloseReason::TimedOut);
             Spoken::Nothing
         }
     }
@@ -325,26 +325,25 @@ pub fn end_tunnel(
     upstream: Upstream,
     ended: TunnelEnd,
 ) -> Option<Failure> {
-    let shard = &connection.shard;
     match ended {
         TunnelEnd::Closed => {
-            close_upstream(shard, upstream, CloseReason::Orderly);
+            close_upstream(upstream, CloseReason::Orderly);
             None
         }
         TunnelEnd::Idle => {
             connection.closes_for(CloseReason::TimedOut);
-            close_upstream(shard, upstream, CloseReason::TimedOut);
+            close_upstream(upstream, CloseReason::TimedOut);
             None
         }
         TunnelEnd::ClientBroke(reason) => {
             connection.closes_for(reason);
             upstream.stream.reset_on_close();
-            close_upstream(shard, upstream, CloseReason::Orderly);
+            close_upstream(upstream, CloseReason::Orderly);
             Some(Failure::client_gone(Stage::Tunnel))
         }
         TunnelEnd::UpstreamBroke(reason) => {
             connection.stream.reset_on_close();
-            close_upstream(shard, upstream, reason);
+            close_upstream(upstream, reason);
             Some(Failure::upstream_reset(Stage::Tunnel, false))
         }
     }
@@ -363,10 +362,7 @@ async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
         let timeout = shard.config.timeouts.connect;
         let left = timeout.saturating_sub(lateen_ring::now().since(began));
         match connect(shard, endpoint, &connection.deadline, Some(left)).await {
-            Ok(stream) => {
-                let opened = lateen_ring::now();
-                return Some((Upstream { stream, opened }, in_flight));
-            }
+            Ok(upstream) => return Some((upstream, in_flight)),
             Err(failed) => failure = failed,
         }
         tried.push(endpoint);

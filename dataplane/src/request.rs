@@ -235,8 +235,9 @@ fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>, here: usi
 struct Done {
     /// Whether the client's connection can carry another request.
     keep_alive: bool,
-    /// Whether all of the request was read.
-    request_whole: bool,
+    /// Whether the client may be sending still: the rest of this request, or a next one that it was
+    /// told too late not to send.
+    sends_on: bool,
 }
 
 /// Chooses an endpoint, gets a connection and exchanges the messages; a pooled connection that died
@@ -271,6 +272,7 @@ async fn forward(
         });
         let message = std::mem::take(&mut request.message);
         exchange.sent_at.set(lateen_ring::now());
+        upstream_counts(shard).write_bytes.add(message.len() as u64);
         upstream.stream.start_send(one(message));
         let outcome = converse(connection, received, request, exchange, &upstream, timer).await;
         if let Some(copy) = replay {
@@ -278,16 +280,14 @@ async fn forward(
         }
         let failure = match outcome {
             Ok(responded) => {
-                return Ok(
-                    settle(
-                        connection, received, request, exchange, upstream, in_flight, responded,
-                    )
-                    .await
-                );
+                return Ok(settle(
+                    connection, received, request, exchange, upstream, in_flight, responded,
+                )
+                .await);
             }
             Err(failure) => failure,
         };
-        close_upstream(shard, upstream, close_reason(failure));
+        close_upstream(upstream, close_reason(failure));
         let untouched = exchange.status.get() == 0 && !exchange.heard_upstream.get();
         if pooled && untouched && failure.cause == Cause::UpstreamReset && replay_is_kept(request) {
             exchange.retries.set(exchange.retries.get() + 1);
@@ -370,13 +370,12 @@ async fn dial(
     let now = lateen_ring::now();
     let left = (timer.until != Instant::NEVER).then(|| timer.until.since(now));
     // Boxed: only a miss pays for it, and the future of a request stays small.
-    let stream = Box::pin(connect(&connection.shard, endpoint, timer.deadline, left)).await;
-    match stream {
-        Ok(stream) => Ok(Upstream { stream, opened: lateen_ring::now() }),
+    let connected = Box::pin(connect(&connection.shard, endpoint, timer.deadline, left)).await;
+    match connected {
         Err(_) if lateen_ring::now() >= timer.until => {
             Err(Failure::upstream_timeout(Stage::Connect))
         }
-        Err(failure) => Err(failure),
+        connected => connected,
     }
 }
 
@@ -464,9 +463,10 @@ async fn settle(
             if upstream_reusable && !upstream.stream.is_sending() {
                 shard.pool.put(shard, in_flight.endpoint(), upstream);
             } else {
-                close_upstream(shard, upstream, CloseReason::Orderly);
+                close_upstream(upstream, CloseReason::Orderly);
             }
-            Done { keep_alive, request_whole }
+            let sends_on = !request_whole || request.keep_alive;
+            Done { keep_alive, sends_on }
         }
         Responded::Upgraded { from_upstream } => {
             debug_assert!(request.upgrade, "an unasked 101 is an error");
@@ -492,7 +492,7 @@ async fn settle(
             exchange.request_bytes.set(passed.up.get());
             exchange.response_bytes.set(passed.down.get());
             exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended));
-            Done { keep_alive: false, request_whole: true }
+            Done { keep_alive: false, sends_on: false }
         }
     }
 }
@@ -531,7 +531,7 @@ async fn conclude(
             exchange.observe(connection, failure);
             return match done {
                 Done { keep_alive: true, .. } => After::KeepAlive,
-                Done { request_whole: false, .. } => After::Linger,
+                Done { sends_on: true, .. } => After::Linger,
                 Done { .. } => After::Close,
             };
         }

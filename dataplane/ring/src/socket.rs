@@ -209,6 +209,29 @@ pub(crate) struct Edges {
 }
 
 impl Socket {
+    /// How the peer's direction ended. The kernel reports a reset once, to whichever call meets it
+    /// first; a read after it looks like an orderly end. So a send that met it speaks for reads too.
+    /// (EPIPE does not: a FIN had come before, or the direction was closed here.)
+    pub(crate) fn recv_end(&self) -> Option<End> {
+        match (self.recv.end, self.send.error) {
+            (Some(End::Fin), Some(errno)) if errno != Errno::PIPE => Some(End::Failed(errno)),
+            (end, _) => end,
+        }
+    }
+
+    /// Notes the end that a direct read met, and says what it means.
+    pub(crate) fn end_of_read(&mut self, outcome: Result<usize, Errno>) -> Result<usize, Errno> {
+        match outcome {
+            Ok(0) => self.recv.end = Some(End::Fin),
+            Err(errno) if errno != Errno::AGAIN => self.recv.end = Some(End::Failed(errno)),
+            _ => return outcome,
+        }
+        match self.recv_end() {
+            Some(End::Failed(errno)) => Err(errno),
+            _ => Ok(0),
+        }
+    }
+
     fn new(generation: u32, fd: Option<OwnedFd>) -> Self {
         Self {
             generation,

@@ -99,7 +99,7 @@ impl Stream {
                 if let Some(lease) = socket.recv.pop() {
                     return Poll::Ready(Ok(Some(lease)));
                 }
-                match socket.recv.end {
+                match socket.recv_end() {
                     Some(End::Fin) => return Poll::Ready(Ok(None)),
                     Some(End::Failed(errno)) => return Poll::Ready(Err(errno.into())),
                     None => {}
@@ -154,8 +154,8 @@ impl Stream {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.core.with(|_, io| {
-            let recv = &io.sockets.at(self.key).recv;
-            recv.ready() == 0 && matches!(recv.end, Some(End::Failed(_)))
+            let socket = io.sockets.at(self.key);
+            socket.recv.ready() == 0 && matches!(socket.recv_end(), Some(End::Failed(_)))
         })
     }
 
@@ -212,10 +212,13 @@ impl Stream {
     ) -> impl Future<Output = io::Result<usize>> + 'a {
         poll_fn(move |cx| {
             self.poll_direct(cx, Interest::Readable, |stream| {
-                stream.core.with(|engine, io| match io.sockets.at(stream.key).recv.end {
+                stream.core.with(|engine, io| match io.sockets.at(stream.key).recv_end() {
                     Some(End::Fin) => Ok(0),
                     Some(End::Failed(errno)) => Err(errno),
-                    None => engine.read_now(io, stream.key, into, bytes_max),
+                    None => {
+                        let outcome = engine.read_now(io, stream.key, into, bytes_max);
+                        io.sockets.at(stream.key).end_of_read(outcome)
+                    }
                 })
             })
         })
@@ -380,10 +383,13 @@ impl Stream {
         bytes_max: usize,
     ) -> Poll<io::Result<usize>> {
         self.poll_direct(cx, Interest::Readable, |stream| {
-            stream.core.with(|engine, io| match io.sockets.at(stream.key).recv.end {
+            stream.core.with(|engine, io| match io.sockets.at(stream.key).recv_end() {
                 Some(End::Fin) => Ok(0),
                 Some(End::Failed(errno)) => Err(errno),
-                None => engine.splice_in(io, stream.key, pipe, bytes_max),
+                None => {
+                    let outcome = engine.splice_in(io, stream.key, pipe, bytes_max);
+                    io.sockets.at(stream.key).end_of_read(outcome)
+                }
             })
         })
     }
@@ -395,7 +401,16 @@ impl Stream {
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
         self.poll_direct(cx, Interest::Writable, |stream| {
-            stream.core.with(|engine, io| engine.splice_out(io, stream.key, pipe))
+            stream.core.with(|engine, io| {
+                let outcome = engine.splice_out(io, stream.key, pipe);
+                if let Err(errno) = outcome
+                    && errno != Errno::AGAIN
+                {
+                    // Reported once: later sends and reads must hear of it from here.
+                    io.sockets.at(stream.key).send.error.get_or_insert(errno);
+                }
+                outcome
+            })
         })
     }
 

@@ -37,9 +37,16 @@ pub enum Form {
     /// A request that must be refused, and never reach an upstream.
     Refused(Malformed),
     /// A request to leave HTTP; `early`: the client's first tunnel bytes follow its head at once.
-    Upgrade { up: usize, down: usize, early: bool },
+    Upgrade {
+        up: usize,
+        down: usize,
+        early: bool,
+    },
     /// A TCP connection of a client that speaks first.
-    Tcp { up: usize, down: usize },
+    Tcp {
+        up: usize,
+        down: usize,
+    },
 }
 
 /// What the upstream answers.
@@ -226,8 +233,7 @@ impl Case {
         self.http10 = false;
         self.close = false;
         self.expects = false;
-        self.form =
-            Form::Upgrade { up: body_bytes(), down: body_bytes(), early: percent(40) };
+        self.form = Form::Upgrade { up: body_bytes(), down: body_bytes(), early: percent(40) };
         self.answer = draw_answer("GET", Body::None, false);
         self.answer.status = 101;
         self

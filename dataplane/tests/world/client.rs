@@ -46,6 +46,8 @@ struct Shared {
     answers: Signal,
     /// Cases, by 1 + their place, that were told to continue.
     continued: Signal,
+    /// Requests that were sent whole.
+    sent: Signal,
     /// The sender closes the connection under the reader's hands.
     gone: Rc<Signal>,
 }
@@ -77,6 +79,7 @@ async fn run_session(oracle: &Rc<Oracle>, proxy: SocketAddr, session: Session) -
         session,
         answers: Signal::default(),
         continued: Signal::default(),
+        sent: Signal::default(),
         gone: inbox.gone.clone(),
     });
     if let [case] = &cases[..]
@@ -110,7 +113,10 @@ async fn send_session(shared: Rc<Shared>) {
             return;
         }
         case.run.borrow_mut().whole = true;
-        shared.oracle.trace(|| format!("case {} is sent: {} {:?}", case.id, case.method, case.body));
+        shared.sent.raise(place + 1);
+        shared
+            .oracle
+            .trace(|| format!("case {} is sent: {} {:?}", case.id, case.method, case.body));
         if let Flaw::ResetAfter(micros) = case.flaw {
             lateen_ring::sleep(Duration::from_micros(micros as u64)).await;
             shared.oracle.count("clients reset while they waited");
@@ -279,7 +285,7 @@ async fn read_end(shared: &Shared, inbox: &mut Inbox) {
             let timeouts = &oracle.topology.config.timeouts;
             let most = timeouts.idle.max(timeouts.header) + timeouts.detect + timeouts.connect * 4;
             let took = lateen_ring::now().since(began);
-            let slack = Duration::from_millis(60) + shared.session.pace * 2;
+            let slack = Duration::from_millis(60) + inbox.pace * 3;
             oracle.count("idle clients ended");
             if took > most + slack && oracle.is_fair() {
                 oracle.fail(format!("an idle client was kept for {took:?}, longer than {most:?}"));
@@ -317,6 +323,7 @@ async fn read_answer(
                     return Err(wrong("an unasked 101"));
                 };
                 check_head(case, &head)?;
+                shared.sent.at_least(place + 1).await;
                 let party = tunnel::Party { oracle: &shared.oracle, case };
                 return tunnel::go_on_as_client(party, inbox, up, down, early)
                     .await

@@ -196,8 +196,8 @@ impl Oracle {
                 || is_too_long(&world.config, case.body)
                 || !self.statuses(case).is_empty());
         let tunnel = matches!(case.form, Form::Tcp { .. } | Form::Upgrade { .. });
-        let tunnel_unserved = tunnel
-            && (!world.is_served() || world.upstreams.iter().any(|one| one.black_hole));
+        let tunnel_unserved =
+            tunnel && (!world.is_served() || world.upstreams.iter().any(|one| one.black_hole));
         body_unread
             || tunnel_unserved
             || case.flaw != Flaw::None
@@ -277,6 +277,5 @@ impl Oracle {
 
 /// Whether a reset of the upstream's may overtake what it had said.
 fn reset_soon(case: &Case) -> bool {
-    matches!(case.mishap, Mishap::ResetAt(_))
-        || case.answer.early == Some(AfterEarly::Closes)
+    matches!(case.mishap, Mishap::ResetAt(_)) || case.answer.early == Some(AfterEarly::Closes)
 }

@@ -133,16 +133,14 @@ pub async fn exchange(
         party.oracle.count("tunnels that one end harms");
     }
     let fate_stops = fate.stops;
-    let sending = Sending(spawn(send_lane(
-        inbox.stream.clone(),
-        fate,
-        inbox.gone.clone(),
-        done.clone(),
-    )));
+    let sending =
+        Sending(spawn(send_lane(inbox.stream.clone(), fate, inbox.gone.clone(), done.clone())));
     let mut count = 0;
     let ended = read_lane(inbox, case.id, side.reads.0, &mut count).await;
     let (lane, expected) = side.reads;
-    party.oracle.trace(|| format!("case {}: {count} of {expected} of {lane:?}, {ended:?}", case.id));
+    party
+        .oracle
+        .trace(|| format!("case {}: {count} of {expected} of {lane:?}, {ended:?}", case.id));
     ended?;
     if count != expected {
         let excused = party.oracle.is_cut_short() || stalls(case);
@@ -163,12 +161,7 @@ fn stalls(case: &Case) -> bool {
     matches!(case.mishap, Mishap::StallAt(_)) || matches!(case.flaw, Flaw::StallAt(_))
 }
 
-async fn read_lane(
-    inbox: &mut Inbox,
-    id: usize,
-    lane: Lane,
-    count: &mut usize,
-) -> Result<(), Bad> {
+async fn read_lane(inbox: &mut Inbox, id: usize, lane: Lane, count: &mut usize) -> Result<(), Bad> {
     inbox.body(crate::wire::Delimited::Close, id, lane, count).await
 }
 

@@ -85,7 +85,8 @@ impl Served {
     /// What comes on a connection long after the proxy was told more than it asked for?
     fn judge_reuse(&self) -> Result<(), Bad> {
         let since = lateen_ring::now().since(self.unasked_at);
-        let slack = NOTICED_AFTER * if self.oracle.topology.weather == Weather::Stormy { 20 } else { 1 };
+        let slack =
+            NOTICED_AFTER * if self.oracle.topology.weather == Weather::Stormy { 20 } else { 1 };
         if since > slack {
             return Err(Bad::Wrong(format!(
                 "a request on a connection with unread bytes, {since:?} after them"
@@ -240,7 +241,8 @@ impl Served {
             }
             Mishap::UnaskedUpgrade => {
                 oracle.count("unasked 101s");
-                let head = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+                let head =
+                    b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
                 self.send_all(case, head.to_vec()).await?;
                 return Ok(false);
             }
@@ -320,9 +322,7 @@ fn check_head(case: &Case, method: &str, head: &Head) -> Result<(), String> {
         Body::Length(bytes) => {
             is("Content-Length", &bytes.to_string()) && head.count("Transfer-Encoding") == 0
         }
-        Body::Chunked(_) => {
-            is("Transfer-Encoding", "chunked") && head.count("Content-Length") == 0
-        }
+        Body::Chunked(_) => is("Transfer-Encoding", "chunked") && head.count("Content-Length") == 0,
         _ => head.count("Transfer-Encoding") + head.count("Content-Length") == 0,
     };
     let rules = [
