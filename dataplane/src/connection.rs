@@ -4,6 +4,7 @@
 //! either join it to an upstream (TCP), or serve one request after another (`request`). It owns the
 //! branching; the rooms it calls never call each other.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -40,7 +41,9 @@ pub struct Connection {
     pub peer: SocketAddr,
     peer_text: AddressText,
     client: ClientId,
-    close_reason: std::cell::Cell<CloseReason>,
+    close_reason: Cell<CloseReason>,
+    /// A request is under way.
+    unfinished: Cell<bool>,
 }
 
 impl Connection {
@@ -54,7 +57,8 @@ impl Connection {
             peer,
             peer_text: AddressText::new(peer),
             client,
-            close_reason: std::cell::Cell::new(CloseReason::Orderly),
+            close_reason: Cell::new(CloseReason::Orderly),
+            unfinished: Cell::new(false),
         }
     }
 
@@ -84,6 +88,10 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        if self.unfinished.get() {
+            // The task was aborted, or panicked: what the client has may look whole.
+            self.stream.reset_on_close();
+        }
         self.counts().on_close(self.close_reason.get());
         self.shard.clients.leave(self.client);
     }
@@ -228,7 +236,10 @@ async fn serve_http1(connection: Connection, mut received: Received) {
                 None => return,
             }
         }
-        match Box::pin(proxy_request(&connection, &mut received)).await {
+        connection.unfinished.set(true);
+        let after = Box::pin(proxy_request(&connection, &mut received)).await;
+        connection.unfinished.set(false);
+        match after {
             After::KeepAlive => {
                 patience = timeouts.idle;
                 connection.stream.set_multishot(true);

@@ -134,6 +134,8 @@ pub struct Run {
     /// When its first byte was sent, in virtual nanoseconds.
     pub began_ns: u64,
     pub whole: bool,
+    /// The client got its 101, or is a TCP client.
+    pub switched: bool,
     pub arrivals: Vec<Arrival>,
     pub outcome: Option<Outcome>,
 }

@@ -70,9 +70,6 @@ async fn run_session(oracle: &Rc<Oracle>, proxy: SocketAddr, session: Session) -
     let stream = Rc::new(stream);
     let mut inbox = Inbox::new(stream.clone(), oracle.topology.patience());
     inbox.pace = session.pace;
-    if cases.iter().any(|case| case.flaw == Flaw::NeverReads) {
-        inbox.pace = oracle.topology.config.timeouts.write * 3;
-    }
     let shared = Rc::new(Shared {
         oracle: oracle.clone(),
         stream,
@@ -94,8 +91,13 @@ async fn run_session(oracle: &Rc<Oracle>, proxy: SocketAddr, session: Session) -
     cases.into_iter().filter(|case| case.run.borrow().began_ns == 0).collect()
 }
 
-/// The sending half.
+/// The sending half; nobody waits for it once it is over.
 async fn send_session(shared: Rc<Shared>) {
+    send_cases(&shared).await;
+    shared.sent.raise(usize::MAX);
+}
+
+async fn send_cases(shared: &Shared) {
     let Session { cases, pipelined, silence, pause, end, .. } = &shared.session;
     if !silence.is_zero() {
         shared.oracle.count("clients silent at first");
@@ -109,7 +111,7 @@ async fn send_session(shared: Rc<Shared>) {
             }
         }
         case.run.borrow_mut().began_ns = lateen_ring::now().as_nanos();
-        if send_case(&shared, place, case).await.is_none() {
+        if send_case(shared, place, case).await.is_none() {
             return;
         }
         case.run.borrow_mut().whole = true;
@@ -220,6 +222,10 @@ enum Next {
 async fn read_session(shared: &Shared, inbox: &mut Inbox) {
     let oracle = &shared.oracle;
     for (place, case) in shared.session.cases.iter().enumerate() {
+        if case.flaw == Flaw::NeverReads {
+            oracle.count("clients that did not read");
+            inbox.pace = oracle.topology.config.timeouts.write * 3;
+        }
         let mut count = 0;
         let read = read_answer(shared, inbox, place, case, &mut count).await;
         let (outcome, next, detail) = match read {
@@ -323,6 +329,7 @@ async fn read_answer(
                     return Err(wrong("an unasked 101"));
                 };
                 check_head(case, &head)?;
+                case.run.borrow_mut().switched = true;
                 shared.sent.at_least(place + 1).await;
                 let party = tunnel::Party { oracle: &shared.oracle, case };
                 return tunnel::go_on_as_client(party, inbox, up, down, early)

@@ -195,11 +195,12 @@ impl Oracle {
                 || case.mishap != Mishap::None
                 || is_too_long(&world.config, case.body)
                 || !self.statuses(case).is_empty());
-        let tunnel = matches!(case.form, Form::Tcp { .. } | Form::Upgrade { .. });
-        let tunnel_unserved =
-            tunnel && (!world.is_served() || world.upstreams.iter().any(|one| one.black_hole));
+        // Whose protocol is unknown, or not HTTP, can only be told by a reset that there is nobody.
+        let wordless = matches!(case.form, Form::Tcp { .. }) || world.speech == Speech::Mixed;
+        let unserved =
+            wordless && (!world.is_served() || world.upstreams.iter().any(|one| one.black_hole));
         body_unread
-            || tunnel_unserved
+            || unserved
             || case.flaw != Flaw::None
             || matches!(
                 case.mishap,

@@ -58,7 +58,7 @@ fn run_in_runtime(seed: u64, tracing: bool) -> Report {
 }
 
 async fn live(seed: u64, tracing: bool) -> Report {
-    let mut topology = Topology::draw(seed);
+    let mut topology = Topology::draw();
     let at = Address::from(topology.config.listen[0]);
     let listener = Rc::new(Listener::bind(&at).expect("the virtual address is free"));
     topology.set_weather(topology.config.listen[0]);

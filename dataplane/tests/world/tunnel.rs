@@ -40,6 +40,7 @@ pub async fn run_client(
 ) {
     let party = Party { oracle, case };
     case.run.borrow_mut().began_ns = lateen_ring::now().as_nanos();
+    case.run.borrow_mut().switched = true;
     let outcome = match talk_as_client(&party, inbox, up, down).await {
         Ok(()) => Outcome::Answered,
         Err(Bad::Wrong(what)) => {
@@ -143,8 +144,7 @@ pub async fn exchange(
         .trace(|| format!("case {}: {count} of {expected} of {lane:?}, {ended:?}", case.id));
     ended?;
     if count != expected {
-        let excused = party.oracle.is_cut_short() || stalls(case);
-        if excused {
+        if stalls(case) || !case.run.borrow().switched {
             return Err(Bad::Ended(Ended::Gone));
         }
         return Err(Bad::Wrong(format!("a FIN after {count} of {expected} bytes of {lane:?}")));
