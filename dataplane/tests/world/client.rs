@@ -261,7 +261,8 @@ async fn read_session(shared: &Shared, inbox: &mut Inbox) {
                 (outcome, Next::Over, format!("{count} bytes of its body"))
             }
         };
-        oracle.conclude(case, outcome, &detail);
+        let behind = if shared.session.pipelined { &shared.session.cases[place + 1..] } else { &[] };
+        oracle.conclude(case, behind, outcome, &detail);
         match next {
             Next::Another => shared.answers.raise(place + 1),
             Next::Closes => return read_end(shared, inbox).await,

@@ -81,8 +81,8 @@ impl Oracle {
         self.digest.set(mixed.rotate_left(29));
     }
 
-    /// Notes and judges what became of a case.
-    pub fn conclude(&self, case: &Case, outcome: Outcome, detail: &str) {
+    /// Notes and judges what became of a case; `behind`: what its client pipelined behind it.
+    pub fn conclude(&self, case: &Case, behind: &[Rc<Case>], outcome: Outcome, detail: &str) {
         self.trace(|| format!("case {}: {outcome:?} {detail}", case.id));
         self.mix(case.id as u64);
         self.mix(lateen_ring::now().as_nanos());
@@ -93,7 +93,7 @@ impl Oracle {
             Outcome::Unanswered => "closed unanswered",
         });
         let opaque = self.opaque.borrow().contains(&case.id);
-        if !opaque && let Err(why) = self.judge(case, &outcome) {
+        if !opaque && let Err(why) = self.judge(case, behind, &outcome) {
             self.fail(format!("case {} {outcome:?}: {why} ({detail}) in {case:?}", case.id));
         }
         let before = case.run.borrow_mut().outcome.replace(outcome);
@@ -102,7 +102,7 @@ impl Oracle {
         }
     }
 
-    fn judge(&self, case: &Case, outcome: &Outcome) -> Result<(), String> {
+    fn judge(&self, case: &Case, behind: &[Rc<Case>], outcome: &Outcome) -> Result<(), String> {
         match outcome {
             Outcome::Answered => self.judge_answered(case),
             Outcome::Reply(status) => {
@@ -112,7 +112,7 @@ impl Oracle {
                 }
                 Err(format!("the proxy may answer {allowed:?}"))
             }
-            Outcome::Broken(_) | Outcome::Unanswered if self.may_break(case) => Ok(()),
+            Outcome::Broken(_) | Outcome::Unanswered if self.may_break(case, behind) => Ok(()),
             Outcome::Broken(_) | Outcome::Unanswered => Err("nothing excuses it".to_owned()),
         }
     }
@@ -187,14 +187,19 @@ impl Oracle {
     }
 
     /// Whether the client may be left without an answer that it can take for whole.
-    fn may_break(&self, case: &Case) -> bool {
+    fn may_break(&self, case: &Case, behind: &[Rc<Case>]) -> bool {
         let world = &self.topology;
-        let large = case.body.bytes() > DISCARDED_FOR_SURE;
-        let body_unread = large
-            && (case.answer.early.is_some()
+        // Where a connection closes over more than is discarded, the reset overtakes answers.
+        let unread = case.body.bytes()
+            + behind.iter().map(|case| case.request_bytes().len()).sum::<usize>();
+        let may_close = |case: &Case| {
+            case.answer.early.is_some()
                 || case.mishap != Mishap::None
-                || is_too_long(&world.config, case.body)
-                || !self.statuses(case).is_empty());
+                || matches!(case.form, Form::Refused(_))
+                || !self.statuses(case).is_empty()
+        };
+        let body_unread = unread > DISCARDED_FOR_SURE
+            && (may_close(case) || behind.iter().any(|case| may_close(case)));
         // Whose protocol is unknown, or not HTTP, can only be told by a reset that there is nobody.
         let wordless = matches!(case.form, Form::Tcp { .. }) || world.speech == Speech::Mixed;
         let unserved =

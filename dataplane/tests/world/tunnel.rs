@@ -56,7 +56,7 @@ pub async fn run_client(
         Err(Bad::Ended(Ended::Gone)) => Outcome::Broken("by the client"),
     };
     oracle.count("TCP tunnels");
-    oracle.conclude(case, outcome, "");
+    oracle.conclude(case, &[], outcome, "");
 }
 
 async fn talk_as_client(
