@@ -4,7 +4,9 @@
 //! either join it to an upstream (TCP), or serve one request after another (`request`). It owns the
 //! branching; the rooms it calls never call each other.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::task::Poll;
@@ -39,7 +41,9 @@ pub struct Connection {
     pub peer: SocketAddr,
     peer_text: AddressText,
     client: ClientId,
-    close_reason: std::cell::Cell<CloseReason>,
+    close_reason: Cell<CloseReason>,
+    /// A request is under way.
+    unfinished: Cell<bool>,
 }
 
 impl Connection {
@@ -53,7 +57,8 @@ impl Connection {
             peer,
             peer_text: AddressText::new(peer),
             client,
-            close_reason: std::cell::Cell::new(CloseReason::Orderly),
+            close_reason: Cell::new(CloseReason::Orderly),
+            unfinished: Cell::new(false),
         }
     }
 
@@ -83,6 +88,10 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        if self.unfinished.get() {
+            // The task was aborted, or panicked: what the client has may look whole.
+            self.stream.reset_on_close();
+        }
         self.counts().on_close(self.close_reason.get());
         self.shard.clients.leave(self.client);
     }
@@ -161,6 +170,14 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
     who_speaks_first(connection, received).await
 }
 
+/// Who said something, or came to an end, first.
+enum Spoke {
+    Client(io::Result<Option<Lease>>),
+    Upstream(io::Result<Option<Lease>>),
+    /// Neither, for the idle timeout.
+    Nobody,
+}
+
 /// The client is silent: connects its upstream and waits for either to say something.
 async fn who_speaks_first(connection: &Connection, received: &mut Received) -> Spoken {
     let shard = &connection.shard;
@@ -170,19 +187,16 @@ async fn who_speaks_first(connection: &Connection, received: &mut Received) -> S
     connection.deadline.set_after(shard.config.timeouts.idle);
     let said = poll_fn(|cx| {
         if let Poll::Ready(said) = connection.stream.poll_recv(cx) {
-            return Poll::Ready(Ok(said));
+            return Poll::Ready(Spoke::Client(said));
         }
         if let Poll::Ready(said) = upstream.stream.poll_recv(cx) {
-            return Poll::Ready(Err(said));
+            return Poll::Ready(Spoke::Upstream(said));
         }
-        match connection.deadline.poll_past(cx) {
-            Poll::Ready(()) => Poll::Ready(Ok(Ok(None))),
-            Poll::Pending => Poll::Pending,
-        }
+        connection.deadline.poll_past(cx).map(|()| Spoke::Nobody)
     })
     .await;
     match said {
-        Ok(Ok(Some(lease))) => {
+        Spoke::Client(Ok(Some(lease))) => {
             connection.counts().read_bytes.add(lease.len() as u64);
             received.push(lease);
             let early = Early { upstream, in_flight, said: None };
@@ -196,20 +210,24 @@ async fn who_speaks_first(connection: &Connection, received: &mut Received) -> S
                 Detected::Tcp | Detected::Undecided => Spoken::Tcp(Some(Box::new(early))),
             }
         }
-        Err(Ok(Some(lease))) => {
+        Spoke::Upstream(Ok(Some(lease))) => {
             upstream_counts(shard).read_bytes.add(lease.len() as u64);
             Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: Some(lease) })))
         }
         // Either closed, or the client left: the tunnel passes on what there is to pass on.
-        Ok(Ok(None)) | Err(Ok(None)) => {
+        Spoke::Client(Ok(None)) | Spoke::Upstream(_) => {
             Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: None })))
         }
-        Ok(Err(error)) => {
+        Spoke::Client(Err(error)) => {
             connection.closes_for(CloseReason::of_error(&error));
-            close_upstream(shard, upstream, CloseReason::Orderly);
+            close_upstream(upstream, CloseReason::Orderly);
             Spoken::Nothing
         }
-        Err(Err(_)) => Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: None }))),
+        Spoke::Nobody => {
+            connection.closes_for(CloseReason::TimedOut);
+            close_upstream(upstream, CloseReason::TimedOut);
+            Spoken::Nothing
+        }
     }
 }
 
@@ -224,7 +242,10 @@ async fn serve_http1(connection: &Connection, received: &mut Received) {
                 None => return,
             }
         }
-        match Box::pin(proxy_request(connection, received)).await {
+        connection.unfinished.set(true);
+        let after = Box::pin(proxy_request(connection, received)).await;
+        connection.unfinished.set(false);
+        match after {
             After::KeepAlive => {
                 patience = timeouts.idle;
                 connection.stream.set_multishot(true);
@@ -325,26 +346,25 @@ pub fn end_tunnel(
     upstream: Upstream,
     ended: TunnelEnd,
 ) -> Option<Failure> {
-    let shard = &connection.shard;
     match ended {
         TunnelEnd::Closed => {
-            close_upstream(shard, upstream, CloseReason::Orderly);
+            close_upstream(upstream, CloseReason::Orderly);
             None
         }
         TunnelEnd::Idle => {
             connection.closes_for(CloseReason::TimedOut);
-            close_upstream(shard, upstream, CloseReason::TimedOut);
+            close_upstream(upstream, CloseReason::TimedOut);
             None
         }
         TunnelEnd::ClientBroke(reason) => {
             connection.closes_for(reason);
             upstream.stream.reset_on_close();
-            close_upstream(shard, upstream, CloseReason::Orderly);
+            close_upstream(upstream, CloseReason::Orderly);
             Some(Failure::client_gone(Stage::Tunnel))
         }
         TunnelEnd::UpstreamBroke(reason) => {
             connection.stream.reset_on_close();
-            close_upstream(shard, upstream, reason);
+            close_upstream(upstream, reason);
             Some(Failure::upstream_reset(Stage::Tunnel, false))
         }
     }
@@ -363,10 +383,7 @@ async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
         let timeout = shard.config.timeouts.connect;
         let left = timeout.saturating_sub(lateen_ring::now().since(began));
         match connect(shard, endpoint, &connection.deadline, Some(left)).await {
-            Ok(stream) => {
-                let opened = lateen_ring::now();
-                return Some((Upstream { stream, opened }, in_flight));
-            }
+            Ok(upstream) => return Some((upstream, in_flight)),
             Err(failed) => failure = failed,
         }
         tried.push(endpoint);

@@ -276,8 +276,9 @@ fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>, here: usi
 struct Done {
     /// Whether the client's connection can carry another request.
     keep_alive: bool,
-    /// Whether all of the request was read.
-    request_whole: bool,
+    /// Whether the client may be sending still: the rest of this request, or a next one that it was
+    /// told too late not to send.
+    sends_on: bool,
 }
 
 /// Chooses an endpoint, gets a connection and exchanges the messages; a pooled connection that died
@@ -320,16 +321,18 @@ async fn forward(
                 exchange.upstream_done_at.set(lateen_ring::now());
                 let endpoint = in_flight.endpoint();
                 keep_or_close(shard, endpoint, upstream, upstream_reusable);
-                return Ok(Done { keep_alive, request_whole });
+                let sends_on = !request_whole || request.keep_alive;
+                return Ok(Done { keep_alive, sends_on });
             }
             Ok(Responded::Upgraded { from_upstream }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
                 debug_assert!(request.upgrade, "an unasked 101 is an error");
-                return Ok(Box::pin(join(connection, exchange, upstream, from_upstream)).await);
+                let joining = join(connection, received, exchange, upstream, from_upstream);
+                return Ok(Box::pin(joining).await);
             }
             Err(failure) => failure,
         };
-        close_upstream(shard, upstream, close_reason(failure));
+        close_upstream(upstream, close_reason(failure));
         let untouched = exchange.status.get() == 0 && !exchange.heard_upstream.get();
         if pooled && untouched && failure.cause == Cause::UpstreamReset && replay_is_kept(request) {
             exchange.retries.set(exchange.retries.get() + 1);
@@ -447,13 +450,12 @@ async fn dial(
 ) -> Result<Upstream, Failure> {
     let now = lateen_ring::now();
     let left = (timer.until != Instant::NEVER).then(|| timer.until.since(now));
-    let stream = connect(&connection.shard, endpoint, timer.deadline, left).await;
-    match stream {
-        Ok(stream) => Ok(Upstream { stream, opened: lateen_ring::now() }),
+    let connected = connect(&connection.shard, endpoint, timer.deadline, left).await;
+    match connected {
         Err(_) if lateen_ring::now() >= timer.until => {
             Err(Failure::upstream_timeout(Stage::Connect))
         }
-        Err(failure) => Err(failure),
+        connected => connected,
     }
 }
 
@@ -480,8 +482,7 @@ async fn converse_with_body(
     );
     let mut sending = pin!(sending);
     let body_sent = Cell::new(false);
-    let call =
-        Call { connection, request, exchange, upstream: &upstream.stream, timer, body_sent };
+    let call = Call { connection, request, exchange, upstream: &upstream.stream, timer, body_sent };
     let mut responding = pin!(respond(&call));
     let mut is_sending = true;
     poll_fn(|cx| {
@@ -511,13 +512,14 @@ fn keep_or_close(shard: &Shard, endpoint: EndpointIndex, upstream: Upstream, reu
     if reusable && !upstream.stream.is_sending() {
         shard.pool.put(shard, endpoint, upstream);
     } else {
-        close_upstream(shard, upstream, CloseReason::Orderly);
+        close_upstream(upstream, CloseReason::Orderly);
     }
 }
 
 /// Joins both sides after a 101.
 async fn join(
     connection: &Connection,
+    received: &mut Received,
     exchange: &Exchange,
     upstream: Upstream,
     from_upstream: Received,
@@ -527,20 +529,18 @@ async fn join(
     let client = End {
         stream: &connection.stream,
         counts: connection.counts(),
-        received: Received::default(),
+        // A hasty client's first bytes came behind its request.
+        received: std::mem::take(received),
     };
-    let server = End {
-        stream: &upstream.stream,
-        counts: upstream_counts(shard),
-        received: from_upstream,
-    };
+    let server =
+        End { stream: &upstream.stream, counts: upstream_counts(shard), received: from_upstream };
     let idle_timeout = shard.config.timeouts.idle;
     let ended =
         tunnel(client, server, &connection.deadline, idle_timeout, shard.metrics(), &passed).await;
     exchange.request_bytes.set(passed.up.get());
     exchange.response_bytes.set(passed.down.get());
     exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended));
-    Done { keep_alive: false, request_whole: true }
+    Done { keep_alive: false, sends_on: false }
 }
 
 /// Sends an answer of the proxy's own to a request that was well formed.
@@ -569,7 +569,7 @@ fn conclude(connection: &Connection, exchange: &Exchange, done: &Done) -> After 
     exchange.observe(connection, exchange.tunnel_failure.get());
     match done {
         Done { keep_alive: true, .. } => After::KeepAlive,
-        Done { request_whole: false, .. } => After::Linger,
+        Done { sends_on: true, .. } => After::Linger,
         Done { .. } => After::Close,
     }
 }

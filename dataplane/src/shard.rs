@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
@@ -38,7 +39,7 @@ pub struct Shard {
     pub refusing: Cell<usize>,
     /// Bounds of heads, as the codec wants them.
     pub head_limits: HeadLimits,
-    metrics: Arc<Metrics>,
+    counters: Rc<Counters>,
     worker: usize,
     request_ids: RefCell<RequestIdMaker>,
     access_log: Option<RefCell<AccessLogBuffer>>,
@@ -47,6 +48,21 @@ pub struct Shard {
     random: Cell<u64>,
     draining: Cell<bool>,
     wall: WallClock,
+}
+
+/// A worker's own counters among the process's.
+#[derive(Debug)]
+pub struct Counters {
+    metrics: Arc<Metrics>,
+    worker: usize,
+}
+
+impl Counters {
+    /// The worker's block.
+    #[inline]
+    pub fn of_worker(&self) -> &WorkerMetrics {
+        self.metrics.worker(self.worker)
+    }
 }
 
 /// What a shard's sources of chance and time are; fixed ones make a simulation repeatable.
@@ -94,7 +110,7 @@ impl Shard {
             fallback_authority: config.upstream[0].to_string().into_bytes().into(),
             refusing: Cell::new(0),
             head_limits,
-            metrics,
+            counters: Rc::new(Counters { metrics, worker }),
             worker,
             request_ids: RefCell::new(RequestIdMaker::seeded(
                 seeds.random.rotate_left(17),
@@ -116,7 +132,13 @@ impl Shard {
     /// This worker's counters.
     #[inline]
     pub fn metrics(&self) -> &WorkerMetrics {
-        self.metrics.worker(self.worker)
+        self.counters.of_worker()
+    }
+
+    /// The same, for what may outlive a borrow of the shard.
+    #[inline]
+    pub fn counters(&self) -> Rc<Counters> {
+        self.counters.clone()
     }
 
     /// 64 evenly spread bits (xorshift64*: Vigna, ACM TOMS 42(4), 2016).

@@ -160,8 +160,8 @@ impl Stream {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.core.with(|_, io| {
-            let recv = &io.sockets.at(self.key).recv;
-            recv.ready() == 0 && matches!(recv.end, Some(End::Failed(_)))
+            let socket = io.sockets.at(self.key);
+            socket.recv.ready() == 0 && matches!(socket.recv.end, Some(End::Failed(_)))
         })
     }
 

@@ -125,6 +125,11 @@ impl Balancer {
         self.endpoints[endpoint.as_usize()].in_flight
     }
 
+    /// Requests and tunnels of all endpoints that have not ended.
+    pub fn in_flight_total(&self) -> u64 {
+        self.endpoints.iter().map(|endpoint| u64::from(endpoint.in_flight)).sum()
+    }
+
     /// How many endpoints there are, penalised or not.
     pub fn endpoint_count(&self) -> usize {
         self.endpoints.len()

@@ -10,6 +10,7 @@ use lateen_ring::{Address, Deadline, Stream};
 
 use crate::decide::balance::EndpointIndex;
 use crate::failure::Failure;
+use crate::forward::pool::Upstream;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
 use crate::shard::Shard;
 
@@ -23,7 +24,7 @@ pub async fn connect(
     endpoint: EndpointIndex,
     deadline: &Deadline,
     left: Option<Duration>,
-) -> Result<Stream, Failure> {
+) -> Result<Upstream, Failure> {
     let timeout = shard.config.timeouts.connect;
     deadline.set_after(left.map_or(timeout, |left| left.min(timeout)));
     let address = Address::from(shard.address_of(endpoint));
@@ -32,15 +33,14 @@ pub async fn connect(
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     deadline.clear();
-    let metrics = shard.metrics().connections(ConnectionSide::Upstream);
     match connected {
         Ok(stream) => {
             shard.balancer.borrow_mut().on_connected(endpoint);
-            metrics.on_open();
-            Ok(stream)
+            Ok(Upstream::new(shard, stream))
         }
         Err(error) => {
             let reason = CloseReason::of_error(&error);
+            let metrics = shard.metrics().connections(ConnectionSide::Upstream);
             metrics.on_connect_failed(reason);
             // Out of ports or descriptors is our own trouble, not the endpoint's.
             let ours = matches!(

@@ -16,15 +16,35 @@ use lateen_ring::{Deadline, Instant, Stream};
 use crate::bootstrap::config::PoolLimits;
 use crate::decide::balance::EndpointIndex;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
-use crate::shard::Shard;
+use crate::shard::{Counters, Shard};
 
-/// A connection to an endpoint and when it was opened.
+/// A connection to an endpoint and when it was opened. It counts as open while it lives, however
+/// its end comes: a task that is aborted drops it without a word.
 #[derive(Debug)]
 pub struct Upstream {
     /// The connection.
     pub stream: Stream,
     /// When it was opened.
     pub opened: Instant,
+    counters: Rc<Counters>,
+    close_reason: Cell<CloseReason>,
+}
+
+impl Upstream {
+    /// A connection that was just established.
+    pub fn new(shard: &Shard, stream: Stream) -> Self {
+        let counters = shard.counters();
+        counters.of_worker().connections(ConnectionSide::Upstream).on_open();
+        let close_reason = Cell::new(CloseReason::Orderly);
+        Self { stream, opened: lateen_ring::now(), counters, close_reason }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        let side = self.counters.of_worker().connections(ConnectionSide::Upstream);
+        side.on_close(self.close_reason.get());
+    }
 }
 
 struct Idle {
@@ -169,13 +189,12 @@ impl Pool {
 
 fn evict(shard: &Shard, idle: Idle) {
     shard.metrics().pool_evicted.increment();
-    close_upstream(shard, idle.upstream, CloseReason::Orderly);
+    close_upstream(idle.upstream, CloseReason::Orderly);
 }
 
 /// Closes a connection to an endpoint, for `reason`.
-pub fn close_upstream(shard: &Shard, upstream: Upstream, reason: CloseReason) {
-    shard.metrics().connections(ConnectionSide::Upstream).on_close(reason);
-    drop(upstream);
+pub fn close_upstream(upstream: Upstream, reason: CloseReason) {
+    upstream.close_reason.set(reason);
 }
 
 /// The keeper of a worker's pool; runs as long as the worker.

@@ -61,6 +61,7 @@ pub async fn tunnel(
     metrics: &WorkerMetrics,
     passed: &Passed,
 ) -> TunnelEnd {
+    let unfinished = Unfinished { client: client.stream, upstream: upstream.stream };
     let from_client = std::mem::take(&mut client.received);
     let from_upstream = std::mem::take(&mut upstream.received);
     let mut up = pin!(relay(&client, &upstream, from_client, metrics, &passed.up));
@@ -74,7 +75,7 @@ pub async fn tunnel(
     };
     let mut seen = progress();
     deadline.set_after(idle_timeout);
-    poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         if !up_done {
             match up.as_mut().poll(cx) {
                 Poll::Ready(Ok(())) => up_done = true,
@@ -109,7 +110,22 @@ pub async fn tunnel(
         }
         deadline.poll_past(cx).map(|()| TunnelEnd::Idle)
     })
-    .await
+    .await;
+    std::mem::forget(unfinished);
+    ended
+}
+
+/// Resets both ends of a tunnel whose task is aborted: a FIN would pass for the end of what was sent.
+struct Unfinished<'a> {
+    client: &'a Stream,
+    upstream: &'a Stream,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.client.reset_on_close();
+        self.upstream.reset_on_close();
+    }
 }
 
 enum Broke {

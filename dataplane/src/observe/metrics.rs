@@ -327,6 +327,11 @@ impl WorkerMetrics {
         outcome.classification
     }
 
+    /// Responses counted so far, of every class.
+    pub fn responses(&self) -> u64 {
+        self.response.iter().flatten().map(Counter::value).sum()
+    }
+
     /// The counters of one side's connections.
     #[inline]
     pub fn connections(&self, side: ConnectionSide) -> &ConnectionMetrics {

@@ -133,8 +133,9 @@ impl Direction {
         any
     }
 
-    /// Loses what has not arrived.
+    /// Loses what has not arrived; a FIN behind lost bytes is lost with them.
     pub(super) fn cut(&mut self) {
+        self.fin_arrived &= self.bytes.len() == self.arrived;
         self.bytes.truncate(self.arrived);
         self.on_the_way.clear();
     }
