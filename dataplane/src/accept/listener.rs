@@ -4,7 +4,7 @@
 //! client runs `connection::serve_connection`. At the cap the client that has been idle longest goes
 //! first; if none is idle, the new one is refused.
 
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::rc::Rc;
 
 use lateen_ring::{Deadline, Instant, Listener, Stream, spawn};
@@ -39,9 +39,10 @@ pub fn admit(shard: &Rc<Shard>, stream: Stream) {
     if shard.clients.is_full() && !shard.clients.end_longest_idle(Instant::NEVER) {
         return refuse(shard, stream);
     }
-    // A client that is gone already has no address any more; serving it finds that out.
+    // A client that reset its connection has no address any more. What it sent can still be read,
+    // but nobody may be told that it came from nowhere.
     let peer = stream.peer_address().ok().and_then(|address| address.inet());
-    let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
+    let Some(peer) = peer else { return };
     let client = shard.clients.enter();
     let connection = Connection::new(shard.clone(), stream, peer, client);
     let task = spawn(serve_connection(connection));

@@ -320,6 +320,19 @@ async fn read_more(way: &Way<'_>, received: &mut Received, left: u64) -> Result<
 
 /// Splices `left` bytes, or as many as there are pipes for; returns how many.
 async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64, BodyStop> {
+    // A splice goes straight to the socket: it must not overtake the head, which may still be on
+    // its way.
+    if way.sink.is_sending() {
+        let flushed = way.timer.while_progressing(
+            way.write_limit,
+            || way.sink.bytes_sent(),
+            way.sink.flush(),
+        );
+        flushed
+            .await
+            .map_err(|elapsed| BodyStop::Sink(elapsed.into()))?
+            .map_err(|error| BodyStop::Sink(error.into()))?;
+    }
     let moved = Moved::default();
     let limit = way.read_limit.min(way.write_limit);
     let progress = || moved.taken() + moved.given();

@@ -245,13 +245,15 @@ impl Case {
         let length = self.answer_bytes().len();
         let body = matches!(self.answer.body, Body::UntilClose(_));
         let at = within(0..=length - 1);
+        if self.answer_is_chunked() && percent(20) {
+            return Mishap::BadChunk;
+        }
         match within(0..=12) {
             0..=2 => Mishap::ResetAt(at),
             3 if !body => Mishap::FinAt(at),
             4 => Mishap::StallAt(at),
             5 => Mishap::Garbage,
             6 => Mishap::UnaskedUpgrade,
-            7 if self.answer_is_chunked() => Mishap::BadChunk,
             8 => Mishap::ManyInterim,
             9 => Mishap::BadLength,
             10 | 11 => Mishap::SilentClose,
@@ -262,13 +264,15 @@ impl Case {
     fn draw_flaw(&self) -> Flaw {
         let length = self.request_bytes().len();
         let at = within(0..=length - 1);
+        if matches!(self.body, Body::Chunked(1..)) && percent(30) {
+            return Flaw::BadChunk;
+        }
         match within(0..=9) {
             0 | 1 => Flaw::StallAt(at.max(1)),
             2 | 3 => Flaw::ResetAt(at),
             4 => Flaw::CloseAt(at),
             5 => Flaw::FinAt(at),
             6 | 7 => Flaw::ResetAfter(within(0..=8_000)),
-            8 if matches!(self.body, Body::Chunked(1..)) => Flaw::BadChunk,
             _ => Flaw::NeverReads,
         }
     }

@@ -60,8 +60,8 @@ fn run_in_runtime(seed: u64, tracing: bool) -> Report {
 async fn live(seed: u64, tracing: bool) -> Report {
     let mut topology = Topology::draw();
     let at = Address::from(topology.config.listen[0]);
-    let listener = Rc::new(Listener::bind(&at).expect("the virtual address is free"));
     topology.set_weather(topology.config.listen[0]);
+    let listener = Rc::new(Listener::bind(&at).expect("the virtual address is free"));
     let mut oracle = Oracle::new(topology, tracing);
     let clients = std::mem::take(&mut oracle.topology.clients);
     let oracle = Rc::new(oracle);

@@ -37,6 +37,8 @@ struct Served {
     connection: usize,
     /// Requests that were answered.
     answered: usize,
+    /// It closes when the next request comes, as if it had timed out just now.
+    dying: bool,
     /// When bytes were sent that nobody had asked for.
     unasked_at: Instant,
 }
@@ -44,7 +46,8 @@ struct Served {
 async fn serve(oracle: Rc<Oracle>, stream: Stream, traits: UpstreamTraits, connection: usize) {
     let inbox = Inbox::new(Rc::new(stream), oracle.topology.patience() * 2);
     let unasked_at = Instant::NEVER;
-    let mut served = Served { oracle, inbox, traits, connection, answered: 0, unasked_at };
+    let mut served =
+        Served { oracle, inbox, traits, connection, answered: 0, dying: false, unasked_at };
     let ended = served.serve().await;
     let Served { oracle, inbox, .. } = served;
     match ended {
@@ -134,11 +137,15 @@ impl Served {
         };
         if oracle.topology.speech == Speech::Mixed && head.field("Via").is_none() {
             // Its first bytes came so late that it was taken for TCP.
+            oracle.trace(|| format!("case {} was taken for TCP", case.id));
             oracle.opaque.borrow_mut().push(case.id);
-            oracle.count("HTTP taken for TCP");
             return Ok(false);
         }
         self.arrived(&case, false);
+        if self.dying {
+            oracle.count("pooled connections that died under a request");
+            return Ok(false);
+        }
         if let Err(what) = check_head(&case, method, head) {
             return Err(Bad::Wrong(format!("{what} in {:?} of {case:?}", head.text)));
         }
@@ -283,11 +290,13 @@ impl Served {
             self.send_all(case, b"and another thing\r\n\r\n".to_vec()).await?;
             self.unasked_at = lateen_ring::now();
         }
-        let silent = case.mishap == Mishap::SilentClose || (last && !case.answer.close);
-        if silent {
+        let silent = case.mishap == Mishap::SilentClose || last;
+        if silent && !case.answer.close {
             oracle.count("connections closed after an answer");
+            let says = last && self.traits.closes_after.is_some_and(|(_, says)| says);
+            self.dying = !says && percent(60);
         }
-        Ok(!(case.answer.close || silent))
+        Ok(self.dying || !(case.answer.close || silent))
     }
 
     async fn send_all(&self, case: &Case, bytes: Vec<u8>) -> Result<(), Bad> {

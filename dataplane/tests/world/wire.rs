@@ -176,7 +176,10 @@ impl Inbox {
                 let end = from + at + 4;
                 let text = match std::str::from_utf8(&unread[..end - 4]) {
                     Ok(text) => text.to_owned(),
-                    Err(_) => return Err(Bad::Wrong("a head that is no text".to_owned())),
+                    Err(_) => {
+                        let text = unread[..end.min(200)].escape_ascii();
+                        return Err(Bad::Wrong(format!("a head that is no text: {text}")));
+                    }
                 };
                 self.consume(end);
                 return Ok(Head { text });
