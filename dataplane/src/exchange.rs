@@ -103,7 +103,7 @@ impl Exchange {
             let _ = metrics.record_failure(Failure::client_gone(Stage::RequestHead));
         } else {
             metrics.request.increment();
-            let latency_us = now.since(self.began).as_micros() as u64;
+            let latency_us = now.micros_since(self.began);
             metrics.record_response(self.status.get(), failure, latency_us);
         }
         if shard.logs() {
@@ -152,7 +152,7 @@ impl Exchange {
 }
 
 fn micros(from: Instant, to: Instant) -> u64 {
-    if from == Instant::NEVER { 0 } else { to.since(from).as_micros() as u64 }
+    if from == Instant::NEVER { 0 } else { to.micros_since(from) }
 }
 
 /// What a log line says of a head, copied because the head's buffer is given back at once.

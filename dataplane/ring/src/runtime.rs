@@ -132,6 +132,9 @@ struct Driven {
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+    /// When the present turn of the runtime on this thread began, in a word of its own: it is asked
+    /// for many times a request. `NEVER` where no runtime runs.
+    static NOW: Cell<Instant> = const { Cell::new(Instant::NEVER) };
 }
 
 /// The core of the runtime that runs on this thread.
@@ -248,6 +251,7 @@ impl Runtime {
         loop {
             let began = core.clock();
             core.now.set(began);
+            NOW.set(began);
             core.wheel.borrow_mut().advance(began);
             if let Some(pulse) = pulse {
                 pulse.busy(began);
@@ -319,6 +323,7 @@ impl Core {
     fn enter(self: &Rc<Self>) -> Entered {
         let entered = task::enter(self.queue.clone());
         CURRENT.with(|current| *current.borrow_mut() = Some(self.clone()));
+        NOW.set(self.now.get());
         Entered { _queue: entered }
     }
 
@@ -433,6 +438,7 @@ struct Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         CURRENT.with(|current| *current.borrow_mut() = None);
+        NOW.set(Instant::NEVER);
     }
 }
 
@@ -554,7 +560,9 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> TaskHandle {
 #[must_use]
 #[inline]
 pub fn now() -> Instant {
-    with_current(|core| core.now())
+    let now = NOW.get();
+    assert!(now != Instant::NEVER, "called from within a lateen-ring runtime");
+    now
 }
 
 /// The time at this very moment; costs a clock reading.

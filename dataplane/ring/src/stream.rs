@@ -105,18 +105,19 @@ impl Stream {
     /// See [`Stream::recv`].
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
         self.core.with(|engine, io| {
-            let recv = &mut io.sockets.at(self.key).recv;
+            let mut recv = &mut io.sockets.at(self.key).recv;
             if let Some(taken) = take_received(recv) {
                 return Poll::Ready(taken);
             }
             if recv.state == RecvState::Idle {
                 engine.recv(io, self.key, self.multishot.get());
                 // It may be done already, with bytes or with the end.
-                if let Some(taken) = take_received(&mut io.sockets.at(self.key).recv) {
+                recv = &mut io.sockets.at(self.key).recv;
+                if let Some(taken) = take_received(recv) {
                     return Poll::Ready(taken);
                 }
             }
-            set_waker(&mut io.sockets.at(self.key).recv.waker, cx);
+            set_waker(&mut recv.waker, cx);
             Poll::Pending
         })
     }

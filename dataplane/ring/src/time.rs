@@ -27,6 +27,13 @@ impl Instant {
         self.0
     }
 
+    /// Whole microseconds from `earlier` to `self`; zero if `earlier` is later.
+    #[inline]
+    #[must_use]
+    pub const fn micros_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1_000
+    }
+
     /// The time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

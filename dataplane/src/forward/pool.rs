@@ -50,6 +50,8 @@ impl Drop for Upstream {
 struct Idle {
     upstream: Upstream,
     since: Instant,
+    /// When it is too old, or idle for too long.
+    dies: Instant,
 }
 
 /// The idle connections.
@@ -89,7 +91,7 @@ impl Pool {
         loop {
             let idle = self.idle.borrow_mut()[endpoint.as_usize()].pop_back()?;
             self.count.set(self.count.get() - 1);
-            if idle.upstream.stream.has_news() || self.is_too_old(&idle, now) {
+            if now >= idle.dies || idle.upstream.stream.has_news() {
                 evict(shard, idle);
                 continue;
             }
@@ -100,8 +102,9 @@ impl Pool {
     /// Keeps a connection for the next request, if there is room and it is young enough.
     pub fn put(&self, shard: &Shard, endpoint: EndpointIndex, upstream: Upstream) {
         let now = lateen_ring::now();
-        let idle = Idle { upstream, since: now };
-        if self.count_max == 0 || self.is_too_old(&idle, now) || shard.is_draining() {
+        let dies = (now + self.limits.idle_timeout).min(upstream.opened + self.limits.lifetime);
+        let idle = Idle { upstream, since: now, dies };
+        if self.count_max == 0 || now >= dies || shard.is_draining() {
             return evict(shard, idle);
         }
         {
@@ -135,11 +138,6 @@ impl Pool {
         }
     }
 
-    fn is_too_old(&self, idle: &Idle, now: Instant) -> bool {
-        now.since(idle.since) >= self.limits.idle_timeout
-            || now.since(idle.upstream.opened) >= self.limits.lifetime
-    }
-
     /// Makes room: the oldest of this endpoint, else of any other.
     fn evict_oldest(&self, shard: &Shard, endpoint: EndpointIndex) {
         let oldest = {
@@ -169,13 +167,11 @@ impl Pool {
             while index < of_endpoint.len() {
                 let idle = &of_endpoint[index];
                 let news = idle.upstream.stream.poll_news(cx) == Poll::Ready(());
-                if news || self.is_too_old(idle, now) {
+                if news || now >= idle.dies {
                     bad.extend(of_endpoint.remove(index));
                     continue;
                 }
-                let dies = (idle.since + self.limits.idle_timeout)
-                    .min(idle.upstream.opened + self.limits.lifetime);
-                next = next.min(dies);
+                next = next.min(idle.dies);
                 index += 1;
             }
         }

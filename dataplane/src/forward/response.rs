@@ -100,7 +100,12 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
     // The final head goes out with what has come of the body.
     let mut body = BodyProgress::new(answer.framing);
     let (started, invalid) = start_answer(call, &mut answer, &mut incoming, &mut body);
-    let sent = finish_send_down(call, started).await;
+    let mut sent = Ok(());
+    if started.done {
+        call.connection.counts().write_bytes.add(started.bytes);
+    } else {
+        sent = finish_send_down(call, started).await;
+    }
     if let Some(stop) = invalid {
         // What came before the fault is the client's; then the connection breaks off.
         return Err(body_failure(call.connection, stop));
@@ -277,12 +282,15 @@ fn first_of_body(
 ) -> Result<(), BodyStop> {
     let here = incoming.bytes().len();
     if encoding == BodyEncoding::Plain
-        && here > limits::INLINE_BODY_BYTES_MAX
         && let Some(count) = body.take_plain(here as u64)
     {
         passed.set(count);
-        if count > 0 {
-            *second = Some(incoming.take(count as usize));
+        let count = count as usize;
+        if here > limits::INLINE_BODY_BYTES_MAX && count > 0 {
+            *second = Some(incoming.take(count));
+        } else {
+            head.extend_from_slice(&incoming.bytes()[..count]);
+            incoming.consume(count);
         }
         return Ok(());
     }

@@ -182,18 +182,20 @@ impl Epoll {
         if broken {
             socket.edges.hung_up = true;
         }
-        if socket.edges.writable {
+        if socket.edges.writable && (socket.send.in_flight || socket.rare.is_some()) {
             self.became_writable(io, key);
         }
         let socket = io.sockets.at(key);
         if socket.edges.readable {
-            if socket.rare.as_ref().is_some_and(|r| r.accept.as_ref().is_some_and(|a| a.armed)) {
-                direct::accept_ready(io, key);
-            } else if matches!(socket.recv.state, RecvState::Armed { .. }) {
+            if matches!(socket.recv.state, RecvState::Armed { .. }) {
                 socket.recv.state = RecvState::Idle;
                 if direct::receive(io, key) == Err(Errno::AGAIN) {
                     io.sockets.at(key).recv.state = RecvState::Armed { multishot: false };
                 }
+            } else if let Some(rare) = &socket.rare
+                && rare.accept.as_ref().is_some_and(|accept| accept.armed)
+            {
+                direct::accept_ready(io, key);
             }
         }
         let socket = io.sockets.at(key);

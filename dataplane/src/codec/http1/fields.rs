@@ -235,7 +235,8 @@ pub(super) enum Direction {
     Response,
 }
 
-/// Reads all field lines of a whole head `bytes[..head_bytes]` that httparse has accepted.
+/// Reads all field lines of a whole head `bytes[..head_bytes]` that httparse has accepted into
+/// `facts`, which are empty (and too large to be handed about).
 ///
 /// # Errors
 /// What two implementations could read differently.
@@ -245,8 +246,8 @@ pub(super) fn read_fields<'h>(
     head_bytes: usize,
     fields: &'h [Header<'h>],
     direction: Direction,
-) -> Result<FieldFacts<'h>, FieldError> {
-    let mut facts = FieldFacts::default();
+    facts: &mut FieldFacts<'h>,
+) -> Result<(), FieldError> {
     let mut connection_lines = 0;
     for (index, field) in fields.iter().enumerate() {
         let name = field.name.as_bytes();
@@ -259,7 +260,7 @@ pub(super) fn read_fields<'h>(
         if kind == Kind::Ordinary {
             continue;
         }
-        read_field(&mut facts, index, kind, field.value, direction)?;
+        read_field(facts, index, kind, field.value, direction)?;
         connection_lines += usize::from(kind == Kind::Connection);
     }
     if &bytes[head_bytes - 4..head_bytes] != b"\r\n\r\n" {
@@ -269,9 +270,9 @@ pub(super) fn read_fields<'h>(
         return Err(FieldError::LengthWithCoding);
     }
     if connection_lines > 0 {
-        read_connection(&mut facts, fields)?;
+        read_connection(facts, fields)?;
     }
-    Ok(facts)
+    Ok(())
 }
 
 #[inline]

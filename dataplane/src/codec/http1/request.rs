@@ -209,7 +209,8 @@ pub fn parse_request<'h, 'b: 'h>(
         version: if minor == 0 { Version::Http10 } else { Version::Http11 },
     };
     let fields: &'h [Header<'h>] = parsed.headers;
-    let facts = read_fields(bytes, head_bytes, fields, Direction::Request)?;
+    let mut facts = FieldFacts::default();
+    read_fields(bytes, head_bytes, fields, Direction::Request, &mut facts)?;
     let mut head = judge_head(line, &facts, limits)?;
     head.consumed = skipped + head_bytes;
     head.bytes = &bytes[..head_bytes];

@@ -112,7 +112,8 @@ pub fn parse_response<'h, 'b: 'h>(
         return judge_incomplete(bytes, limits).map(|()| None);
     }
     let fields: &'h [Header<'h>] = parsed.headers;
-    let facts = read_fields(bytes, head_bytes, fields, Direction::Response)?;
+    let mut facts = FieldFacts::default();
+    read_fields(bytes, head_bytes, fields, Direction::Response, &mut facts)?;
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let mut head = judge_head(status, version, request_method, &facts)?;
     head.consumed = head_bytes;
