@@ -50,6 +50,8 @@ impl Connection {
     /// A connection that was just accepted from `peer` and entered as `client`.
     pub fn new(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, client: ClientId) -> Self {
         shard.metrics().connections(ConnectionSide::Downstream).on_open();
+        // A v4 client of a dual-stack listener is a v4 client.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Self {
             shard,
             stream,
@@ -184,7 +186,10 @@ async fn who_speaks_first(connection: &Connection, received: &mut Received) -> S
     let Some((upstream, in_flight)) = connect_any(connection).await else {
         return Spoken::Nothing;
     };
-    connection.deadline.set_after(shard.config.timeouts.idle);
+    let now = lateen_ring::now();
+    connection.deadline.set(now + shard.config.timeouts.idle);
+    // Nothing was asked for: at the cap, and at a drain, this is an idle connection like any other.
+    shard.clients.became_idle(connection.client, now);
     let said = poll_fn(|cx| {
         if let Poll::Ready(said) = connection.stream.poll_recv(cx) {
             return Poll::Ready(Spoke::Client(said));
@@ -195,6 +200,7 @@ async fn who_speaks_first(connection: &Connection, received: &mut Received) -> S
         connection.deadline.poll_past(cx).map(|()| Spoke::Nobody)
     })
     .await;
+    shard.clients.became_busy(connection.client);
     match said {
         Spoke::Client(Ok(Some(lease))) => {
             connection.counts().read_bytes.add(lease.len() as u64);
@@ -381,7 +387,9 @@ async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
         let Some(endpoint) = shard.pick(lateen_ring::now(), &tried) else { break };
         let in_flight = InFlight::new(shard, endpoint);
         let timeout = shard.config.timeouts.connect;
-        let left = timeout.saturating_sub(lateen_ring::now().since(began));
+        // One timeout for all of them: the first, if it is a black hole, must leave some to the rest.
+        let others = shard.config.upstream.len().min(limits::CONNECT_TRIES_MAX) - tried.len();
+        let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
         match connect(shard, endpoint, &connection.deadline, Some(left)).await {
             Ok(upstream) => return Some((upstream, in_flight)),
             Err(failed) => failure = failed,
@@ -452,8 +460,7 @@ impl AddressText {
         use std::io::Write as _;
         let mut bytes = [0; ADDRESS_TEXT_BYTES];
         let mut room = &mut bytes[..];
-        // A v4 client of a dual-stack listener is a v4 client.
-        let fits = write!(room, "{}", address.ip().to_canonical());
+        let fits = write!(room, "{}", address.ip());
         debug_assert!(fits.is_ok(), "the longest address fits");
         let left = room.len();
         Self { bytes, length: (ADDRESS_TEXT_BYTES - left) as u8 }

@@ -39,8 +39,11 @@ pub struct Exchange {
     pub retries: Cell<u32>,
     /// The upstream has sent at least a byte.
     pub heard_upstream: Cell<bool>,
-    /// The upstream refused to take the rest of the request.
-    pub upstream_stopped_reading: Cell<bool>,
+    /// From when on the response is due: the request went up whole, or the upstream would not take
+    /// the rest. `NEVER` while it is on its way.
+    pub request_over_at: Cell<Instant>,
+    /// The response was read up to its known end: what may lie behind it in the socket is unseen.
+    pub read_by_count: Cell<bool>,
     /// The request's body was read to its end.
     pub request_whole: Cell<bool>,
     /// Only the close ends the response's body.
@@ -69,7 +72,8 @@ impl Exchange {
             upstream_done_at: Cell::new(Instant::NEVER),
             retries: Cell::new(0),
             heard_upstream: Cell::new(false),
-            upstream_stopped_reading: Cell::new(false),
+            request_over_at: Cell::new(Instant::NEVER),
+            read_by_count: Cell::new(false),
             request_whole: Cell::new(false),
             ends_by_close: Cell::new(false),
             allow: Cell::new(None),

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bootstrap::{self, Command, host::Host};
-use crate::supervise::Proxy;
+use crate::supervise::{Proxy, Signals};
 
 /// How long one of the requests may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,6 +29,7 @@ pub fn run(host: &Host, out: &mut impl Write) -> anyhow::Result<bool> {
         anyhow::bail!("the quick command did not parse as itself");
     };
     let workers = config.workers;
+    let signals = Signals::new()?;
     let proxy = Proxy::launch(*config)?;
     let address = proxy.listening()[0];
     writeln!(out, "proxy      {address}, {workers} worker(s)")?;
@@ -44,7 +45,7 @@ pub fn run(host: &Host, out: &mut impl Write) -> anyhow::Result<bool> {
         writeln!(out, "  curl -i http://{address}/hello")?;
         writeln!(out, "  curl -s http://{}/metrics | grep request_total", proxy.admin())?;
         out.flush()?;
-        proxy.run_until_signal()?;
+        proxy.run_until_signal(&signals)?;
     } else {
         writeln!(out, "On a terminal it would stay up, and you would go on with:")?;
         writeln!(out, "  curl -i http://{address}/hello")?;

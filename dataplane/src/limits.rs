@@ -74,6 +74,8 @@ pub const RECEIVE_BUFFERS_MAX: u16 = 2_048;
 pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
 /// Bytes of one bulk read of what does not move by splice.
 pub const COPY_BYTES_MAX: usize = 64 * KIB;
+/// Bytes that a transfer copies before other tasks get their turn.
+pub const COPY_BYTES_PER_TURN: u64 = 1024 * 1024;
 /// Body bytes that are sent in one piece with their head, by copying them behind it.
 pub const INLINE_BODY_BYTES_MAX: usize = 4 * KIB;
 /// Full receive buffers in a row after which a tunnel takes to splicing.
@@ -92,6 +94,8 @@ pub const CONNECT_TRIES_MAX: usize = 3;
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 /// While a drain waits for its clients it looks this often whether any is left.
 pub const DRAIN_LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// While accepting fails, the log says so this often.
+pub const ACCEPT_WARNING_INTERVAL: Duration = Duration::from_secs(1);
 /// After accepting failed for want of descriptors or memory, it is tried again.
 pub const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(10);
 

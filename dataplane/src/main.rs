@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use lateen_proxy::bootstrap::{self, Command, host::Host};
-use lateen_proxy::supervise::{Ended, Proxy, complain};
+use lateen_proxy::supervise::{Ended, LaunchError, Proxy, Signals, complain};
 use lateen_proxy::{bootstrap::config::Config, first_try};
 
 fn main() -> ExitCode {
@@ -33,8 +33,11 @@ fn start_log() {
 }
 
 fn serve(config: Config) -> ExitCode {
-    let proxy = match Proxy::launch(config) {
-        Ok(proxy) => proxy,
+    let started = Signals::new()
+        .map_err(LaunchError::from)
+        .and_then(|signals| Ok((signals, Proxy::launch(config)?)));
+    let (signals, proxy) = match started {
+        Ok(started) => started,
         Err(error) => {
             complain(&error);
             return ExitCode::from(error.exit_code());
@@ -43,7 +46,7 @@ fn serve(config: Config) -> ExitCode {
     if proxy.announce(&mut io::stdout()).is_err() {
         tracing::warn!("nobody reads standard output: the bound addresses were not told");
     }
-    match proxy.run_until_signal() {
+    match proxy.run_until_signal(&signals) {
         Ok(ended) => {
             if let Ended::Cut(cut) = ended {
                 complain(&format_args!(

@@ -60,8 +60,8 @@ pub struct Request {
     pub framing: Framing,
     /// Whether the client wants to go on after it.
     pub keep_alive: bool,
-    /// Whether it asks to leave HTTP/1.1.
-    pub upgrade: bool,
+    /// The protocols that it offers to leave HTTP/1.1 for, if it does.
+    pub upgrade: Option<Box<[u8]>>,
     /// The head for the upstream, and the body if it is small and all there.
     message: Vec<u8>,
     /// What of the body is still to come.
@@ -188,7 +188,10 @@ fn judge_head(
         return Err(Failure::refused(Stage::RequestHead, Refusal::ContentTooLarge));
     }
     if head.max_forwards == Some(0) {
-        return Ok(Some(answer_as_last_hop(connection, &head, received.bytes().len())));
+        let answer = answer_as_last_hop(connection, &head);
+        let consumed = head.consumed;
+        received.consume(consumed);
+        return Ok(Some(answer));
     }
     let forwarding = RequestForwarding {
         client_address: connection.address_text(),
@@ -203,7 +206,7 @@ fn judge_head(
     request.version = head.version;
     request.framing = head.framing;
     request.keep_alive = head.keep_alive;
-    request.upgrade = head.upgrade.is_some();
+    request.upgrade = head.upgrade.map(Box::from);
     let consumed = head.consumed;
     received.consume(consumed);
     if request.framing == Framing::None {
@@ -225,7 +228,7 @@ impl Request {
             version: Version::Http11,
             framing: Framing::None,
             keep_alive: false,
-            upgrade: false,
+            upgrade: None,
             message: Vec::new(),
             body: BodyProgress::new(Framing::None),
         }
@@ -249,10 +252,10 @@ fn refuse(exchange: &Exchange, error: RequestError) -> Failure {
     Failure::refused(Stage::RequestHead, Refusal::from_status(error.status()))
 }
 
-fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>, here: usize) -> Head {
+fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>) -> Head {
     let shard = &connection.shard;
     let bodyless = matches!(head.framing, Framing::None | Framing::Length(0));
-    let keep_alive = head.keep_alive && bodyless && here == head.consumed && !shard.is_draining();
+    let keep_alive = head.keep_alive && bodyless && !shard.is_draining();
     let mut reply = spare_vector();
     if head.method == Method::Trace {
         write_trace_reply(head, keep_alive, &shard.date(), &mut reply);
@@ -303,6 +306,7 @@ async fn forward(
         // What is left of the request's body goes up while the response comes down: an upstream may
         // answer before it has read everything.
         let outcome = if request.body.is_done() {
+            exchange.request_over_at.set(exchange.sent_at.get());
             let call = Call {
                 connection,
                 request,
@@ -320,13 +324,16 @@ async fn forward(
             Ok(Responded::Whole { keep_alive, upstream_reusable, request_whole }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
                 let endpoint = in_flight.endpoint();
-                keep_or_close(shard, endpoint, upstream, upstream_reusable);
+                // Checked here, not in the pool: only a body that was read by count can leave
+                // something unseen.
+                let clean = !exchange.read_by_count.get() || !upstream.stream.has_unread();
+                keep_or_close(shard, endpoint, upstream, upstream_reusable && clean);
                 let sends_on = !request_whole || request.keep_alive;
                 return Ok(Done { keep_alive, sends_on });
             }
             Ok(Responded::Upgraded { from_upstream }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
-                debug_assert!(request.upgrade, "an unasked 101 is an error");
+                debug_assert!(request.upgrade.is_some(), "an unasked 101 is an error");
                 let joining = join(connection, received, exchange, upstream, from_upstream);
                 return Ok(Box::pin(joining).await);
             }
@@ -491,11 +498,12 @@ async fn converse_with_body(
                 Poll::Ready(Ok(())) => {
                     is_sending = false;
                     call.body_sent.set(true);
+                    exchange.request_over_at.set(lateen_ring::now());
                 }
                 // The upstream does not want the rest; it may have said why.
-                Poll::Ready(Err(failure)) if failure.side == Side::Upstream => {
+                Poll::Ready(Err(failure)) if failure.cause == Cause::UpstreamReset => {
                     is_sending = false;
-                    exchange.upstream_stopped_reading.set(true);
+                    exchange.request_over_at.set(lateen_ring::now());
                 }
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Pending => {}

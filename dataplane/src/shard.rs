@@ -72,18 +72,18 @@ pub struct Seeds {
     pub random: u64,
     /// Microseconds since the Unix epoch at the engine clock's zero.
     pub unix_us_at_zero: u64,
+    /// Whether the wall clock is looked at again from time to time, because it is set meanwhile.
+    pub follows_host: bool,
 }
 
 impl Seeds {
     /// From this process and this machine, for a worker whose engine's clock reads `now`.
     pub fn of_host(now: Instant) -> Self {
         use std::hash::{BuildHasher as _, RandomState};
-        let unix_us = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_micros() as u64);
         Self {
             random: RandomState::new().hash_one(0_u8) | 1,
-            unix_us_at_zero: unix_us.saturating_sub(now.as_nanos() / 1_000),
+            unix_us_at_zero: host_unix_us_at_zero(now),
+            follows_host: true,
         }
     }
 }
@@ -121,7 +121,8 @@ impl Shard {
             random: Cell::new(seeds.random | 1),
             draining: Cell::new(false),
             wall: WallClock {
-                unix_us_at_zero: seeds.unix_us_at_zero,
+                unix_us_at_zero: Cell::new(seeds.unix_us_at_zero),
+                follows_host: seeds.follows_host,
                 second: Cell::new(u64::MAX),
                 date: Cell::new([b' '; DATE_BYTES]),
             },
@@ -231,27 +232,40 @@ fn share_down(config: &Config, worker: usize) -> usize {
     total / workers + usize::from(worker < total % workers)
 }
 
-/// The wall clock, derived from the engine's so that a request needs no clock reading for it. It
-/// does not follow steps of the system clock after the start.
+/// The wall clock, derived from the engine's so that a request needs no clock reading for it.
 struct WallClock {
-    unix_us_at_zero: u64,
+    unix_us_at_zero: Cell<u64>,
+    follows_host: bool,
     second: Cell<u64>,
     date: Cell<[u8; DATE_BYTES]>,
 }
 
 impl WallClock {
     fn unix_us(&self, now: Instant) -> u64 {
-        self.unix_us_at_zero + now.as_nanos() / 1_000
+        self.unix_us_at_zero.get() + now.as_nanos() / 1_000
     }
 
     #[inline]
     fn date(&self, now: Instant) -> [u8; DATE_BYTES] {
         let second = self.unix_us(now) / 1_000_000;
         if self.second.replace(second) != second {
+            if self.follows_host {
+                // Once a second is often enough to follow a clock that is set.
+                self.unix_us_at_zero.set(host_unix_us_at_zero(now));
+            }
             self.date.set(http_date(second));
         }
         self.date.get()
     }
+}
+
+/// What this machine's wall clock said at the engine clock's zero, in microseconds since the Unix
+/// epoch.
+fn host_unix_us_at_zero(now: Instant) -> u64 {
+    let unix_us = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64);
+    unix_us.saturating_sub(now.as_nanos() / 1_000)
 }
 
 impl std::fmt::Debug for Shard {

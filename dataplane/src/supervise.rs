@@ -92,6 +92,8 @@ pub enum Ended {
     Cut(usize),
     /// A second signal came.
     AtOnce,
+    /// A worker's thread panicked.
+    Broken,
 }
 
 impl Ended {
@@ -100,7 +102,7 @@ impl Ended {
         match self {
             Self::InOrder => 0,
             Self::Cut(_) => 3,
-            Self::AtOnce => 1,
+            Self::AtOnce | Self::Broken => 1,
         }
     }
 }
@@ -152,6 +154,8 @@ impl Proxy {
                 .spawn(move || run_worker(start, for_worker, &report))?;
             workers.push(Worker { thread, orders, pulse, stalled_turn: None });
         }
+        // The workers' own are left: when all have gone, nobody waits for a report.
+        drop(reporter);
         let mut proxy = Self {
             config,
             metrics,
@@ -176,7 +180,7 @@ impl Proxy {
                     self.metrics.set_engine(engine);
                 }
                 Ok(Report::Failed(error)) => return Err(error.into()),
-                Ok(Report::Ended { .. }) | Err(_) => {
+                Ok(Report::Panicked | Report::Ended { .. }) | Err(_) => {
                     return Err(io::Error::other("a worker ended before it accepted").into());
                 }
             }
@@ -208,20 +212,22 @@ impl Proxy {
     }
 
     /// Runs until a signal ends the proxy: SIGTERM or SIGINT drain, a second one ends at once;
-    /// SIGUSR1 reopens the access log.
+    /// SIGUSR1 reopens the access log. `signals` should be made before anybody is told that the proxy
+    /// accepts: from then on somebody may send one.
     ///
     /// # Errors
-    /// The signal handlers can't be installed, or waiting fails.
-    pub fn run_until_signal(mut self) -> io::Result<Ended> {
-        let signals = Signals::new()?;
+    /// Waiting fails.
+    pub fn run_until_signal(mut self, signals: &Signals) -> io::Result<Ended> {
         loop {
-            match self.wait(&signals, None)? {
+            match self.wait(signals, None)? {
                 Woken::Reopen => self.reopen_log(),
-                Woken::Terminate => break,
-                Woken::Reported | Woken::Elapsed => {}
+                // A worker that ends unasked has panicked. Its clients are gone; the others get to
+                // finish, and whoever runs this process gets to start it anew.
+                Woken::Terminate | Woken::Reported => break,
+                Woken::Elapsed => {}
             }
         }
-        self.drain(Some(&signals))
+        self.drain(Some(signals))
     }
 
     /// Drains and ends, watching `signals` for a second one.
@@ -248,17 +254,23 @@ impl Proxy {
         }
         let mut running = self.workers.len();
         let mut cut = 0;
+        let mut panicked = false;
         while running > 0 {
+            while let Ok(report) = self.reports.try_recv() {
+                match report {
+                    Report::Ended { cut: of_worker } => cut += of_worker,
+                    Report::Panicked => panicked = true,
+                    Report::Accepting(_) | Report::Failed(_) => continue,
+                }
+                running -= 1;
+            }
+            if running == 0 {
+                break;
+            }
             match self.wait(signals, None)? {
                 Woken::Terminate => return Ok(Ended::AtOnce),
                 Woken::Reopen => self.reopen_log(),
                 Woken::Reported | Woken::Elapsed => {}
-            }
-            while let Ok(report) = self.reports.try_recv() {
-                if let Report::Ended { cut: of_worker } = report {
-                    running -= 1;
-                    cut += of_worker;
-                }
             }
         }
         for worker in self.workers {
@@ -272,7 +284,11 @@ impl Proxy {
                 tracing::warn!("the access log could not be written to its end in time");
             }
         }
-        Ok(if cut == 0 { Ended::InOrder } else { Ended::Cut(cut) })
+        Ok(match cut {
+            _ if panicked => Ended::Broken,
+            0 => Ended::InOrder,
+            cut => Ended::Cut(cut),
+        })
     }
 
     fn reopen_log(&self) {

@@ -56,6 +56,8 @@ pub enum Report {
     Accepting(EngineInfo),
     /// It could not start.
     Failed(StartError),
+    /// Its thread panicked: it serves nobody any more.
+    Panicked,
     /// It has ended; so many requests and tunnels were cut off.
     Ended {
         /// Connections that were not idle when the grace ended.
@@ -86,6 +88,7 @@ pub enum StartError {
 
 /// Runs a worker until it has drained. To be called on the worker's own thread.
 pub fn run_worker(start: Start, mut orders: Receiver<Order>, report: &dyn Fn(Report)) {
+    let watch = PanicWatch { report };
     let metrics = start.metrics.clone();
     let worker = start.worker;
     let pulse = start.pulse.clone();
@@ -107,6 +110,20 @@ pub fn run_worker(start: Start, mut orders: Receiver<Order>, report: &dyn Fn(Rep
     drop(runtime);
     if let Some(cut) = cut {
         report(Report::Ended { cut });
+    }
+    drop(watch);
+}
+
+/// Tells the main thread if the worker's thread unwinds.
+struct PanicWatch<'a> {
+    report: &'a dyn Fn(Report),
+}
+
+impl Drop for PanicWatch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.report)(Report::Panicked);
+        }
     }
 }
 

@@ -311,6 +311,14 @@ impl Engine {
         }
     }
 
+    /// True if bytes or the end wait in the socket. Takes nothing.
+    pub(crate) fn has_unread(&mut self, io: &mut Io, key: SocketKey) -> bool {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => direct::has_unread(io, key),
+            Self::Sim(engine) => engine.has_unread(key),
+        }
+    }
+
     /// Moves up to `max` bytes from the socket into `pipe` without waiting; 0 is the end.
     pub(crate) fn splice_in(
         &mut self,

@@ -342,21 +342,32 @@ impl Stream {
         self.core.with(|_, io| io.sockets.at(self.key).send.bytes_total)
     }
 
+    /// True if bytes or the end of the stream wait in the socket: asked of the kernel directly, where
+    /// no receive was armed that would have noticed. For a stream whose last read stopped before the
+    /// socket was empty.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        self.has_news() || self.core.with(|engine, io| engine.has_unread(io, self.key))
+    }
+
     /// Waits until the peer reset the connection, or both directions are closed. Only needed while
     /// no receive is armed.
     pub fn hung_up(&self) -> impl Future<Output = ()> + '_ {
-        poll_fn(|cx| {
-            self.core.with(|engine, io| {
-                if *io.sockets.at(self.key).watch(Interest::HungUp) == Watch::Idle {
-                    engine.watch(io, self.key, Interest::HungUp);
-                }
-                let socket = io.sockets.at(self.key);
-                if *socket.watch(Interest::HungUp) == Watch::Ready {
-                    return Poll::Ready(());
-                }
-                set_waker(&mut socket.rare().hung_up_waker, cx);
-                Poll::Pending
-            })
+        poll_fn(|cx| self.poll_hung_up(cx))
+    }
+
+    /// See [`Stream::hung_up`].
+    pub fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.core.with(|engine, io| {
+            if *io.sockets.at(self.key).watch(Interest::HungUp) == Watch::Idle {
+                engine.watch(io, self.key, Interest::HungUp);
+            }
+            let socket = io.sockets.at(self.key);
+            if *socket.watch(Interest::HungUp) == Watch::Ready {
+                return Poll::Ready(());
+            }
+            set_waker(&mut socket.rare().hung_up_waker, cx);
+            Poll::Pending
         })
     }
 

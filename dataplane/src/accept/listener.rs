@@ -19,13 +19,18 @@ use crate::shard::Shard;
 
 /// Accepts until the task is ended.
 pub async fn accept_clients(shard: Rc<Shard>, listener: Rc<Listener>) {
+    let mut told_at = None;
     loop {
         match listener.accept().await {
             Ok(stream) => admit(&shard, stream),
             Err(error) => {
                 // No descriptor or no memory. The connection waits in the kernel's queue; make room
                 // for it if somebody can be spared, else try again in a moment.
-                tracing::warn!(%error, "accepting a connection failed");
+                let now = lateen_ring::now();
+                if told_at.is_none_or(|at| now.since(at) >= limits::ACCEPT_WARNING_INTERVAL) {
+                    told_at = Some(now);
+                    tracing::warn!(%error, "accepting connections fails; raise the limit of descriptors");
+                }
                 if !shard.clients.end_longest_idle(Instant::NEVER) {
                     lateen_ring::sleep(limits::ACCEPT_RETRY_AFTER).await;
                 }

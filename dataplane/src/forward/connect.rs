@@ -26,7 +26,8 @@ pub async fn connect(
     left: Option<Duration>,
 ) -> Result<Upstream, Failure> {
     let timeout = shard.config.timeouts.connect;
-    deadline.set_after(left.map_or(timeout, |left| left.min(timeout)));
+    let patience = left.map_or(timeout, |left| left.min(timeout));
+    deadline.set_after(patience);
     let address = Address::from(shard.address_of(endpoint));
     let connected = deadline
         .guard(Stream::connect(&address))
@@ -49,7 +50,9 @@ pub async fn connect(
                     | CloseReason::NoMemory
                     | CloseReason::AddressNotAvailable
             );
-            if !ours {
+            // And who had less than the whole timeout has not failed to meet it.
+            let cut_short = reason == CloseReason::TimedOut && patience < timeout;
+            if !ours && !cut_short {
                 let now = lateen_ring::now();
                 shard.balancer.borrow_mut().on_refused(endpoint, now.as_nanos());
             }

@@ -47,6 +47,10 @@ pub async fn send_request_body(
         exchange.request_whole.set(true);
     }
     sent.map_err(|stop| match stop {
+        // The whole exchange took too long, not the client alone.
+        BodyStop::Source(Stopped::TimedOut) if lateen_ring::now() >= until => {
+            Failure::upstream_timeout(Stage::Request)
+        }
         BodyStop::Source(Stopped::TimedOut) => {
             Failure::refused(Stage::Request, Refusal::RequestTimeout)
         }

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use lateen_ring::{Chunk, Lease, Started, Stream, spare_vector};
+use lateen_ring::{Chunk, Instant, Lease, Started, Stream, spare_vector};
 
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
 use crate::codec::http1::fields::FieldScratch;
@@ -117,6 +117,7 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
 
     // The rest of the body.
     if !body.is_done() {
+        call.exchange.read_by_count.set(true);
         // Boxed: only a response that is larger than a buffer pays for it.
         let encoding = answer.body.encoding;
         Box::pin(pass_body_on(call, &mut incoming, &mut body, encoding)).await?;
@@ -195,11 +196,11 @@ async fn finish_send_down(call: &Call<'_>, started: Started) -> Result<(), Failu
 
 /// Reads until a response head is whole.
 async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer, Failure> {
-    let limits = &call.connection.shard.head_limits;
+    let head_limits = &call.connection.shard.head_limits;
     let mut seen = 0;
     loop {
         // The first bytes are a whole head more often than not: they are parsed unseen.
-        let worth_it = seen == 0 || may_end_head(incoming.bytes(), seen, limits);
+        let worth_it = seen == 0 || may_end_head(incoming.bytes(), seen, head_limits);
         if !incoming.is_empty() && worth_it {
             if let Some(answer) = judge_answer(call, incoming)? {
                 return Ok(answer);
@@ -215,6 +216,9 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer,
         match lease {
             Some(lease) => {
                 upstream_counts(&call.connection.shard).read_bytes.add(lease.len() as u64);
+                if lease.len() >= limits::RECEIVE_BUFFER_BYTES {
+                    call.exchange.read_by_count.set(true);
+                }
                 if incoming.is_empty() {
                     call.exchange.answered_at.set(lateen_ring::now());
                 }
@@ -235,7 +239,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     let parsed = parse_response(incoming.bytes(), &mut scratch, request.method, &shard.head_limits);
     let Some(head) = parsed.map_err(|_| invalid)? else { return Ok(None) };
     let upgrades = head.status == 101;
-    if upgrades && !request.upgrade {
+    if upgrades && !is_offered(request, head.upgrade) {
         return Err(invalid);
     }
     // A connection whose request is still coming when its answer is known can't carry another.
@@ -268,6 +272,12 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     let consumed = head.consumed;
     incoming.consume(consumed);
     Ok(Some(answer))
+}
+
+/// Whether a 101's protocol is one that the client offered (RFC 9110 §7.8).
+fn is_offered(request: &Request, protocol: Option<&[u8]>) -> bool {
+    let (Some(offered), Some(protocol)) = (&request.upgrade, protocol) else { return false };
+    offered.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(protocol))
 }
 
 /// Puts what has come of the body behind the head: copied if it is little or must be encoded anew,
@@ -303,14 +313,14 @@ fn first_of_body(
 /// Waits for bytes of the response; `None` is the end of the upstream's stream. Meanwhile the client
 /// is watched for a reset: at once where a receive is armed anyway, else after a while.
 async fn next_bytes(call: &Call<'_>) -> Result<Option<Lease>, Failure> {
-    let Call { connection, timer, .. } = call;
-    let limit = connection.shard.config.timeouts.body;
-    let now = lateen_ring::now();
-    let mut give_up = (now + limit).min(timer.until);
-    let mut may_watch = call.body_sent.get();
-    let mut watching = may_watch && connection.stream.is_receiving();
-    let first_look = if watching { give_up } else { give_up.min(now + limits::PEER_WATCH_AFTER) };
-    timer.deadline.set(first_look);
+    let limit = call.connection.shard.config.timeouts.body;
+    let began = lateen_ring::now();
+    let mut watching = call.body_sent.get() && call.connection.stream.is_receiving();
+    // The client has said something or closed its direction: the receive has no more to tell.
+    let mut heard_client = false;
+    let look = began + limits::PEER_WATCH_AFTER;
+    let timer = &call.timer;
+    timer.deadline.set(if watching { began + limit } else { look }.min(timer.until));
     poll_fn(|cx| {
         let Call { connection, exchange, timer, .. } = call;
         let client = &connection.stream;
@@ -327,21 +337,23 @@ async fn next_bytes(call: &Call<'_>) -> Result<Option<Lease>, Failure> {
                 }
                 // A next request, or a FIN: the answer to this one is wanted all the same.
                 watching = false;
-                may_watch = false;
+                heard_client = true;
             }
             if timer.deadline.poll_past(cx).is_pending() {
                 return Poll::Pending;
             }
             let now = lateen_ring::now();
-            if now >= timer.until || (now >= give_up && call.body_sent.get()) {
+            // While the request is on its way the answer is not due.
+            let over_at = exchange.request_over_at.get();
+            let is_over = over_at != Instant::NEVER;
+            let due = if is_over { over_at.max(began) + limit } else { Instant::NEVER };
+            if now >= timer.until || now >= due {
                 return Poll::Ready(Err(Failure::upstream_timeout(Stage::ResponseHead)));
             }
-            if now >= give_up {
-                // The request is still on its way: the answer is not due yet.
-                give_up = (now + connection.shard.config.timeouts.body).min(timer.until);
-            }
-            watching = may_watch;
-            timer.deadline.set(give_up);
+            // Until then whoever sends the body reads from the client, and notices its leaving.
+            watching = is_over && !heard_client;
+            let next = if is_over { due } else { now + limits::PEER_WATCH_AFTER };
+            timer.deadline.set(next.min(timer.until));
         }
     })
     .await

@@ -70,28 +70,6 @@ impl Timer<'_> {
     pub fn set(&self, limit: Duration) {
         self.deadline.set((lateen_ring::now() + limit).min(self.until));
     }
-
-    /// Waits for `future` as long as `progress` moves at least once in each `limit`.
-    ///
-    /// # Errors
-    /// [`Elapsed`]; the future has been dropped.
-    pub async fn while_progressing<F: Future>(
-        &self,
-        limit: Duration,
-        progress: impl Fn() -> u64,
-        future: F,
-    ) -> Result<F::Output, Elapsed> {
-        let mut future = pin!(future);
-        loop {
-            let before = progress();
-            match self.within(limit, future.as_mut()).await {
-                Ok(output) => return Ok(output),
-                Err(Elapsed) if lateen_ring::now() >= self.until => return Err(Elapsed),
-                Err(Elapsed) if progress() != before => {}
-                Err(Elapsed) => return Err(Elapsed),
-            }
-        }
-    }
 }
 
 /// Receives once; `None` is the end of the stream.
@@ -226,7 +204,14 @@ pub async fn transfer_body(
     passed: &Cell<u64>,
     bytes_max: u64,
 ) -> Result<(), BodyStop> {
+    let mut may_splice = encoding == BodyEncoding::Plain;
+    let mut yielded_at = passed.get();
     loop {
+        if passed.get() - yielded_at >= limits::COPY_BYTES_PER_TURN {
+            // Where both sides are always ready this would never end, and others wait.
+            yielded_at = passed.get();
+            lateen_ring::yield_now().await;
+        }
         if !received.is_empty() {
             let before = passed.get();
             let chunk = next_chunk(received, body, encoding, passed)?;
@@ -255,12 +240,12 @@ pub async fn transfer_body(
             continue;
         }
         match body.remaining() {
-            Some(left) if left >= limits::SPLICE_BYTES_MIN && encoding == BodyEncoding::Plain => {
+            Some(left) if may_splice && left >= limits::SPLICE_BYTES_MIN => {
                 let spliced = splice_body(way, left, passed).await?;
                 body.take_plain(spliced);
                 if !body.is_done() {
-                    // No pipe is to be had: copy the rest, without asking again for a while.
-                    read_more(way, received, left - spliced).await?;
+                    // No pipe is to be had: copy the rest, and don't ask for one again.
+                    may_splice = false;
                 }
             }
             left => {
@@ -307,7 +292,7 @@ async fn read_more(way: &Way<'_>, received: &mut Received, left: u64) -> Result<
     let bytes_max = left.min(limits::COPY_BYTES_MAX as u64) as usize;
     let mut buffer = Vec::new();
     let reading = way.source.read(&mut buffer, bytes_max);
-    let read = attend(way, way.read_limit, || 0, reading).await;
+    let read = attend(way, || way.read_limit, || 0, reading).await;
     let count = match read {
         Ok(read) => read.map_err(|error| BodyStop::Source(error.into()))?,
         Err(Stall::Elapsed) => return Err(BodyStop::Source(Stopped::TimedOut)),
@@ -323,18 +308,11 @@ async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64
     // A splice goes straight to the socket: it must not overtake the head, which may still be on
     // its way.
     if way.sink.is_sending() {
-        let flushed = way.timer.while_progressing(
-            way.write_limit,
-            || way.sink.bytes_sent(),
-            way.sink.flush(),
-        );
-        flushed
-            .await
-            .map_err(|elapsed| BodyStop::Sink(elapsed.into()))?
-            .map_err(|error| BodyStop::Sink(error.into()))?;
+        flush(way.sink, way.timer, way.write_limit).await.map_err(BodyStop::Sink)?;
     }
     let moved = Moved::default();
-    let limit = way.read_limit.min(way.write_limit);
+    // Bytes in the pipe wait for the sink; with none, the source is waited for.
+    let limit = || if moved.taken() > moved.given() { way.write_limit } else { way.read_limit };
     let progress = || moved.taken() + moved.given();
     let splicing = splice(way.source, way.sink, left, false, &moved);
     let outcome = attend(way, limit, progress, splicing).await;
@@ -348,7 +326,6 @@ async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64
         Ok(Spliced::Ended) => Err(BodyStop::Invalid(BodyError::Truncated)),
         Ok(Spliced::SourceFailed(error)) => Err(BodyStop::Source(error.into())),
         Ok(Spliced::SinkFailed(error)) => Err(BodyStop::Sink(error.into())),
-        // Bytes in the pipe are waiting for the sink.
         Err(Stall::Elapsed) if moved.taken() > given => Err(BodyStop::Sink(Stopped::TimedOut)),
         Err(Stall::Elapsed) => Err(BodyStop::Source(Stopped::TimedOut)),
         Err(Stall::SinkGone) => Err(sink_gone()),
@@ -372,29 +349,39 @@ enum Stall {
 /// being written to it.
 async fn attend<F: Future>(
     way: &Way<'_>,
-    limit: Duration,
+    limit: impl Fn() -> Duration,
     progress: impl Fn() -> u64,
     future: F,
 ) -> Result<F::Output, Stall> {
     let mut future = pin!(future);
-    loop {
-        let before = progress();
-        let look = limits::PEER_WATCH_AFTER.min(limit);
-        if let Ok(output) = way.timer.within(look, future.as_mut()).await {
-            return Ok(output);
+    let mut moved_at = lateen_ring::now();
+    let mut seen = progress();
+    way.timer.set(limits::PEER_WATCH_AFTER.min(limit()));
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
         }
-        if progress() == before && lateen_ring::now() < way.timer.until && look < limit {
-            let mut hung_up = pin!(way.sink.hung_up());
-            let either = poll_fn(|cx| match future.as_mut().poll(cx) {
-                Poll::Ready(output) => Poll::Ready(Ok(output)),
-                Poll::Pending => hung_up.as_mut().poll(cx).map(|()| Err(Stall::SinkGone)),
-            });
-            if let Ok(outcome) = way.timer.within(limit - look, either).await {
-                return outcome;
+        let now = lateen_ring::now();
+        if progress() != seen {
+            seen = progress();
+            moved_at = now;
+        }
+        loop {
+            let stalled = now >= moved_at + limits::PEER_WATCH_AFTER;
+            if stalled && way.sink.poll_hung_up(cx).is_ready() {
+                return Poll::Ready(Err(Stall::SinkGone));
+            }
+            let ends_at = moved_at + limit();
+            if now >= ends_at || now >= way.timer.until {
+                return Poll::Ready(Err(Stall::Elapsed));
+            }
+            let look = moved_at + limits::PEER_WATCH_AFTER;
+            let next = if stalled { ends_at } else { ends_at.min(look) };
+            way.timer.deadline.set(next.min(way.timer.until));
+            if way.timer.deadline.poll_past(cx).is_pending() {
+                return Poll::Pending;
             }
         }
-        if progress() == before || lateen_ring::now() >= way.timer.until {
-            return Err(Stall::Elapsed);
-        }
-    }
+    })
+    .await
 }

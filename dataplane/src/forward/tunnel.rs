@@ -103,6 +103,13 @@ pub async fn tunnel(
         if up_done && down_done {
             return Poll::Ready(TunnelEnd::Closed);
         }
+        // After its FIN nothing is received from a side that would tell of a reset.
+        if up_done && client.stream.poll_hung_up(cx).is_ready() {
+            return Poll::Ready(TunnelEnd::ClientBroke(CloseReason::ConnectionReset));
+        }
+        if down_done && upstream.stream.poll_hung_up(cx).is_ready() {
+            return Poll::Ready(TunnelEnd::UpstreamBroke(CloseReason::ConnectionReset));
+        }
         let now = progress();
         if now != seen {
             seen = now;
@@ -152,7 +159,13 @@ async fn relay(
         passed.set(passed.get() + count as u64);
     }
     let mut full_reads = 0;
+    let mut yielded_at = passed.get();
     loop {
+        if passed.get() - yielded_at >= limits::COPY_BYTES_PER_TURN {
+            // Where both ends are always ready this would never end, and others wait.
+            yielded_at = passed.get();
+            lateen_ring::yield_now().await;
+        }
         let Some(lease) = source.stream.recv().await.map_err(of_source)? else { break };
         let count = lease.len();
         source.counts.read_bytes.add(count as u64);

@@ -78,7 +78,11 @@ async fn live(seed: u64, tracing: bool) -> Report {
     }
     let metrics = Metrics::new(1);
     let config = std::sync::Arc::new(topology.config.clone());
-    let seeds = Seeds { random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, unix_us_at_zero: 0 };
+    let seeds = Seeds {
+        random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+        unix_us_at_zero: 0,
+        follows_host: false,
+    };
     let shard = Rc::new(Shard::new(config, metrics, 0, None, &seeds));
     let accepting = vec![spawn(accept_clients(shard.clone(), listener.clone()))];
     let keeper = spawn(pool::keep(shard.clone()));

@@ -112,6 +112,16 @@ pub(crate) fn send_once(io: &mut Io, key: SocketKey, bytes: &[u8]) -> usize {
     }
 }
 
+/// True if bytes, the end or an error wait in the socket. Takes nothing.
+pub(crate) fn has_unread(io: &mut Io, key: SocketKey) -> bool {
+    let socket = io.sockets.at(key);
+    let mut byte = [0; 1];
+    add(&io.counts.submitted, 1);
+    let peeked =
+        retry(|| rustix::net::recv(socket.fd(), &mut byte[..], RecvFlags::PEEK).map(|_| ()));
+    peeked != Err(Errno::AGAIN)
+}
+
 /// Sends as much of `send.op` as the socket takes. Ok(true) when all is gone.
 pub(crate) fn send(io: &mut Io, key: SocketKey) -> Result<bool, Errno> {
     let socket = io.sockets.at(key);

@@ -415,6 +415,11 @@ impl Sim {
         Ok(count)
     }
 
+    pub(crate) fn has_unread(&mut self, key: SocketKey) -> bool {
+        let id = self.end_of(key);
+        self.ends.at(id).is_readable()
+    }
+
     pub(crate) fn splice_in(
         &mut self,
         key: SocketKey,
