@@ -256,6 +256,10 @@ async fn serve_http1(connection: &Connection, received: &mut Received) {
                 patience = timeouts.idle;
                 connection.stream.set_multishot(true);
             }
+            // Closing over unread bytes would be a reset, which may overtake the answer.
+            After::Close if !received.is_empty() => {
+                return Box::pin(linger(connection, received)).await;
+            }
             After::Close => return,
             After::Linger => return Box::pin(linger(connection, received)).await,
             After::Reset => return connection.stream.reset_on_close(),
