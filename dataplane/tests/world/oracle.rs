@@ -148,8 +148,11 @@ impl Oracle {
     /// Statuses with which the proxy may answer in the upstream's stead.
     fn statuses(&self, case: &Case) -> Vec<u16> {
         let world = &self.topology;
+        let capped = world.idle_cuts && world.speech == Speech::Http;
         if let Form::Refused(malformed) = case.form {
-            return vec![malformed.status()];
+            let mut statuses = vec![malformed.status()];
+            statuses.extend(capped.then_some(503));
+            return statuses;
         }
         let mut statuses = match case.mishap {
             Mishap::None | Mishap::SilentClose | Mishap::Unasked(_) => vec![],
@@ -167,7 +170,7 @@ impl Oracle {
         if world.weather == Weather::Stormy {
             statuses.extend([408, 502, 503, 504]);
         }
-        if !world.is_served() {
+        if !world.is_served() || capped {
             statuses.push(503);
         }
         if world.config.timeouts.request.is_some() {
@@ -199,7 +202,9 @@ impl Oracle {
                 || !self.statuses(case).is_empty()
         };
         let body_unread = unread > DISCARDED_FOR_SURE
-            && (may_close(case) || behind.iter().any(|case| may_close(case)));
+            && (self.drained_ns.get().is_some()
+                || may_close(case)
+                || behind.iter().any(|case| may_close(case)));
         // Whose protocol is unknown, or not HTTP, can only be told by a reset that there is nobody.
         let wordless = matches!(case.form, Form::Tcp { .. }) || world.speech == Speech::Mixed;
         let unserved =
