@@ -129,7 +129,7 @@ pub struct Case {
 }
 
 /// What became of a case.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Run {
     /// When its first byte was sent, in virtual nanoseconds.
     pub began_ns: u64,
@@ -138,6 +138,21 @@ pub struct Run {
     pub switched: bool,
     pub arrivals: Vec<Arrival>,
     pub outcome: Option<Outcome>,
+    /// When the client had it, in virtual nanoseconds; never if it has not.
+    pub concluded_ns: u64,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self {
+            began_ns: 0,
+            whole: false,
+            switched: false,
+            arrivals: Vec::new(),
+            outcome: None,
+            concluded_ns: u64::MAX,
+        }
+    }
 }
 
 /// A case's coming to an upstream.
@@ -187,7 +202,7 @@ impl Case {
             answer: draw_answer(method, body, expects),
             mishap: Mishap::None,
             flaw: Flaw::None,
-            run: RefCell::default(),
+            run: RefCell::new(Run::new()),
         };
         if last && !reliable && percent(22) {
             case = case.refused();
@@ -394,7 +409,9 @@ fn draw_answer(method: &str, body: Body, expects: bool) -> Answer {
         _ => Body::Length(bytes),
     };
     let bodyless = method == "HEAD";
-    let early = body.bytes() > 0 && percent(12);
+    // An upstream that answers at length, or until it closes, can't read on meanwhile.
+    let brief = framed.bytes() < 2_000 && !matches!(framed, Body::UntilClose(_));
+    let early = body.bytes() > 0 && brief && percent(18);
     let continues = expects && !early && percent(70);
     let after = if percent(60) { AfterEarly::ReadsOn } else { AfterEarly::Closes };
     Answer {

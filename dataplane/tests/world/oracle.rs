@@ -96,6 +96,7 @@ impl Oracle {
         if !opaque && let Err(why) = self.judge(case, behind, &outcome) {
             self.fail(format!("case {} {outcome:?}: {why} ({detail}) in {case:?}", case.id));
         }
+        case.run.borrow_mut().concluded_ns = lateen_ring::now().as_nanos();
         let before = case.run.borrow_mut().outcome.replace(outcome);
         if before.is_some() {
             self.fail(format!("case {} came to two ends", case.id));
@@ -212,6 +213,7 @@ impl Oracle {
         body_unread
             || unserved
             || case.flaw != Flaw::None
+            || is_too_long(&world.config, case.body)
             || matches!(
                 case.mishap,
                 Mishap::ResetAt(_) | Mishap::FinAt(_) | Mishap::StallAt(_) | Mishap::BadChunk
