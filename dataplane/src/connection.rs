@@ -42,7 +42,7 @@ pub struct Connection {
     peer_text: AddressText,
     client: ClientId,
     close_reason: Cell<CloseReason>,
-    /// A request is under way.
+    /// A request, or the connecting of a tunnel, is under way.
     unfinished: Cell<bool>,
 }
 
@@ -383,6 +383,7 @@ async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
     let began = lateen_ring::now();
     let mut tried = Vec::new();
     let mut failure = Failure::no_healthy_upstream();
+    connection.unfinished.set(true);
     while tried.len() < limits::CONNECT_TRIES_MAX {
         let Some(endpoint) = shard.pick(lateen_ring::now(), &tried) else { break };
         let in_flight = InFlight::new(shard, endpoint);
@@ -391,7 +392,10 @@ async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
         let others = shard.config.upstream.len().min(limits::CONNECT_TRIES_MAX) - tried.len();
         let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
         match connect(shard, endpoint, &connection.deadline, Some(left)).await {
-            Ok(upstream) => return Some((upstream, in_flight)),
+            Ok(upstream) => {
+                connection.unfinished.set(false);
+                return Some((upstream, in_flight));
+            }
             Err(failed) => failure = failed,
         }
         tried.push(endpoint);

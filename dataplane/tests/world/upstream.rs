@@ -79,13 +79,14 @@ impl Served {
             let _ = self.inbox.stream.send(GREETING).await;
         }
         loop {
-            while self.inbox.unread().is_empty() {
+            while self.inbox.unread().len() < 2 {
                 self.inbox.more().await?;
             }
             if self.unasked_at != Instant::NEVER {
                 self.judge_reuse()?;
             }
-            if self.inbox.unread()[0] == b'T' && self.oracle.topology.speech != Speech::Http {
+            if self.inbox.unread().starts_with(b"T0") && self.oracle.topology.speech != Speech::Http
+            {
                 return self.serve_tcp().await;
             }
             let head = self.inbox.head().await?;
