@@ -26,6 +26,7 @@ use crate::in_flight::InFlight;
 use crate::limits;
 use crate::observe::access_log::Entry;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
+use crate::plant::{self, Plant};
 use crate::request::{After, proxy_request};
 use crate::shard::Shard;
 
@@ -254,6 +255,9 @@ async fn serve_http1(connection: &Connection, received: &mut Received) {
         match after {
             After::KeepAlive => {
                 patience = timeouts.idle;
+                if plant::has(Plant::PipelinedDropped) {
+                    *received = Received::default();
+                }
                 connection.stream.set_multishot(true);
             }
             After::Close => return,
@@ -267,7 +271,11 @@ async fn serve_http1(connection: &Connection, received: &mut Received) {
 async fn next_bytes(connection: &Connection, patience: std::time::Duration) -> Option<Lease> {
     let clients = &connection.shard.clients;
     let now = lateen_ring::now();
-    connection.deadline.set(now + patience);
+    connection.deadline.set(if plant::has(Plant::IdleUnbounded) {
+        Instant::NEVER
+    } else {
+        now + patience
+    });
     clients.became_idle(connection.client, now);
     let lease = poll_fn(|cx| match connection.stream.poll_recv(cx) {
         Poll::Ready(lease) => Poll::Ready(Some(lease)),
@@ -307,6 +315,9 @@ async fn linger(connection: &Connection, received: &mut Received) {
             Ok(Ok(Some(lease))) => {
                 connection.counts().read_bytes.add(lease.len() as u64);
                 discarded += lease.len();
+                if plant::has(Plant::LeaseLeaked) {
+                    std::mem::forget(lease);
+                }
             }
             _ => return,
         }

@@ -22,7 +22,7 @@ use crate::wire::{Bad, Delimited, Ended, Head, Inbox, Signal};
 const CONTINUE_PATIENCE: Duration = Duration::from_millis(40);
 
 /// Runs one client to its end.
-pub async fn run(oracle: Rc<Oracle>, proxy: SocketAddr, sessions: Vec<Session>) {
+pub(crate) async fn run(oracle: Rc<Oracle>, proxy: SocketAddr, sessions: Vec<Session>) {
     for session in sessions {
         lateen_ring::sleep(millis(0..=15)).await;
         let mut session = session;

@@ -19,7 +19,7 @@ use crate::wire::{Bad, Delimited, Ended, Head, Inbox};
 const NOTICED_AFTER: Duration = Duration::from_millis(25);
 
 /// Accepts until its task is ended.
-pub async fn run(oracle: Rc<Oracle>, listener: Listener, traits: UpstreamTraits) {
+pub(crate) async fn run(oracle: Rc<Oracle>, listener: Listener, traits: UpstreamTraits) {
     loop {
         let Ok(stream) = listener.accept().await else { continue };
         let connection = oracle.upstream_connections.get();
