@@ -26,6 +26,7 @@ use crate::in_flight::InFlight;
 use crate::limits;
 use crate::observe::access_log::Entry;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
+use crate::plant::{self, Plant};
 use crate::request::{After, proxy_request};
 use crate::shard::Shard;
 
@@ -42,7 +43,7 @@ pub struct Connection {
     peer_text: AddressText,
     client: ClientId,
     close_reason: Cell<CloseReason>,
-    /// A request is under way.
+    /// A request, or the connecting of a tunnel, is under way.
     unfinished: Cell<bool>,
 }
 
@@ -254,6 +255,9 @@ async fn serve_http1(connection: &Connection, received: &mut Received) {
         match after {
             After::KeepAlive => {
                 patience = timeouts.idle;
+                if plant::has(Plant::PipelinedDropped) {
+                    *received = Received::default();
+                }
                 connection.stream.set_multishot(true);
             }
             // Closing over unread bytes would be a reset, which may overtake the answer.
@@ -271,7 +275,11 @@ async fn serve_http1(connection: &Connection, received: &mut Received) {
 async fn next_bytes(connection: &Connection, patience: std::time::Duration) -> Option<Lease> {
     let clients = &connection.shard.clients;
     let now = lateen_ring::now();
-    connection.deadline.set(now + patience);
+    connection.deadline.set(if plant::has(Plant::IdleUnbounded) {
+        Instant::NEVER
+    } else {
+        now + patience
+    });
     clients.became_idle(connection.client, now);
     let lease = poll_fn(|cx| match connection.stream.poll_recv(cx) {
         Poll::Ready(lease) => Poll::Ready(Some(lease)),
@@ -311,6 +319,9 @@ async fn linger(connection: &Connection, received: &mut Received) {
             Ok(Ok(Some(lease))) => {
                 connection.counts().read_bytes.add(lease.len() as u64);
                 discarded += lease.len();
+                if plant::has(Plant::LeaseLeaked) {
+                    std::mem::forget(lease);
+                }
             }
             _ => return,
         }
@@ -387,6 +398,7 @@ async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
     let began = lateen_ring::now();
     let mut tried = Vec::new();
     let mut failure = Failure::no_healthy_upstream();
+    connection.unfinished.set(true);
     while tried.len() < limits::CONNECT_TRIES_MAX {
         let Some(endpoint) = shard.pick(lateen_ring::now(), &tried) else { break };
         let in_flight = InFlight::new(shard, endpoint);
@@ -395,7 +407,10 @@ async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
         let others = shard.config.upstream.len().min(limits::CONNECT_TRIES_MAX) - tried.len();
         let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
         match connect(shard, endpoint, &connection.deadline, Some(left)).await {
-            Ok(upstream) => return Some((upstream, in_flight)),
+            Ok(upstream) => {
+                connection.unfinished.set(false);
+                return Some((upstream, in_flight));
+            }
             Err(failed) => failure = failed,
         }
         tried.push(endpoint);

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::decide::balance::EndpointIndex;
+use crate::plant::{self, Plant};
 use crate::shard::Shard;
 
 /// Counts as one in flight at the endpoint while it lives.
@@ -29,7 +30,9 @@ impl InFlight {
 impl Drop for InFlight {
     #[inline]
     fn drop(&mut self) {
-        self.shard.balancer.borrow_mut().on_end(self.endpoint);
+        if !plant::has(Plant::LoadKept) {
+            self.shard.balancer.borrow_mut().on_end(self.endpoint);
+        }
     }
 }
 

@@ -28,3 +28,5 @@ pub mod decide;
 pub mod forward;
 pub mod observe;
 pub mod first_try;
+#[doc(hidden)]
+pub mod plant;

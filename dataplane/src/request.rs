@@ -34,6 +34,7 @@ use crate::forward::tunnel::{End, Passed, tunnel};
 use crate::in_flight::InFlight;
 use crate::limits;
 use crate::observe::metrics::CloseReason;
+use crate::plant::{self, Plant};
 use crate::shard::Shard;
 
 /// What becomes of the client's connection after a request.
@@ -363,7 +364,8 @@ fn send_message(
     let message = std::mem::take(&mut request.message);
     exchange.sent_at.set(lateen_ring::now());
     upstream_counts(shard).write_bytes.add(message.len() as u64);
-    if pooled && request.body.is_done() && request.method.is_idempotent() {
+    let replayable = request.method.is_idempotent() || plant::has(Plant::PostReplayed);
+    if pooled && request.body.is_done() && replayable {
         request.message = upstream.start_send_kept(message).1;
     } else {
         upstream.start_send(one(message));
@@ -595,6 +597,7 @@ async fn fail(
         Some(status) if !begun => {
             answer_failure(connection, exchange, failure, status, request).await
         }
+        _ if plant::has(Plant::TruncationUnmarked) => After::Close,
         _ if exchange.ends_by_close.get() => After::Reset,
         _ => After::Close,
     };

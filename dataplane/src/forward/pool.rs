@@ -16,6 +16,7 @@ use lateen_ring::{Deadline, Instant, Stream};
 use crate::bootstrap::config::PoolLimits;
 use crate::decide::balance::EndpointIndex;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
+use crate::plant::{self, Plant};
 use crate::shard::{Counters, Shard};
 
 /// A connection to an endpoint and when it was opened. It counts as open while it lives, however
@@ -91,7 +92,7 @@ impl Pool {
         loop {
             let idle = self.idle.borrow_mut()[endpoint.as_usize()].pop_back()?;
             self.count.set(self.count.get() - 1);
-            if now >= idle.dies || idle.upstream.stream.has_news() {
+            if now >= idle.dies || is_stale(idle.upstream.stream.has_news()) {
                 evict(shard, idle);
                 continue;
             }
@@ -112,7 +113,7 @@ impl Pool {
             let waker = keeper.as_ref().unwrap_or(Waker::noop());
             // Arms the receive; whatever comes before the next request wakes the keeper.
             let news = idle.upstream.stream.poll_news(&mut Context::from_waker(waker));
-            if news.is_ready() {
+            if is_stale(news.is_ready()) {
                 return evict(shard, idle);
             }
         }
@@ -167,7 +168,7 @@ impl Pool {
             while index < of_endpoint.len() {
                 let idle = &of_endpoint[index];
                 let news = idle.upstream.stream.poll_news(cx) == Poll::Ready(());
-                if news || now >= idle.dies {
+                if is_stale(news) || now >= idle.dies {
                     bad.extend(of_endpoint.remove(index));
                     continue;
                 }
@@ -181,6 +182,12 @@ impl Pool {
         }
         next
     }
+}
+
+/// Whether news of an idle connection make it no good, which they do.
+#[inline]
+fn is_stale(news: bool) -> bool {
+    news && !plant::has(Plant::StaleConnectionKept)
 }
 
 fn evict(shard: &Shard, idle: Idle) {

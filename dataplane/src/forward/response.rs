@@ -23,6 +23,7 @@ use crate::forward::received::Received;
 use crate::forward::transfer::{BodyStop, Stopped, Timer, Way, finish_send, one, transfer_body};
 use crate::limits;
 use crate::observe::metrics::CloseReason;
+use crate::plant::{self, Plant};
 use crate::request::Request;
 
 /// What a response left behind.
@@ -122,7 +123,7 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
         let encoding = answer.body.encoding;
         Box::pin(pass_body_on(call, &mut incoming, &mut body, encoding)).await?;
     }
-    let request_whole = call.body_sent.get();
+    let request_whole = call.body_sent.get() || plant::has(Plant::KeptAliveAfterEarlyAnswer);
     Ok(Responded::Whole {
         keep_alive: answer.body.keep_alive && request_whole,
         upstream_reusable: answer.upstream_keeps_alive && request_whole && incoming.is_empty(),
@@ -243,7 +244,8 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
         return Err(invalid);
     }
     // A connection whose request is still coming when its answer is known can't carry another.
-    let goes_on = request.keep_alive && body_sent.get() && !shard.is_draining();
+    let whole = body_sent.get() || plant::has(Plant::KeptAliveAfterEarlyAnswer);
+    let goes_on = request.keep_alive && whole && !shard.is_draining();
     let forwarding = ResponseForwarding {
         client_version: request.version,
         request_method: request.method,

@@ -20,6 +20,7 @@ use crate::codec::body::{BodyEncoding, BodyError, BodyProgress};
 use crate::forward::received::Received;
 use crate::limits;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, WorkerMetrics};
+use crate::plant::{self, Plant};
 
 /// Why a stream can't go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,6 +300,9 @@ async fn read_more(way: &Way<'_>, received: &mut Received, left: u64) -> Result<
         Err(Stall::SinkGone) => return Err(sink_gone()),
     };
     way.source_counts.read_bytes.add(count as u64);
+    if plant::has(Plant::ByteLostOnShortRead) && count < bytes_max {
+        buffer.pop();
+    }
     received.replace(buffer);
     Ok(count > 0)
 }

@@ -13,7 +13,7 @@ use crate::wire::encode_chunked;
 
 /// How a body is framed, and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
+pub(crate) enum Body {
     None,
     Length(usize),
     Chunked(usize),
@@ -22,7 +22,7 @@ pub enum Body {
 }
 
 impl Body {
-    pub fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         match self {
             Self::None => 0,
             Self::Length(bytes) | Self::Chunked(bytes) | Self::UntilClose(bytes) => bytes,
@@ -32,7 +32,7 @@ impl Body {
 
 /// What kind of case it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     Exchange,
     /// A request that must be refused, and never reach an upstream.
     Refused(Malformed),
@@ -51,32 +51,32 @@ pub enum Form {
 
 /// What the upstream answers.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub body: Body,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Body,
     /// 103s before the final response.
-    pub interim: usize,
+    pub(crate) interim: usize,
     /// A 100 before the request's body is read.
-    pub continues: bool,
+    pub(crate) continues: bool,
     /// The answer comes before the request's body was read; then it is read, or not.
-    pub early: Option<AfterEarly>,
+    pub(crate) early: Option<AfterEarly>,
     /// `Connection: close`, and it does.
-    pub close: bool,
+    pub(crate) close: bool,
     /// Nominates a field that ends at the proxy.
-    pub nominates: bool,
+    pub(crate) nominates: bool,
     /// Speaks HTTP/1.0.
-    pub http10: bool,
+    pub(crate) http10: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AfterEarly {
+pub(crate) enum AfterEarly {
     ReadsOn,
     Closes,
 }
 
 /// What the upstream does wrong. Offsets are of the response's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mishap {
+pub(crate) enum Mishap {
     None,
     ResetAt(usize),
     FinAt(usize),
@@ -94,7 +94,7 @@ pub enum Mishap {
 
 /// What the client does wrong. Offsets are of the request's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
+pub(crate) enum Flaw {
     None,
     /// Stops sending for longer than the proxy waits.
     StallAt(usize),
@@ -111,49 +111,64 @@ pub enum Flaw {
 
 /// A case and what became of it.
 #[derive(Debug)]
-pub struct Case {
-    pub id: usize,
-    pub method: &'static str,
-    pub http10: bool,
+pub(crate) struct Case {
+    pub(crate) id: usize,
+    pub(crate) method: &'static str,
+    pub(crate) http10: bool,
     /// The client wants no further request on the connection.
-    pub close: bool,
-    pub expects: bool,
+    pub(crate) close: bool,
+    pub(crate) expects: bool,
     /// Fields that end at the proxy: `Connection` nominates one.
-    pub nominates: bool,
-    pub body: Body,
-    pub form: Form,
-    pub answer: Answer,
-    pub mishap: Mishap,
-    pub flaw: Flaw,
-    pub run: RefCell<Run>,
+    pub(crate) nominates: bool,
+    pub(crate) body: Body,
+    pub(crate) form: Form,
+    pub(crate) answer: Answer,
+    pub(crate) mishap: Mishap,
+    pub(crate) flaw: Flaw,
+    pub(crate) run: RefCell<Run>,
 }
 
 /// What became of a case.
-#[derive(Debug, Default)]
-pub struct Run {
+#[derive(Debug)]
+pub(crate) struct Run {
     /// When its first byte was sent, in virtual nanoseconds.
-    pub began_ns: u64,
-    pub whole: bool,
+    pub(crate) began_ns: u64,
+    pub(crate) whole: bool,
     /// The client got its 101, or is a TCP client.
-    pub switched: bool,
-    pub arrivals: Vec<Arrival>,
-    pub outcome: Option<Outcome>,
+    pub(crate) switched: bool,
+    pub(crate) arrivals: Vec<Arrival>,
+    pub(crate) outcome: Option<Outcome>,
+    /// When the client had it, in virtual nanoseconds; never if it has not.
+    pub(crate) concluded_ns: u64,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self {
+            began_ns: 0,
+            whole: false,
+            switched: false,
+            arrivals: Vec::new(),
+            outcome: None,
+            concluded_ns: u64::MAX,
+        }
+    }
 }
 
 /// A case's coming to an upstream.
 #[derive(Clone, Debug)]
-pub struct Arrival {
-    pub connection: usize,
+pub(crate) struct Arrival {
+    pub(crate) connection: usize,
     /// Requests that the connection carried before.
-    pub earlier: usize,
-    pub whole: bool,
+    pub(crate) earlier: usize,
+    pub(crate) whole: bool,
     /// The upstream began to answer.
-    pub answered: bool,
+    pub(crate) answered: bool,
 }
 
 /// What the client got.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The upstream's answer, byte for byte; or the tunnel, both ways.
     Answered,
     /// The proxy's own answer.
@@ -166,7 +181,7 @@ pub enum Outcome {
 
 impl Case {
     /// Draws a case of a request. `reliable`: neither side does anything wrong with it.
-    pub fn draw(id: usize, reliable: bool, last: bool) -> Self {
+    pub(crate) fn draw(id: usize, reliable: bool, last: bool) -> Self {
         let method = one_of(&["GET", "GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE"]);
         let http10 = percent(12);
         let body = match method {
@@ -187,7 +202,7 @@ impl Case {
             answer: draw_answer(method, body, expects),
             mishap: Mishap::None,
             flaw: Flaw::None,
-            run: RefCell::default(),
+            run: RefCell::new(Run::new()),
         };
         if last && !reliable && percent(22) {
             case = case.refused();
@@ -205,7 +220,7 @@ impl Case {
     }
 
     /// Draws a TCP connection.
-    pub fn tcp(id: usize, reliable: bool) -> Self {
+    pub(crate) fn tcp(id: usize, reliable: bool) -> Self {
         let mut case = Self::draw(id, true, false);
         let (up, down) = (body_bytes(), body_bytes());
         case.form = Form::Tcp { up, down };
@@ -278,36 +293,36 @@ impl Case {
     }
 
     /// Whether the answer comes with a body of its own.
-    pub fn has_answer_body(&self) -> bool {
+    pub(crate) fn has_answer_body(&self) -> bool {
         self.method != "HEAD" && !matches!(self.answer.status, 204 | 304)
     }
 
-    pub fn answer_is_chunked(&self) -> bool {
+    pub(crate) fn answer_is_chunked(&self) -> bool {
         self.has_answer_body() && matches!(self.answer.body, Body::Chunked(1..))
     }
 
     /// Whether only the close ends the body that the client gets.
-    pub fn ends_by_close(&self) -> bool {
+    pub(crate) fn ends_by_close(&self) -> bool {
         self.http10
             && self.has_answer_body()
             && matches!(self.answer.body, Body::Chunked(_) | Body::UntilClose(_))
     }
 
     /// Whether the client's connection must end after the answer.
-    pub fn ends_connection(&self) -> bool {
+    pub(crate) fn ends_connection(&self) -> bool {
         self.close || self.ends_by_close()
     }
 
-    pub fn is_idempotent(&self) -> bool {
+    pub(crate) fn is_idempotent(&self) -> bool {
         self.method != "POST"
     }
 
     /// The request's bytes, and how many of them are its head.
-    pub fn request_bytes(&self) -> Vec<u8> {
+    pub(crate) fn request_bytes(&self) -> Vec<u8> {
         self.request().0
     }
 
-    pub fn request(&self) -> (Vec<u8>, usize) {
+    pub(crate) fn request(&self) -> (Vec<u8>, usize) {
         let id = self.id;
         if let Form::Refused(malformed) = self.form {
             let bytes = malformed.bytes(id);
@@ -351,7 +366,7 @@ impl Case {
     }
 
     /// The answer's bytes without interim ones, as the upstream sends them.
-    pub fn answer_bytes(&self) -> Vec<u8> {
+    pub(crate) fn answer_bytes(&self) -> Vec<u8> {
         let (id, answer) = (self.id, &self.answer);
         let version = if answer.http10 { "1.0" } else { "1.1" };
         let mut text = format!("HTTP/{version} {} Well\r\nX-Answer: {id}\r\n", answer.status);
@@ -394,7 +409,9 @@ fn draw_answer(method: &str, body: Body, expects: bool) -> Answer {
         _ => Body::Length(bytes),
     };
     let bodyless = method == "HEAD";
-    let early = body.bytes() > 0 && percent(12);
+    // An upstream that answers at length, or until it closes, can't read on meanwhile.
+    let brief = framed.bytes() < 2_000 && !matches!(framed, Body::UntilClose(_));
+    let early = body.bytes() > 0 && brief && percent(18);
     let continues = expects && !early && percent(70);
     let after = if percent(60) { AfterEarly::ReadsOn } else { AfterEarly::Closes };
     Answer {

@@ -4,6 +4,8 @@
 //! `LATEEN_SEED=n` runs one seed and prints what happens in it; `LATEEN_SEEDS=n` says how many run.
 //! Half of them are the same in every run, half are fresh; a failure names its seed.
 
+#![expect(clippy::print_stdout, reason = "a run prints its table, a failing seed its history")]
+
 mod run;
 mod topology;
 mod case;
@@ -16,3 +18,4 @@ mod wire;
 mod pattern;
 mod dice;
 mod seeds;
+mod plants;

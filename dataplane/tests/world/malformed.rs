@@ -2,7 +2,7 @@
 
 /// What is wrong with a request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformed {
+pub(crate) enum Malformed {
     LengthAndChunked,
     LengthTwice,
     LengthSigned,
@@ -25,7 +25,7 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    pub const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::LengthAndChunked,
         Self::LengthTwice,
         Self::LengthSigned,
@@ -48,7 +48,7 @@ impl Malformed {
     ];
 
     /// The status that it is answered with.
-    pub fn status(self) -> u16 {
+    pub(crate) fn status(self) -> u16 {
         match self {
             Self::CodingUnknown => 501,
             Self::Version2 => 505,
@@ -61,7 +61,7 @@ impl Malformed {
     }
 
     /// The whole request. The proxy's limits must be those of [`crate::topology`].
-    pub fn bytes(self, id: usize) -> Vec<u8> {
+    pub(crate) fn bytes(self, id: usize) -> Vec<u8> {
         let host = format!("Host: case{id}.test\r\n");
         let post = format!("POST /r/{id} HTTP/1.1\r\n{host}");
         let get = format!("GET /r/{id} HTTP/1.1\r\n{host}");

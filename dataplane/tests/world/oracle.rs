@@ -18,28 +18,28 @@ const DISCARDED_FOR_SURE: usize = 30_000;
 const DRAIN_MARGIN_NS: u64 = 30_000_000;
 
 /// The judge, shared by all tasks of a world.
-pub struct Oracle {
-    pub cases: Vec<Rc<Case>>,
-    pub topology: Topology,
-    pub violations: RefCell<Vec<String>>,
+pub(crate) struct Oracle {
+    pub(crate) cases: Vec<Rc<Case>>,
+    pub(crate) topology: Topology,
+    pub(crate) violations: RefCell<Vec<String>>,
     /// What happened, for the table: by name.
-    pub seen: RefCell<BTreeMap<&'static str, u64>>,
+    pub(crate) seen: RefCell<BTreeMap<&'static str, u64>>,
     /// Digest of every outcome, in order.
-    pub digest: Cell<u64>,
+    pub(crate) digest: Cell<u64>,
     /// When the drain began, in virtual nanoseconds.
-    pub drained_ns: Cell<Option<u64>>,
-    pub tracing: bool,
+    pub(crate) drained_ns: Cell<Option<u64>>,
+    pub(crate) tracing: bool,
     /// Cases whose connection the proxy took for TCP: nobody rewrites them.
-    pub opaque: RefCell<Vec<usize>>,
-    pub upstream_connections: Cell<usize>,
-    pub upstream_live: Cell<usize>,
+    pub(crate) opaque: RefCell<Vec<usize>>,
+    pub(crate) upstream_connections: Cell<usize>,
+    pub(crate) upstream_live: Cell<usize>,
     /// Final responses that clients have read to their end.
-    pub responses_read: Cell<u64>,
-    pub bytes_to_upstreams: Cell<u64>,
+    pub(crate) responses_read: Cell<u64>,
+    pub(crate) bytes_to_upstreams: Cell<u64>,
 }
 
 impl Oracle {
-    pub fn new(topology: Topology, tracing: bool) -> Self {
+    pub(crate) fn new(topology: Topology, tracing: bool) -> Self {
         let sessions = topology.clients.iter().flatten();
         let mut cases: Vec<Rc<Case>> =
             sessions.flat_map(|session| session.cases.iter().cloned()).collect();
@@ -60,19 +60,19 @@ impl Oracle {
         }
     }
 
-    pub fn trace(&self, line: impl FnOnce() -> String) {
+    pub(crate) fn trace(&self, line: impl FnOnce() -> String) {
         if self.tracing {
             let now = lateen_ring::now().as_nanos() / 1_000;
             println!("{:>8}.{:03} ms  {}", now / 1_000, now % 1_000, line());
         }
     }
 
-    pub fn fail(&self, what: String) {
+    pub(crate) fn fail(&self, what: String) {
         self.trace(|| format!("VIOLATION: {what}"));
         self.violations.borrow_mut().push(what);
     }
 
-    pub fn count(&self, what: &'static str) {
+    pub(crate) fn count(&self, what: &'static str) {
         *self.seen.borrow_mut().entry(what).or_default() += 1;
     }
 
@@ -82,7 +82,13 @@ impl Oracle {
     }
 
     /// Notes and judges what became of a case; `behind`: what its client pipelined behind it.
-    pub fn conclude(&self, case: &Case, behind: &[Rc<Case>], outcome: Outcome, detail: &str) {
+    pub(crate) fn conclude(
+        &self,
+        case: &Case,
+        behind: &[Rc<Case>],
+        outcome: Outcome,
+        detail: &str,
+    ) {
         self.trace(|| format!("case {}: {outcome:?} {detail}", case.id));
         self.mix(case.id as u64);
         self.mix(lateen_ring::now().as_nanos());
@@ -96,6 +102,7 @@ impl Oracle {
         if !opaque && let Err(why) = self.judge(case, behind, &outcome) {
             self.fail(format!("case {} {outcome:?}: {why} ({detail}) in {case:?}", case.id));
         }
+        case.run.borrow_mut().concluded_ns = lateen_ring::now().as_nanos();
         let before = case.run.borrow_mut().outcome.replace(outcome);
         if before.is_some() {
             self.fail(format!("case {} came to two ends", case.id));
@@ -148,8 +155,11 @@ impl Oracle {
     /// Statuses with which the proxy may answer in the upstream's stead.
     fn statuses(&self, case: &Case) -> Vec<u16> {
         let world = &self.topology;
+        let capped = world.idle_cuts && world.speech == Speech::Http;
         if let Form::Refused(malformed) = case.form {
-            return vec![malformed.status()];
+            let mut statuses = vec![malformed.status()];
+            statuses.extend(capped.then_some(503));
+            return statuses;
         }
         let mut statuses = match case.mishap {
             Mishap::None | Mishap::SilentClose | Mishap::Unasked(_) => vec![],
@@ -167,7 +177,7 @@ impl Oracle {
         if world.weather == Weather::Stormy {
             statuses.extend([408, 502, 503, 504]);
         }
-        if !world.is_served() {
+        if !world.is_served() || capped {
             statuses.push(503);
         }
         if world.config.timeouts.request.is_some() {
@@ -199,7 +209,9 @@ impl Oracle {
                 || !self.statuses(case).is_empty()
         };
         let body_unread = unread > DISCARDED_FOR_SURE
-            && (may_close(case) || behind.iter().any(|case| may_close(case)));
+            && (self.drained_ns.get().is_some()
+                || may_close(case)
+                || behind.iter().any(|case| may_close(case)));
         // Whose protocol is unknown, or not HTTP, can only be told by a reset that there is nobody.
         let wordless = matches!(case.form, Form::Tcp { .. }) || world.speech == Speech::Mixed;
         let unserved =
@@ -207,6 +219,7 @@ impl Oracle {
         body_unread
             || unserved
             || case.flaw != Flaw::None
+            || is_too_long(&world.config, case.body)
             || matches!(
                 case.mishap,
                 Mishap::ResetAt(_) | Mishap::FinAt(_) | Mishap::StallAt(_) | Mishap::BadChunk
@@ -225,12 +238,12 @@ impl Oracle {
     }
 
     /// Whether the drain ends before what is in flight does.
-    pub fn is_cut_short(&self) -> bool {
+    pub(crate) fn is_cut_short(&self) -> bool {
         self.topology.drain_at.is_some() && self.topology.config.drain.timeout.as_secs() < 10
     }
 
     /// Whether no byte may be lost on the way from the proxy to its upstreams.
-    pub fn is_peaceful(&self) -> bool {
+    pub(crate) fn is_peaceful(&self) -> bool {
         let world = &self.topology;
         let harmless = |case: &Rc<Case>| {
             case.flaw == Flaw::None
@@ -245,13 +258,13 @@ impl Oracle {
     }
 
     /// Whether nothing but the rules decides over what becomes of a case that is honest.
-    pub fn is_fair(&self) -> bool {
+    pub(crate) fn is_fair(&self) -> bool {
         let world = &self.topology;
         world.weather != Weather::Stormy && !world.idle_cuts && world.drain_at.is_none()
     }
 
     /// Notes that a case came to an upstream, and judges whether it may have.
-    pub fn arrives(&self, case: &Case, arrival: Arrival) {
+    pub(crate) fn arrives(&self, case: &Case, arrival: Arrival) {
         self.trace(|| format!("case {} arrives: {arrival:?}", case.id));
         if matches!(case.form, Form::Refused(_)) {
             self.fail(format!("case {} {:?} was forwarded", case.id, case.form));

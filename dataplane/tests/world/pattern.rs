@@ -21,7 +21,7 @@ static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| {
 
 /// Which of a case's byte streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub(crate) enum Lane {
     /// The client's request body.
     Request,
     /// The upstream's response body.
@@ -37,7 +37,7 @@ fn start(id: usize, lane: Lane) -> usize {
 }
 
 /// Appends `count` bytes of a body from `offset` on.
-pub fn append(out: &mut Vec<u8>, id: usize, lane: Lane, offset: usize, count: usize) {
+pub(crate) fn append(out: &mut Vec<u8>, id: usize, lane: Lane, offset: usize, count: usize) {
     let mut at = (start(id, lane) + offset) % PERIOD;
     let mut left = count;
     while left > 0 {
@@ -49,7 +49,7 @@ pub fn append(out: &mut Vec<u8>, id: usize, lane: Lane, offset: usize, count: us
 }
 
 /// Whether `bytes` are those of a body from `offset` on.
-pub fn matches(bytes: &[u8], id: usize, lane: Lane, offset: usize) -> bool {
+pub(crate) fn matches(bytes: &[u8], id: usize, lane: Lane, offset: usize) -> bool {
     let mut at = (start(id, lane) + offset) % PERIOD;
     let mut rest = bytes;
     while !rest.is_empty() {

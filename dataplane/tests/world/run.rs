@@ -21,18 +21,18 @@ use crate::{client, upstream};
 
 /// What a seed came to.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// What must not have happened; empty if all is well.
-    pub violations: Vec<String>,
+    pub(crate) violations: Vec<String>,
     /// The network's and the clients' history in one number.
-    pub digest: u64,
-    pub cases: usize,
-    pub faults: FaultCounts,
-    pub seen: BTreeMap<&'static str, u64>,
+    pub(crate) digest: u64,
+    pub(crate) cases: usize,
+    pub(crate) faults: FaultCounts,
+    pub(crate) seen: BTreeMap<&'static str, u64>,
 }
 
 /// Runs the world of a seed.
-pub fn run_seed(seed: u64, tracing: bool) -> Report {
+pub(crate) fn run_seed(seed: u64, tracing: bool) -> Report {
     let ran = catch_unwind(AssertUnwindSafe(|| run_in_runtime(seed, tracing)));
     ran.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

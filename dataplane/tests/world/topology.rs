@@ -23,7 +23,7 @@ const STALL_MAX: Duration = Duration::from_millis(250);
 
 /// How unkind the network is to the proxy's sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weather {
+pub(crate) enum Weather {
     /// As the network is without faults.
     Calm,
     /// Faults that nobody may notice from outside.
@@ -34,7 +34,7 @@ pub enum Weather {
 
 /// What the clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speech {
+pub(crate) enum Speech {
     /// The proxy is told that it is HTTP.
     Http,
     /// The proxy finds out; some clients speak something else.
@@ -47,34 +47,34 @@ pub enum Speech {
 
 /// An upstream and its habits.
 #[derive(Clone, Copy, Debug)]
-pub struct UpstreamTraits {
-    pub address: SocketAddr,
+pub(crate) struct UpstreamTraits {
+    pub(crate) address: SocketAddr,
     /// Somebody listens there.
-    pub listens: bool,
+    pub(crate) listens: bool,
     /// Connects to it are not answered.
-    pub black_hole: bool,
+    pub(crate) black_hole: bool,
     /// Closes a connection after so many answers; having said so in the last, or not.
-    pub closes_after: Option<(usize, bool)>,
+    pub(crate) closes_after: Option<(usize, bool)>,
 }
 
 /// A client's connection.
 #[derive(Debug)]
-pub struct Session {
-    pub cases: Vec<Rc<Case>>,
+pub(crate) struct Session {
+    pub(crate) cases: Vec<Rc<Case>>,
     /// All requests are sent without waiting for answers.
-    pub pipelined: bool,
+    pub(crate) pipelined: bool,
     /// Waited before each read.
-    pub pace: Duration,
+    pub(crate) pace: Duration,
     /// Silence before the first byte.
-    pub silence: Duration,
+    pub(crate) silence: Duration,
     /// Time between an answer and the next request.
-    pub pause: Duration,
-    pub end: SessionEnd,
+    pub(crate) pause: Duration,
+    pub(crate) end: SessionEnd,
 }
 
 /// What a client does after its last answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionEnd {
+pub(crate) enum SessionEnd {
     Close,
     /// It sends a FIN behind its last request, and waits for the proxy's.
     HalfClose,
@@ -84,25 +84,25 @@ pub enum SessionEnd {
 
 /// A world.
 #[derive(Debug)]
-pub struct Topology {
-    pub weather: Weather,
-    pub speech: Speech,
-    pub config: Config,
-    pub upstreams: Vec<UpstreamTraits>,
-    pub clients: Vec<Vec<Session>>,
-    pub case_count: usize,
+pub(crate) struct Topology {
+    pub(crate) weather: Weather,
+    pub(crate) speech: Speech,
+    pub(crate) config: Config,
+    pub(crate) upstreams: Vec<UpstreamTraits>,
+    pub(crate) clients: Vec<Vec<Session>>,
+    pub(crate) case_count: usize,
     /// When the proxy is told to drain, from the start on.
-    pub drain_at: Option<Duration>,
+    pub(crate) drain_at: Option<Duration>,
     /// Some upstream closes connections without having said so.
-    pub silent_closes: bool,
+    pub(crate) silent_closes: bool,
     /// Some upstream says more than it was asked.
-    pub unasked: bool,
+    pub(crate) unasked: bool,
     /// Clients may be cut off while idle: the cap is low, or accepts fail.
-    pub idle_cuts: bool,
+    pub(crate) idle_cuts: bool,
 }
 
 /// The network that a seed gives.
-pub fn network(seed: u64) -> SimConfig {
+pub(crate) fn network(seed: u64) -> SimConfig {
     let mut config = SimConfig::new(seed);
     config.buffer_bytes = lateen_proxy::limits::RECEIVE_BUFFER_BYTES;
     // Clients and upstreams receive into the same pool: were it small, they could starve the proxy
@@ -121,7 +121,7 @@ pub fn network(seed: u64) -> SimConfig {
 
 impl Topology {
     /// Draws a world; to be called within the simulated runtime.
-    pub fn draw() -> Self {
+    pub(crate) fn draw() -> Self {
         let weather = match within(0..=99) {
             0..=24 => Weather::Calm,
             25..=64 => Weather::Choppy,
@@ -206,7 +206,7 @@ impl Topology {
         sessions
     }
 
-    pub fn session(&self, cases: Vec<Rc<Case>>) -> Session {
+    pub(crate) fn session(&self, cases: Vec<Rc<Case>>) -> Session {
         let plain = cases.iter().all(|case| case.form == Form::Exchange && !case.expects);
         let late = self.speech == Speech::Mixed && percent(20);
         Session {
@@ -234,19 +234,19 @@ impl Topology {
     }
 
     /// Whether any upstream can be reached.
-    pub fn is_served(&self) -> bool {
+    pub(crate) fn is_served(&self) -> bool {
         self.upstreams.iter().any(|one| one.listens && !one.black_hole)
     }
 
     /// The longest that a proxy that works may leave anybody waiting.
-    pub fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         let timeouts = &self.config.timeouts;
         let most = timeouts.header + timeouts.body * 2 + timeouts.idle + timeouts.write * 2;
         most + timeouts.connect * 6 + STALL_MAX * 8 + Duration::from_secs(3)
     }
 
     /// Sets the network's faults on the proxy's sockets.
-    pub fn set_weather(&mut self, proxy: SocketAddr) {
+    pub(crate) fn set_weather(&mut self, proxy: SocketAddr) {
         let mut inward = Faults::NONE;
         if self.weather != Weather::Calm {
             let often = |most: u32| if percent(60) { within(0..=most as usize) as u32 } else { 0 };
@@ -336,6 +336,6 @@ fn draw_config(speech: Speech, upstreams: &[UpstreamTraits]) -> Config {
 }
 
 /// Whether a request's body is longer than the config allows.
-pub fn is_too_long(config: &Config, body: Body) -> bool {
+pub(crate) fn is_too_long(config: &Config, body: Body) -> bool {
     config.sizes.body_bytes_max.is_some_and(|max| body.bytes() as u64 > max)
 }

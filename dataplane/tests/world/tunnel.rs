@@ -17,21 +17,21 @@ use crate::topology::Speech;
 use crate::wire::{Bad, Ended, Inbox, Signal};
 
 /// What a server that speaks first says.
-pub const GREETING: &[u8] = b"220 well met\r\n";
+pub(crate) const GREETING: &[u8] = b"220 well met\r\n";
 
 /// Who runs an end.
-pub struct Party<'a> {
-    pub oracle: &'a Rc<Oracle>,
-    pub case: &'a Case,
+pub(crate) struct Party<'a> {
+    pub(crate) oracle: &'a Rc<Oracle>,
+    pub(crate) case: &'a Case,
 }
 
 /// The first line of a TCP client: the upstream learns from it which case it is.
-pub fn first_line(case: &Case) -> String {
+pub(crate) fn first_line(case: &Case) -> String {
     format!("T{:06}\n", case.id)
 }
 
 /// Runs a TCP client.
-pub async fn run_client(
+pub(crate) async fn run_client(
     oracle: &Rc<Oracle>,
     case: &Rc<Case>,
     inbox: &mut Inbox,
@@ -84,7 +84,7 @@ async fn talk_as_client(
 
 /// Goes on with an upgraded connection, as the client. `early`: the first bytes were sent with the
 /// request already.
-pub async fn go_on_as_client(
+pub(crate) async fn go_on_as_client(
     party: Party<'_>,
     inbox: &mut Inbox,
     up: usize,
@@ -97,19 +97,19 @@ pub async fn go_on_as_client(
 }
 
 /// Tunnel bytes that a hasty client sends behind its request's head.
-pub fn early_bytes(up: usize) -> usize {
+pub(crate) fn early_bytes(up: usize) -> usize {
     up.min(700)
 }
 
 /// One end's task.
 #[derive(Clone, Copy)]
-pub struct Side {
-    pub sends: (Lane, usize),
-    pub reads: (Lane, usize),
+pub(crate) struct Side {
+    pub(crate) sends: (Lane, usize),
+    pub(crate) reads: (Lane, usize),
 }
 
 /// Sends and reads until both directions are closed. The first `sent` bytes are on their way.
-pub async fn exchange(
+pub(crate) async fn exchange(
     party: &Party<'_>,
     inbox: &mut Inbox,
     side: Side,

@@ -19,7 +19,7 @@ use crate::wire::{Bad, Delimited, Ended, Head, Inbox};
 const NOTICED_AFTER: Duration = Duration::from_millis(25);
 
 /// Accepts until its task is ended.
-pub async fn run(oracle: Rc<Oracle>, listener: Listener, traits: UpstreamTraits) {
+pub(crate) async fn run(oracle: Rc<Oracle>, listener: Listener, traits: UpstreamTraits) {
     loop {
         let Ok(stream) = listener.accept().await else { continue };
         let connection = oracle.upstream_connections.get();
@@ -39,6 +39,8 @@ struct Served {
     answered: usize,
     /// It closes when the next request comes, as if it had timed out just now.
     dying: bool,
+    /// Whom it answered last.
+    last: Option<Rc<Case>>,
     /// When bytes were sent that nobody had asked for.
     unasked_at: Instant,
 }
@@ -46,8 +48,16 @@ struct Served {
 async fn serve(oracle: Rc<Oracle>, stream: Stream, traits: UpstreamTraits, connection: usize) {
     let inbox = Inbox::new(Rc::new(stream), oracle.topology.patience() * 2);
     let unasked_at = Instant::NEVER;
-    let mut served =
-        Served { oracle, inbox, traits, connection, answered: 0, dying: false, unasked_at };
+    let mut served = Served {
+        oracle,
+        inbox,
+        traits,
+        connection,
+        answered: 0,
+        dying: false,
+        last: None,
+        unasked_at,
+    };
     let ended = served.serve().await;
     let Served { oracle, inbox, .. } = served;
     match ended {
@@ -69,13 +79,14 @@ impl Served {
             let _ = self.inbox.stream.send(GREETING).await;
         }
         loop {
-            while self.inbox.unread().is_empty() {
+            while self.inbox.unread().len() < 2 {
                 self.inbox.more().await?;
             }
             if self.unasked_at != Instant::NEVER {
                 self.judge_reuse()?;
             }
-            if self.inbox.unread()[0] == b'T' && self.oracle.topology.speech != Speech::Http {
+            if self.inbox.unread().starts_with(b"T0") && self.oracle.topology.speech != Speech::Http
+            {
                 return self.serve_tcp().await;
             }
             let head = self.inbox.head().await?;
@@ -87,7 +98,8 @@ impl Served {
 
     /// What comes on a connection long after the proxy was told more than it asked for?
     fn judge_reuse(&self) -> Result<(), Bad> {
-        let since = lateen_ring::now().since(self.unasked_at);
+        // While the last answer was on its way to a slow client, the connection was in no pool.
+        let since = lateen_ring::now().since(self.unasked_at.max(self.concluded_at()));
         let slack =
             NOTICED_AFTER * if self.oracle.topology.weather == Weather::Stormy { 20 } else { 1 };
         if since > slack {
@@ -96,6 +108,12 @@ impl Served {
             )));
         }
         Ok(())
+    }
+
+    /// When the client had the last answer, as far as is known.
+    fn concluded_at(&self) -> Instant {
+        let case = self.last.as_ref();
+        case.map_or(Instant::NEVER, |case| Instant::from_nanos(case.run.borrow().concluded_ns))
     }
 
     async fn serve_tcp(&mut self) -> Result<(), Bad> {
@@ -132,15 +150,15 @@ impl Served {
         let (method, path) = (line.next().unwrap_or(""), line.next().unwrap_or(""));
         let id = path.strip_prefix("/r/").and_then(|id| id.split('/').next()?.parse().ok());
         let case = id.and_then(|id| self.case(id));
+        if oracle.topology.speech == Speech::Mixed && head.field("Via").is_none() {
+            // Its first bytes came so late that it was taken for TCP.
+            oracle.trace(|| format!("{path} was taken for TCP"));
+            oracle.opaque.borrow_mut().extend(head.field("Host").and_then(case_of_host));
+            return Ok(false);
+        }
         let Some(case) = case else {
             return Err(Bad::Wrong(format!("the request {:?}", head.first_line())));
         };
-        if oracle.topology.speech == Speech::Mixed && head.field("Via").is_none() {
-            // Its first bytes came so late that it was taken for TCP.
-            oracle.trace(|| format!("case {} was taken for TCP", case.id));
-            oracle.opaque.borrow_mut().push(case.id);
-            return Ok(false);
-        }
         self.arrived(&case, false);
         if self.dying {
             oracle.count("pooled connections that died under a request");
@@ -161,6 +179,7 @@ impl Served {
         }
         let stays = self.answer(&case).await?;
         self.answered += 1;
+        self.last = Some(case.clone());
         match case.answer.early {
             Some(AfterEarly::Closes) => {
                 oracle.count("early answers, then closed");
@@ -319,6 +338,11 @@ impl Served {
         }
         Ok(())
     }
+}
+
+/// The case of `case7.test`.
+fn case_of_host(host: &str) -> Option<usize> {
+    host.strip_prefix("case")?.strip_suffix(".test")?.parse().ok()
 }
 
 /// What must and must not stand in a head that came through the proxy.

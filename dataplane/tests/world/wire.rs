@@ -13,24 +13,24 @@ use crate::pattern::{self, Lane};
 
 /// A number that only grows, and a task that waits for it.
 #[derive(Default)]
-pub struct Signal {
+pub(crate) struct Signal {
     value: Cell<usize>,
     wakers: RefCell<Vec<Waker>>,
 }
 
 impl Signal {
-    pub fn raise(&self, value: usize) {
+    pub(crate) fn raise(&self, value: usize) {
         self.value.set(self.value.get().max(value));
         for waker in self.wakers.take() {
             waker.wake();
         }
     }
 
-    pub fn value(&self) -> usize {
+    pub(crate) fn value(&self) -> usize {
         self.value.get()
     }
 
-    pub async fn at_least(&self, value: usize) {
+    pub(crate) async fn at_least(&self, value: usize) {
         poll_fn(|cx| {
             if self.value.get() >= value {
                 return Poll::Ready(());
@@ -44,7 +44,7 @@ impl Signal {
 
 /// How reading came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     Fin,
     Reset,
     /// Nothing came for as long as anything may take.
@@ -54,47 +54,47 @@ pub enum Ended {
 }
 
 /// The unread bytes of a stream.
-pub struct Inbox {
-    pub stream: Rc<Stream>,
+pub(crate) struct Inbox {
+    pub(crate) stream: Rc<Stream>,
     /// Raised to 1 by whoever closes the stream's other user.
-    pub gone: Rc<Signal>,
+    pub(crate) gone: Rc<Signal>,
     deadline: Deadline,
     patience: Duration,
     /// Waited before each read.
-    pub pace: Duration,
+    pub(crate) pace: Duration,
     bytes: Vec<u8>,
     used: usize,
     /// All bytes that came.
-    pub total: u64,
+    pub(crate) total: u64,
 }
 
 /// A head and its fields.
 #[derive(Debug)]
-pub struct Head {
-    pub text: String,
+pub(crate) struct Head {
+    pub(crate) text: String,
 }
 
 impl Head {
-    pub fn first_line(&self) -> &str {
+    pub(crate) fn first_line(&self) -> &str {
         self.text.split("\r\n").next().unwrap_or("")
     }
 
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.text.split("\r\n").skip(1).filter_map(|line| line.split_once(": "))
     }
 
-    pub fn count(&self, name: &str) -> usize {
+    pub(crate) fn count(&self, name: &str) -> usize {
         self.fields().filter(|(own, _)| own.eq_ignore_ascii_case(name)).count()
     }
 }
 
 /// How a body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delimited {
+pub(crate) enum Delimited {
     Length(usize),
     Chunked,
     Close,
@@ -102,7 +102,7 @@ pub enum Delimited {
 
 /// Why a message did not come whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bad {
+pub(crate) enum Bad {
     Ended(Ended),
     /// Bytes that must not come.
     Wrong(String),
@@ -115,7 +115,7 @@ impl From<Ended> for Bad {
 }
 
 impl Inbox {
-    pub fn new(stream: Rc<Stream>, patience: Duration) -> Self {
+    pub(crate) fn new(stream: Rc<Stream>, patience: Duration) -> Self {
         Self {
             stream,
             gone: Rc::default(),
@@ -128,11 +128,11 @@ impl Inbox {
         }
     }
 
-    pub fn unread(&self) -> &[u8] {
+    pub(crate) fn unread(&self) -> &[u8] {
         &self.bytes[self.used..]
     }
 
-    pub fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         self.used += count;
         if self.used == self.bytes.len() {
             self.bytes.clear();
@@ -141,7 +141,7 @@ impl Inbox {
     }
 
     /// Waits for more bytes.
-    pub async fn more(&mut self) -> Result<(), Ended> {
+    pub(crate) async fn more(&mut self) -> Result<(), Ended> {
         if !self.pace.is_zero() {
             lateen_ring::sleep(self.pace).await;
         }
@@ -167,7 +167,7 @@ impl Inbox {
     }
 
     /// Reads up to and with the empty line.
-    pub async fn head(&mut self) -> Result<Head, Bad> {
+    pub(crate) async fn head(&mut self) -> Result<Head, Bad> {
         let mut seen = 0;
         loop {
             let unread = self.unread();
@@ -207,7 +207,7 @@ impl Inbox {
     }
 
     /// Reads a body and checks every byte; adds its size to `count` as it comes.
-    pub async fn body(
+    pub(crate) async fn body(
         &mut self,
         delimited: Delimited,
         id: usize,
@@ -275,7 +275,13 @@ impl Inbox {
 }
 
 /// A chunked encoding of a body, in chunks of these sizes in turn.
-pub fn encode_chunked(out: &mut Vec<u8>, id: usize, lane: Lane, length: usize, sizes: &[usize]) {
+pub(crate) fn encode_chunked(
+    out: &mut Vec<u8>,
+    id: usize,
+    lane: Lane,
+    length: usize,
+    sizes: &[usize],
+) {
     let mut offset = 0;
     let mut sizes = sizes.iter().cycle();
     while offset < length {

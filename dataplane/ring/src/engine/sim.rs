@@ -352,7 +352,9 @@ impl Sim {
         };
         self.now = self.now + TURN;
         self.feed_starved(io);
-        if self.step(io) || wait == Wait::No {
+        // One that starves again though there are buffers is fed in the next turn, not after a wait.
+        let hungry = !io.starved.is_empty() && io.pool.available() > 0;
+        if self.step(io) || hungry || wait == Wait::No {
             self.stuck = false;
             return Ok(());
         }

@@ -11,6 +11,7 @@ use core::mem::MaybeUninit;
 use httparse::Header;
 
 use crate::codec::message::is_token_byte;
+use crate::plant::{self, Plant};
 
 /// Field lines that a head can have at most, whatever `headers_max` says.
 pub const FIELDS_MAX: usize = 256;
@@ -378,7 +379,8 @@ fn nominate<'h>(
         Kind::Ordinary | Kind::Connection | Kind::HopByHop | Kind::Trailer | Kind::Upgrade => {}
     }
     for (index, field) in fields.iter().enumerate() {
-        if field.name.as_bytes().eq_ignore_ascii_case(option) {
+        let nominated = field.name.as_bytes().eq_ignore_ascii_case(option);
+        if nominated && !plant::has(Plant::NominatedForwarded) {
             facts.cut.insert(index);
         }
     }
