@@ -24,7 +24,7 @@ use crate::connection::{Connection, end_tunnel, upstream_counts};
 use crate::decide::balance::EndpointIndex;
 use crate::exchange::{Exchange, Logged};
 use crate::failure::{Cause, Failure, Refusal, Side, Stage};
-use crate::forward::connect::connect;
+use crate::forward::obtain::{dial, obtain, take_pooled};
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::forward::request_body::send_request_body;
@@ -381,90 +381,6 @@ fn close_reason(failure: Failure) -> CloseReason {
         (Side::Upstream, Cause::UpstreamReset) => CloseReason::ConnectionReset,
         (Side::Upstream, Cause::UpstreamTimeout) => CloseReason::TimedOut,
         _ => CloseReason::Orderly,
-    }
-}
-
-/// Endpoints that the request went to.
-#[derive(Default)]
-struct Tried {
-    endpoints: [EndpointIndex; limits::CONNECT_TRIES_MAX],
-    count: usize,
-}
-
-impl Tried {
-    fn push(&mut self, endpoint: EndpointIndex) {
-        self.endpoints[self.count] = endpoint;
-        self.count += 1;
-    }
-
-    fn as_slice(&self) -> &[EndpointIndex] {
-        &self.endpoints[..self.count]
-    }
-}
-
-/// Chooses an endpoint and takes a pooled connection to it.
-///
-/// # Errors
-/// The endpoint, if there is one, when none of its connections is idle.
-#[inline]
-fn take_pooled(connection: &Connection) -> Result<(InFlight, Upstream), Option<EndpointIndex>> {
-    let shard = &connection.shard;
-    let endpoint = shard.pick(lateen_ring::now(), &[]).ok_or(None)?;
-    let upstream = shard.pool.take(shard, endpoint).ok_or(Some(endpoint))?;
-    shard.metrics().pool_hit.increment();
-    Ok((InFlight::new(shard, endpoint), upstream))
-}
-
-/// A new connection to the endpoint that was chosen `first`; to another, perhaps a pooled one, if
-/// that can't be reached. True if it was pooled.
-async fn obtain(
-    connection: &Connection,
-    exchange: &Exchange,
-    mut first: Option<EndpointIndex>,
-    timer: Timer<'_>,
-) -> Result<(InFlight, Upstream, bool), Failure> {
-    let shard = &connection.shard;
-    let mut tried = Tried::default();
-    let mut failure = Failure::no_healthy_upstream();
-    while tried.count < limits::CONNECT_TRIES_MAX {
-        let chosen = first.take();
-        let was_chosen = chosen.is_some();
-        let picked = chosen.or_else(|| shard.pick(lateen_ring::now(), tried.as_slice()));
-        let Some(endpoint) = picked else { break };
-        let in_flight = InFlight::new(shard, endpoint);
-        if !was_chosen && let Some(upstream) = shard.pool.take(shard, endpoint) {
-            shard.metrics().pool_hit.increment();
-            return Ok((in_flight, upstream, true));
-        }
-        shard.metrics().pool_miss.increment();
-        exchange.chose(endpoint);
-        match dial(connection, endpoint, timer).await {
-            Ok(upstream) => return Ok((in_flight, upstream, false)),
-            Err(failed) => failure = failed,
-        }
-        tried.push(endpoint);
-        if failure.cause != Cause::ConnectFailed {
-            break;
-        }
-        exchange.retries.set(tried.count as u32);
-    }
-    exchange.retries.set(tried.count.saturating_sub(1) as u32);
-    Err(failure)
-}
-
-async fn dial(
-    connection: &Connection,
-    endpoint: EndpointIndex,
-    timer: Timer<'_>,
-) -> Result<Upstream, Failure> {
-    let now = lateen_ring::now();
-    let left = (timer.until != Instant::NEVER).then(|| timer.until.since(now));
-    let connected = connect(&connection.shard, endpoint, timer.deadline, left).await;
-    match connected {
-        Err(_) if lateen_ring::now() >= timer.until => {
-            Err(Failure::upstream_timeout(Stage::Connect))
-        }
-        connected => connected,
     }
 }
 

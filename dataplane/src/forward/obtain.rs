@@ -1,0 +1,107 @@
+//! A connection to an endpoint for a request: a pooled one, else a new one.
+//!
+//! Before: `request` has a head to send. After: it sends it. Which endpoint is `decide`'s to say; one
+//! that can't be reached is left for another, because no byte was sent to it.
+
+use lateen_ring::Instant;
+
+use crate::connection::Connection;
+use crate::decide::balance::EndpointIndex;
+use crate::exchange::Exchange;
+use crate::failure::{Cause, Failure, Stage};
+use crate::forward::connect::connect;
+use crate::forward::pool::Upstream;
+use crate::forward::transfer::Timer;
+use crate::in_flight::InFlight;
+use crate::limits;
+
+/// Endpoints that the request went to.
+#[derive(Default)]
+struct Tried {
+    endpoints: [EndpointIndex; limits::CONNECT_TRIES_MAX],
+    count: usize,
+}
+
+impl Tried {
+    fn push(&mut self, endpoint: EndpointIndex) {
+        self.endpoints[self.count] = endpoint;
+        self.count += 1;
+    }
+
+    fn as_slice(&self) -> &[EndpointIndex] {
+        &self.endpoints[..self.count]
+    }
+}
+
+/// Chooses an endpoint and takes a pooled connection to it.
+///
+/// # Errors
+/// The endpoint, if there is one, when none of its connections is idle.
+#[inline]
+pub fn take_pooled(connection: &Connection) -> Result<(InFlight, Upstream), Option<EndpointIndex>> {
+    let shard = &connection.shard;
+    let endpoint = shard.pick(lateen_ring::now(), &[]).ok_or(None)?;
+    let upstream = shard.pool.take(shard, endpoint).ok_or(Some(endpoint))?;
+    shard.metrics().pool_hit.increment();
+    Ok((InFlight::new(shard, endpoint), upstream))
+}
+
+/// A new connection to the endpoint that was chosen `first`; to another, perhaps a pooled one, if
+/// that can't be reached. True if it was pooled.
+///
+/// # Errors
+/// The last try's failure, or that there was no endpoint to try.
+pub async fn obtain(
+    connection: &Connection,
+    exchange: &Exchange,
+    mut first: Option<EndpointIndex>,
+    timer: Timer<'_>,
+) -> Result<(InFlight, Upstream, bool), Failure> {
+    let shard = &connection.shard;
+    let mut tried = Tried::default();
+    let mut failure = Failure::no_healthy_upstream();
+    while tried.count < limits::CONNECT_TRIES_MAX {
+        let chosen = first.take();
+        let was_chosen = chosen.is_some();
+        let picked = chosen.or_else(|| shard.pick(lateen_ring::now(), tried.as_slice()));
+        let Some(endpoint) = picked else { break };
+        let in_flight = InFlight::new(shard, endpoint);
+        if !was_chosen && let Some(upstream) = shard.pool.take(shard, endpoint) {
+            shard.metrics().pool_hit.increment();
+            return Ok((in_flight, upstream, true));
+        }
+        shard.metrics().pool_miss.increment();
+        exchange.chose(endpoint);
+        match dial(connection, endpoint, timer).await {
+            Ok(upstream) => return Ok((in_flight, upstream, false)),
+            Err(failed) => failure = failed,
+        }
+        tried.push(endpoint);
+        if failure.cause != Cause::ConnectFailed {
+            break;
+        }
+        exchange.retries.set(tried.count as u32);
+    }
+    exchange.retries.set(tried.count.saturating_sub(1) as u32);
+    Err(failure)
+}
+
+/// A new connection to `endpoint`.
+///
+/// # Errors
+/// [`Failure::connect_failed`], or a timeout if the request's own ran out.
+pub async fn dial(
+    connection: &Connection,
+    endpoint: EndpointIndex,
+    timer: Timer<'_>,
+) -> Result<Upstream, Failure> {
+    let now = lateen_ring::now();
+    let left = (timer.until != Instant::NEVER).then(|| timer.until.since(now));
+    let connected = connect(&connection.shard, endpoint, timer.deadline, left).await;
+    match connected {
+        Err(_) if lateen_ring::now() >= timer.until => {
+            Err(Failure::upstream_timeout(Stage::Connect))
+        }
+        connected => connected,
+    }
+}
