@@ -9,8 +9,10 @@
 mod run;
 mod topology;
 mod case;
+mod message;
 mod malformed;
 mod client;
+mod reading;
 mod upstream;
 mod tunnel;
 mod oracle;

@@ -281,6 +281,8 @@ impl Oracle {
                 Some("it was replayed before")
             } else if fresh {
                 Some("its connection was no pooled one")
+            } else if before.connection == arrival.connection {
+                Some("its connection was still good")
             } else if before.answered && !lost {
                 Some("it was being answered")
             } else {

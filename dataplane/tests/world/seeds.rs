@@ -14,6 +14,46 @@ const FAILURES_MAX: usize = 5;
 /// How often each kind of failure must have happened in a run of [`SEEDS`].
 const HITS_MIN: u64 = 50;
 
+/// What must happen in a run beside the network's own faults.
+const KINDS: [&str; 36] = [
+    "100s",
+    "103s",
+    "TCP tunnels",
+    "clients half-closed",
+    "clients reset while they waited",
+    "clients silent at first",
+    "clients that did not read",
+    "clients turned away at the cap",
+    "connections closed after an answer",
+    "drains under load",
+    "early answers, then closed",
+    "early answers, then read on",
+    "floods of interim responses",
+    "heads stalled",
+    "idle clients ended",
+    "malformed requests",
+    "pauses within a request",
+    "pooled connections that died under a request",
+    "request bodies stalled",
+    "requests abandoned in the middle",
+    "requests cut by a FIN",
+    "requests replayed",
+    "requests reset in the middle",
+    "requests that expected a 100",
+    "requests with a bad chunk",
+    "responses of two lengths",
+    "responses with a bad chunk",
+    "servers that spoke first",
+    "tunnels that one end harms",
+    "unasked 101s",
+    "unasked bytes",
+    "upgrades",
+    "upstreams cut their answer short",
+    "upstreams reset",
+    "upstreams sent garbage",
+    "upstreams stalled",
+];
+
 #[test]
 fn every_request_is_answered_once_byte_exact_or_fails_cleanly() {
     if let Some(seed) = number("LATEEN_SEED") {
@@ -36,6 +76,9 @@ fn every_request_is_answered_once_byte_exact_or_fails_cleanly() {
     let failed: Vec<u64> = sum.failures.iter().map(|(seed, _)| *seed).collect();
     assert!(failed.is_empty(), "failing seeds: {failed:?}; LATEEN_SEED=n shows one");
     if seeds >= SEEDS {
+        for kind in KINDS {
+            assert!(sum.seen.contains_key(kind), "{kind} never happened");
+        }
         for (what, count) in &sum.seen {
             assert!(*count >= HITS_MIN, "{what} happened only {count} times");
         }
