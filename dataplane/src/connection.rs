@@ -10,6 +10,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use lateen_ring::{Deadline, Instant, Lease, Stream};
 
@@ -239,69 +240,83 @@ async fn who_speaks_first(connection: &Connection, received: &mut Received) -> S
 }
 
 /// Serves one request after another.
-async fn serve_http1(connection: &Connection, received: &mut Received) {
-    let timeouts = &connection.shard.config.timeouts;
-    let mut patience = timeouts.header;
-    loop {
-        if received.is_empty() {
-            match next_bytes(connection, patience).await {
-                Some(lease) => received.push(lease),
-                None => return,
-            }
-        }
-        connection.unfinished.set(true);
-        let after = Box::pin(proxy_request(connection, received)).await;
-        connection.unfinished.set(false);
-        match after {
-            After::KeepAlive => {
-                patience = timeouts.idle;
-                if plant::has(Plant::PipelinedDropped) {
-                    *received = Received::default();
+#[expect(clippy::manual_async_fn, reason = "an async fn would keep its arguments twice")]
+fn serve_http1<'a>(
+    connection: &'a Connection,
+    received: &'a mut Received,
+) -> impl Future<Output = ()> + 'a {
+    async move {
+        let mut patience = connection.shard.config.timeouts.header;
+        loop {
+            if received.is_empty() {
+                match next_bytes(connection, patience).await {
+                    Some(lease) => received.push(lease),
+                    None => return,
                 }
-                connection.stream.set_multishot(true);
             }
-            // Closing over unread bytes would be a reset, which may overtake the answer.
-            After::Close if !received.is_empty() => {
-                return Box::pin(linger(connection, received)).await;
+            connection.unfinished.set(true);
+            let after = Box::pin(proxy_request(connection, received)).await;
+            connection.unfinished.set(false);
+            match after {
+                After::KeepAlive => {
+                    patience = connection.shard.config.timeouts.idle;
+                    if plant::has(Plant::PipelinedDropped) {
+                        *received = Received::default();
+                    }
+                    connection.stream.set_multishot(true);
+                }
+                // Closing over unread bytes would be a reset, which may overtake the answer.
+                After::Close if !received.is_empty() => {
+                    return Box::pin(linger(connection, received)).await;
+                }
+                After::Close => return,
+                After::Linger => return Box::pin(linger(connection, received)).await,
+                After::Reset => return connection.stream.reset_on_close(),
             }
-            After::Close => return,
-            After::Linger => return Box::pin(linger(connection, received)).await,
-            After::Reset => return connection.stream.reset_on_close(),
         }
     }
 }
 
-/// Waits for the first bytes of the next request. `None`: the connection is over.
-async fn next_bytes(connection: &Connection, patience: std::time::Duration) -> Option<Lease> {
-    let clients = &connection.shard.clients;
+/// Waits for the first bytes of the next request, for as long as `patience` from now. `None`: the
+/// connection is over.
+///
+/// What an idle connection's future is for most of its life: one word.
+fn next_bytes(
+    connection: &Connection,
+    patience: Duration,
+) -> impl Future<Output = Option<Lease>> + '_ {
     let now = lateen_ring::now();
     connection.deadline.set(if plant::has(Plant::IdleUnbounded) {
         Instant::NEVER
     } else {
         now + patience
     });
-    clients.became_idle(connection.client, now);
-    let lease = poll_fn(|cx| match connection.stream.poll_recv(cx) {
-        Poll::Ready(lease) => Poll::Ready(Some(lease)),
-        Poll::Pending => connection.deadline.poll_past(cx).map(|()| None),
+    connection.shard.clients.became_idle(connection.client, now);
+    poll_fn(|cx| {
+        let lease = match connection.stream.poll_recv(cx) {
+            Poll::Ready(lease) => Some(lease),
+            Poll::Pending if connection.deadline.poll_past(cx).is_pending() => {
+                return Poll::Pending;
+            }
+            Poll::Pending => None,
+        };
+        connection.shard.clients.became_busy(connection.client);
+        Poll::Ready(match lease {
+            Some(Ok(Some(lease))) => {
+                connection.counts().read_bytes.add(lease.len() as u64);
+                Some(lease)
+            }
+            Some(Ok(None)) => None,
+            Some(Err(error)) => {
+                connection.closes_for(CloseReason::of_error(&error));
+                None
+            }
+            None => {
+                connection.closes_for(CloseReason::TimedOut);
+                None
+            }
+        })
     })
-    .await;
-    clients.became_busy(connection.client);
-    match lease {
-        Some(Ok(Some(lease))) => {
-            connection.counts().read_bytes.add(lease.len() as u64);
-            Some(lease)
-        }
-        Some(Ok(None)) => None,
-        Some(Err(error)) => {
-            connection.closes_for(CloseReason::of_error(&error));
-            None
-        }
-        None => {
-            connection.closes_for(CloseReason::TimedOut);
-            None
-        }
-    }
 }
 
 /// Closes so that a client that is still sending gets to read its answer: first the FIN, then a
@@ -465,8 +480,9 @@ pub fn upstream_counts(shard: &Shard) -> &ConnectionMetrics {
     shard.metrics().connections(ConnectionSide::Upstream)
 }
 
-/// The longest text of an IP address: `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
-const ADDRESS_TEXT_BYTES: usize = 45;
+/// The longest text of an IP address, `ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff`: none is written
+/// with a v4 address in it but those of `::/96` and `::ffff:0:0/96`, which are shorter.
+const ADDRESS_TEXT_BYTES: usize = 39;
 
 /// An IP address in text, made once per connection.
 struct AddressText {
@@ -493,5 +509,32 @@ impl AddressText {
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accept::clients;
+
+    fn bytes_of<'a, 'b, F: Future>(_: fn(&'a Connection, &'b mut Received) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn bytes_of_connection<F: Future>(_: fn(Connection) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_stays_small() {
+        let future = bytes_of_connection(serve_connection);
+        let slots = lateen_ring::IDLE_STREAM_BYTES + clients::SLOT_BYTES;
+        assert!(future + slots <= 512, "{future} bytes of future, {slots} bytes of slots");
+    }
+
+    #[test]
+    fn a_request_fits_the_fast_lists_of_the_allocator() {
+        let future = bytes_of(proxy_request);
+        assert!(future <= 1_024, "{future} bytes; glibc keeps freed blocks of up to 1,032 at hand");
     }
 }

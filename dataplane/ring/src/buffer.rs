@@ -316,6 +316,12 @@ impl Lease {
         self.bytes = self.bytes.min(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
+    /// True if its buffer is one of a pool that has few left.
+    #[inline]
+    pub(crate) fn is_scarce(&self) -> bool {
+        matches!(&self.memory, Memory::Pooled { pool, .. } if pool.is_scarce())
+    }
+
     /// The same bytes in memory of their own, if their buffer had better go back: because they will
     /// have to wait (`waits`), or because buffers are scarce.
     pub(crate) fn settled(self, waits: bool) -> Self {

@@ -41,7 +41,8 @@ pub use listener::{Binding, Listener};
 pub use mailbox::{PostError, Receiver, Sender, mailbox};
 pub use pulse::{Pulse, TurnReport};
 pub use runtime::{
-    Config, EngineChoice, Held, Runtime, SetupError, TaskHandle, clock, now, spawn, yield_now,
+    Config, EngineChoice, Held, IDLE_STREAM_BYTES, Runtime, SetupError, TaskHandle, clock, now,
+    spawn, yield_now,
 };
 pub use splice::{Moved, Spliced, splice};
 pub use stream::{Started, Stream, keep_vector, spare_vector};

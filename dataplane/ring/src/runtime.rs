@@ -78,6 +78,11 @@ impl Default for Config {
     }
 }
 
+/// What the engine keeps of an open stream that idles in a task of its own with one deadline, in
+/// bytes: its slots in the tables of sockets, tasks and timers.
+pub const IDLE_STREAM_BYTES: usize =
+    crate::socket::SLOT_BYTES + task::SLOT_BYTES + crate::timer::ENTRY_BYTES;
+
 /// Why there is no runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {

@@ -70,6 +70,10 @@ pub(crate) struct Recv {
 impl Recv {
     /// Queues received bytes. Those that have to wait behind others give their buffer back.
     pub(crate) fn push(&mut self, lease: Lease) {
+        if self.first.is_none() && !lease.is_scarce() {
+            self.first = Some(lease);
+            return;
+        }
         let lease = lease.settled(self.first.is_some());
         if self.first.is_none() {
             self.first = Some(lease);
@@ -303,6 +307,8 @@ impl Socket {
         }
     }
 }
+
+pub(crate) const SLOT_BYTES: usize = size_of::<Socket>();
 
 /// The slots of one worker.
 #[derive(Default)]

@@ -200,6 +200,8 @@ struct Slot {
     future: Option<TaskFuture>,
 }
 
+pub(crate) const SLOT_BYTES: usize = size_of::<Slot>() + size_of::<bool>();
+
 /// All tasks of a worker.
 pub(crate) struct Tasks {
     worker: u16,

@@ -40,6 +40,8 @@ struct Entry {
     waker: Option<Waker>,
 }
 
+pub(crate) const ENTRY_BYTES: usize = size_of::<Entry>();
+
 /// The wheel of one worker.
 pub(crate) struct Wheel {
     entries: Vec<Entry>,

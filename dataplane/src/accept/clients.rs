@@ -19,10 +19,13 @@ struct Slot {
     /// Neighbours in the list of idle clients, longest idle first.
     previous: u32,
     next: u32,
-    /// When it became idle; `None` while busy.
-    idle_since: Option<Instant>,
+    /// When it became idle; `NEVER` while busy.
+    idle_since: Instant,
     occupied: bool,
 }
+
+/// What the table keeps of a client, in bytes.
+pub const SLOT_BYTES: usize = size_of::<Slot>();
 
 /// The table of clients.
 pub struct Clients {
@@ -60,7 +63,13 @@ impl Clients {
     pub fn enter(&self) -> ClientId {
         self.count.set(self.count.get() + 1);
         let mut table = self.table.borrow_mut();
-        let slot = Slot { task: None, previous: NIL, next: NIL, idle_since: None, occupied: true };
+        let slot = Slot {
+            task: None,
+            previous: NIL,
+            next: NIL,
+            idle_since: Instant::NEVER,
+            occupied: true,
+        };
         match table.free.pop() {
             Some(index) => {
                 table.slots[index as usize] = slot;
@@ -104,8 +113,8 @@ impl Clients {
         let mut table = self.table.borrow_mut();
         let last = table.latest_idle;
         let slot = &mut table.slots[client.0 as usize];
-        debug_assert!(slot.idle_since.is_none(), "idle once");
-        slot.idle_since = Some(now);
+        debug_assert!(slot.idle_since == Instant::NEVER, "idle once");
+        slot.idle_since = now;
         slot.previous = last;
         slot.next = NIL;
         table.latest_idle = client.0;
@@ -132,7 +141,7 @@ impl Clients {
                 return false;
             }
             let slot = &mut table.slots[index as usize];
-            if slot.idle_since.is_none_or(|since| since >= before) {
+            if slot.idle_since >= before {
                 return false;
             }
             slot.task.take()
@@ -152,7 +161,8 @@ impl Clients {
         let tasks: Vec<(TaskHandle, bool)> = {
             let mut table = self.table.borrow_mut();
             let live = table.slots.iter_mut().filter(|slot| slot.occupied);
-            live.filter_map(|slot| Some((slot.task.take()?, slot.idle_since.is_none()))).collect()
+            live.filter_map(|slot| Some((slot.task.take()?, slot.idle_since == Instant::NEVER)))
+                .collect()
         };
         let mut busy = 0;
         for (task, was_busy) in tasks {
@@ -166,7 +176,7 @@ impl Clients {
 impl Table {
     fn unlink(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        if slot.idle_since.take().is_none() {
+        if std::mem::replace(&mut slot.idle_since, Instant::NEVER) == Instant::NEVER {
             return;
         }
         let (previous, next) = (slot.previous, slot.next);

@@ -89,11 +89,12 @@ impl FieldMask {
         self.words[index / 64 % (FIELDS_MAX / 64)] |= 1 << (index % 64);
     }
 
-    /// The indexes in it, ascending.
+    /// The indexes in it, ascending, of a head with `count` lines.
     #[inline]
-    pub(super) fn iter(&self) -> MaskIter<'_> {
-        let (&bits, rest) = self.words.split_first().unwrap_or((&0, &[]));
-        MaskIter { bits, base: 0, rest }
+    pub(super) fn iter(&self, count: usize) -> MaskIter<'_> {
+        let [first, rest @ ..] = &self.words;
+        let rest = if count > 64 { &rest[..] } else { &[] };
+        MaskIter { bits: *first, base: 0, rest }
     }
 }
 
@@ -199,6 +200,8 @@ pub(super) struct FieldFacts<'h> {
     /// Lines that are not copied as they are.
     pub(super) cut: FieldMask,
     pub(super) content_length: Option<u64>,
+    /// The `Content-Length` line is as this hop would write it, and is not among the `cut`.
+    pub(super) length_kept: bool,
     pub(super) chunked: bool,
     pub(super) close: bool,
     pub(super) keep_alive: bool,
@@ -261,6 +264,9 @@ pub(super) fn read_fields<'h>(
         if kind == Kind::Ordinary {
             continue;
         }
+        if kind == Kind::ContentLength && is_canonical_length(bytes, field) {
+            facts.length_kept = true;
+        }
         read_field(facts, index, kind, field.value, direction)?;
         connection_lines += usize::from(kind == Kind::Connection);
     }
@@ -290,6 +296,9 @@ fn read_field<'h>(
             let length = parse_number(value).ok_or(FieldError::ContentLengthInvalid)?;
             if facts.content_length.replace(length).is_some() {
                 return Err(FieldError::ContentLengthRepeated);
+            }
+            if facts.length_kept {
+                return Ok(());
             }
         }
         Kind::TransferEncoding => {
@@ -385,6 +394,17 @@ fn nominate<'h>(
         }
     }
     Ok(())
+}
+
+/// Whether a `Content-Length` line is, but for the case of its name, as [`put_number`] would write
+/// it: one space, no leading zero, nothing behind the number.
+#[inline]
+fn is_canonical_length(bytes: &[u8], field: &Header<'_>) -> bool {
+    let value_at = offset_in(bytes, field.value);
+    value_at == offset_in(bytes, field.name.as_bytes()) + "Content-Length: ".len()
+        && bytes[value_at - 1] == b' '
+        && bytes[value_at + field.value.len()] == b'\r'
+        && (field.value.len() == 1 || field.value.first() != Some(&b'0'))
 }
 
 /// `1*DIGIT` below 2^63 (what others keep in a signed number), of at most 19 digits.
@@ -523,7 +543,7 @@ pub(super) fn copy_kept_lines(
     out: &mut Vec<u8>,
 ) {
     let mut run_start = start;
-    for index in cut.iter() {
+    for index in cut.iter(fields.len()) {
         let line_start = offset_in(bytes, fields[index].name.as_bytes());
         let line_end =
             fields.get(index + 1).map_or(end, |next| offset_in(bytes, next.name.as_bytes()));

@@ -57,6 +57,7 @@ pub struct RequestHead<'h> {
     pub(super) host_is_first: bool,
     pub(super) has_forwarded_for: bool,
     pub(super) has_trailer: bool,
+    pub(super) length_kept: bool,
 }
 
 impl<'h> RequestHead<'h> {
@@ -283,6 +284,7 @@ fn judge_head<'h>(
         host_is_first: target.authority.is_none() && matches!(facts.host, Some((_, 0))),
         has_forwarded_for: facts.has_forwarded_for,
         has_trailer: facts.has_trailer,
+        length_kept: facts.length_kept,
     })
 }
 

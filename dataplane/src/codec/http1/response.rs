@@ -39,6 +39,7 @@ pub struct ResponseHead<'h> {
     /// Where the first field line begins.
     pub(super) fields_start: usize,
     pub(super) has_trailer: bool,
+    pub(super) length_kept: bool,
 }
 
 impl<'h> ResponseHead<'h> {
@@ -166,6 +167,7 @@ fn judge_head<'h>(
         cut: facts.cut,
         fields_start: 0,
         has_trailer: facts.has_trailer,
+        length_kept: facts.length_kept,
     })
 }
 

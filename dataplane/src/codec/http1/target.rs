@@ -76,10 +76,20 @@ pub(super) fn is_valid_authority(authority: &[u8]) -> bool {
     if authority.first() == Some(&b'[') {
         return is_valid_ip_literal(authority);
     }
-    let classes = authority.iter().fold(0, |classes, &byte| classes | HOST[usize::from(byte)]);
-    if classes == PLAIN {
-        return !authority.is_empty();
+    let is_odd = |byte: &u8| HOST[usize::from(*byte)] != PLAIN;
+    match authority.iter().position(is_odd) {
+        None => !authority.is_empty(),
+        // The usual end of a host: all before it is plain.
+        Some(colon) if authority[colon] == b':' => {
+            colon > 0 && is_valid_port_part(&authority[colon..])
+        }
+        Some(_) => is_valid_odd_authority(authority),
     }
+}
+
+#[cold]
+fn is_valid_odd_authority(authority: &[u8]) -> bool {
+    let classes = authority.iter().fold(0, |classes, &byte| classes | HOST[usize::from(byte)]);
     let colon = authority.iter().position(|&byte| byte == b':').unwrap_or(authority.len());
     let (host, port) = authority.split_at(colon);
     classes & INVALID == 0

@@ -72,6 +72,7 @@ pub fn write_request(
     copy_kept_lines(bytes, head.fields, &cut, kept_start, fields_end, out);
 
     match head.framing {
+        Framing::Length(_) if head.length_kept => {}
         Framing::Length(length) => {
             out.extend_from_slice(b"Content-Length: ");
             put_number(length, out);

@@ -60,10 +60,25 @@ pub fn write_response(
     if head.has_trailer && body.encoding == BodyEncoding::Plain {
         cut_kind(head.fields, Kind::Trailer, &mut cut);
     }
+    let length = told_length(head, forwarding);
+    if head.length_kept && length.is_none() {
+        cut_kind(head.fields, Kind::ContentLength, &mut cut);
+    }
     let kept_start = write_status_line(head, out);
     copy_kept_lines(bytes, head.fields, &cut, kept_start, fields_end, out);
 
-    write_framing(head, forwarding, body.encoding, out);
+    match length {
+        Some(_) if head.length_kept => {}
+        Some(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            put_number(length, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        None if body.encoding == BodyEncoding::Chunked => {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        None => {}
+    }
     if !head.is_interim() && head.status != 101 {
         write_persistence(forwarding.client_version, body.keep_alive, out);
         if !head.has_date {
@@ -120,27 +135,16 @@ fn write_status_line(head: &ResponseHead<'_>, out: &mut Vec<u8>) -> usize {
     head.fields_start
 }
 
+/// What `Content-Length` tells the client, if it is told one.
 #[inline]
-fn write_framing(
-    head: &ResponseHead<'_>,
-    forwarding: &ResponseForwarding<'_>,
-    encoding: BodyEncoding,
-    out: &mut Vec<u8>,
-) {
-    let length = match head.framing {
+fn told_length(head: &ResponseHead<'_>, forwarding: &ResponseForwarding<'_>) -> Option<u64> {
+    match head.framing {
         Framing::Length(length) => Some(length),
         // What a GET would have had: HEAD and 304 may say so (RFC 9110 §8.6), 1xx and 204 not.
         Framing::None if forwarding.request_method == Method::Head || head.status == 304 => {
             head.declared_length.filter(|_| head.status >= 200 && head.status != 204)
         }
         Framing::None | Framing::Chunked | Framing::UntilClose => None,
-    };
-    if let Some(length) = length {
-        out.extend_from_slice(b"Content-Length: ");
-        put_number(length, out);
-        out.extend_from_slice(b"\r\n");
-    } else if encoding == BodyEncoding::Chunked {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
 }
 

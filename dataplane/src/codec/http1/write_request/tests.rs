@@ -105,13 +105,27 @@ fn fields_past_the_64th_end_here_too() {
 #[test]
 fn framing_is_written_anew() {
     for (line, expected) in [
-        ("content-length:  007", "Content-Length: 7"),
-        ("Content-Length: 0", "Content-Length: 0"),
+        ("content-length:  7", "Content-Length: 7"),
+        ("content-length: 007", "Content-Length: 7"),
+        ("content-length: 00", "Content-Length: 0"),
+        ("Content-Length: 7 ", "Content-Length: 7"),
+        ("Content-Length:\t7", "Content-Length: 7"),
+        ("Content-Length:7", "Content-Length: 7"),
         ("TRANSFER-ENCODING: Chunked", "Transfer-Encoding: chunked"),
     ] {
         assert_eq!(
             rewrite(&format!("POST / HTTP/1.1\r\nHost: a\r\n{line}\r\nX: y\r\n\r\n")),
             format!("POST / HTTP/1.1\r\nHost: a\r\nX: y\r\n{expected}\r\n{ADDED}")
+        );
+    }
+}
+
+#[test]
+fn a_length_that_reads_as_it_would_be_written_stays_where_it_is() {
+    for line in ["Content-Length: 0", "content-length: 7", "CONTENT-LENGTH: 1234567890"] {
+        assert_eq!(
+            rewrite(&format!("POST / HTTP/1.1\r\nHost: a\r\n{line}\r\nX: y\r\n\r\n")),
+            format!("POST / HTTP/1.1\r\nHost: a\r\n{line}\r\nX: y\r\n{ADDED}")
         );
     }
 }
