@@ -19,6 +19,7 @@ use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 
 use crate::buffer::Pool;
+use crate::chunk::Spares;
 use crate::engine::epoll::Epoll;
 use crate::engine::sim::Sim;
 use crate::engine::uring::Uring;
@@ -26,14 +27,17 @@ use crate::engine::{Counts, Engine, Io, Wait};
 use crate::features::Features;
 use crate::pulse::{Pulse, TurnReport};
 use crate::sim::SimConfig;
+use crate::splice::Pipes;
 use crate::task::{self, Next, Registration, RunQueue, TaskFuture, TaskId, Tasks};
 use crate::time::Instant;
 use crate::timer::Wheel;
 
 /// Task polls between two visits to the engine.
 const POLLS_PER_TURN: usize = 512;
-/// After a burst made the buffer pool grow, its memory is given back this much later.
-const SHRINK_AFTER: Duration = Duration::from_secs(5);
+/// After a burst its memory is given back this much later.
+const SHRINK_AFTER: Duration = Duration::from_secs(1);
+/// So many tasks more than twice those that are left make a burst.
+const BURST_TASKS_MIN: usize = 256;
 /// How long tear-down waits for the kernel to finish what was cancelled.
 const TEAR_DOWN_TURNS: usize = 200;
 const TEAR_DOWN_TURN: Duration = Duration::from_millis(10);
@@ -253,6 +257,7 @@ impl Runtime {
         let waker = TaskId::main(core.registration.worker).waker();
         core.queue.push(TaskId::main(core.registration.worker));
         let mut shrink_at = Instant::NEVER;
+        let mut tasks_peak = 0;
         loop {
             let began = core.clock();
             core.now.set(began);
@@ -274,10 +279,14 @@ impl Runtime {
             core.run_tasks();
             let ended = core.clock();
             hook(&core.report(ended.since(began)));
-            if core.pool.has_grown() && shrink_at == Instant::NEVER {
+            let live = core.tasks.live();
+            tasks_peak = tasks_peak.max(live);
+            let burst_is_over = tasks_peak > 2 * live + BURST_TASKS_MIN || core.pool.has_grown();
+            if burst_is_over && shrink_at == Instant::NEVER {
                 shrink_at = ended + SHRINK_AFTER;
             } else if ended >= shrink_at {
-                core.with(|engine, io| engine.shrink(io));
+                core.shrink();
+                tasks_peak = live;
                 shrink_at = Instant::NEVER;
             }
             let wait = core.wait(ended, shrink_at);
@@ -397,6 +406,19 @@ impl Core {
         }
     }
 
+    /// Gives back what a burst of tasks and sockets made the worker hold.
+    fn shrink(&self) {
+        self.with(|engine, io| {
+            engine.shrink(io);
+            io.sockets.shrink();
+            io.spares = Spares::default();
+            io.pipes = Pipes::default();
+        });
+        self.tasks.shrink(&self.queue);
+        self.wheel.borrow_mut().shrink();
+        trim_heap();
+    }
+
     fn report(&self, busy: Duration) -> TurnReport {
         TurnReport {
             busy,
@@ -468,6 +490,18 @@ impl Drop for Runtime {
         std::mem::forget(core.clone());
     }
 }
+
+/// Has the allocator return free memory to the system, also from between what is in use: a burst
+/// leaves its heap in pieces (`malloc_trim(3)`; other C libraries do without).
+#[cfg(all(target_env = "gnu", not(miri)))]
+#[expect(unsafe_code, reason = "a call of the C library")]
+fn trim_heap() {
+    // SAFETY: it takes no pointer, locks what it needs, and frees nothing that is in use.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_env = "gnu", not(miri))))]
+fn trim_heap() {}
 
 fn system(what: &'static str) -> impl Fn(Errno) -> SetupError {
     move |errno| SetupError::System { what, errno }

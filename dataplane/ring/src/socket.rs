@@ -359,24 +359,33 @@ impl Sockets {
         let generation = key.generation.wrapping_add(1) & GENERATION_MASK;
         let socket = std::mem::replace(self.at(key), Socket::new(generation, None));
         self.free.push(key.index);
-        if self.free.len() == self.slots.len() && self.slots.len() > 1_024 {
-            self.shrink();
-        }
         socket
     }
 
-    /// All sockets are closed: gives the table's memory back, but keeps generations growing.
-    fn shrink(&mut self) {
-        let next = self.slots.iter().map(|slot| slot.generation).max().unwrap_or(0);
-        self.first_generation = next;
-        self.slots = Vec::new();
-        self.free = Vec::new();
+    /// Gives back the memory of the free slots behind the last one in use. Generations keep growing.
+    pub(crate) fn shrink(&mut self) {
+        let kept = slots_in_use(self.slots.len(), &self.free);
+        let gone = self.slots[kept..].iter().map(|slot| slot.generation).max();
+        self.first_generation = self.first_generation.max(gone.unwrap_or(0));
+        self.slots.truncate(kept);
+        self.slots.shrink_to_fit();
+        self.free.retain(|index| (*index as usize) < kept);
+        self.free.shrink_to_fit();
     }
 
     /// Sockets that are open or closing.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
+}
+
+/// How many slots of a table there are up to the last one that is not free.
+pub(crate) fn slots_in_use(count: usize, free: &[u32]) -> usize {
+    let mut is_free = vec![false; count];
+    for &index in free {
+        is_free[index as usize] = true;
+    }
+    is_free.iter().rposition(|is_free| !is_free).map_or(0, |last| last + 1)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
+use crate::socket::slots_in_use;
+
 /// The future of a task. `!Send`: a task never leaves its worker.
 pub(crate) type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -181,6 +183,19 @@ impl RunQueue {
         }
     }
 
+    /// One more than the highest slot that is in the queue: a wake may outlive its task.
+    fn slots_queued(&self) -> usize {
+        let line = self.line.borrow();
+        line.queued.iter().rposition(|queued| *queued).map_or(0, |last| last + 1)
+    }
+
+    fn shrink(&self, count: usize) {
+        let line = &mut *self.line.borrow_mut();
+        line.queued.truncate(count);
+        line.queued.shrink_to_fit();
+        line.ready.shrink_to_fit();
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         !self.main_ready.get() && self.line.borrow().ready.is_empty()
     }
@@ -208,6 +223,8 @@ pub(crate) struct Tasks {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
     live: Cell<usize>,
+    /// Of slots that are made anew after the table shrank: no waker of their forerunners fits them.
+    first_generation: Cell<u32>,
 }
 
 /// What the run queue's head asks for.
@@ -225,6 +242,7 @@ impl Tasks {
             slots: RefCell::new(Vec::new()),
             free: RefCell::new(Vec::new()),
             live: Cell::new(0),
+            first_generation: Cell::new(0),
         }
     }
 
@@ -237,7 +255,8 @@ impl Tasks {
         let mut slots = self.slots.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
             assert!(slots.len() < MAIN_INDEX as usize, "2^28 tasks is more than memory holds");
-            slots.push(Slot { generation: 0, turn: 0, occupied: false, future: None });
+            let generation = self.first_generation.get();
+            slots.push(Slot { generation, turn: 0, occupied: false, future: None });
             slots.len() as u32 - 1
         });
         let slot = &mut slots[index as usize];
@@ -249,6 +268,20 @@ impl Tasks {
         self.live.set(self.live.get() + 1);
         queue.push(id);
         id
+    }
+
+    /// Gives back the memory of the free slots behind the last one in use. Generations keep growing.
+    pub(crate) fn shrink(&self, queue: &RunQueue) {
+        let mut slots = self.slots.borrow_mut();
+        let mut free = self.free.borrow_mut();
+        let kept = slots_in_use(slots.len(), &free).max(queue.slots_queued());
+        let gone = slots[kept..].iter().map(|slot| slot.generation).max();
+        self.first_generation.set(self.first_generation.get().max(gone.unwrap_or(0)));
+        slots.truncate(kept);
+        slots.shrink_to_fit();
+        free.retain(|index| (*index as usize) < kept);
+        free.shrink_to_fit();
+        queue.shrink(kept);
     }
 
     /// Takes the next task to poll in `turn` off the queue.

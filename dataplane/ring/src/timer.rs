@@ -12,6 +12,7 @@
 use std::task::Waker;
 use std::time::Duration;
 
+use crate::socket::slots_in_use;
 use crate::time::Instant;
 
 const TICK_SHIFT: u32 = 20;
@@ -90,12 +91,16 @@ impl Wheel {
         self.unlink(key.0);
         let waker = self.entries[key.0 as usize].waker.take();
         self.free.push(key.0);
-        if self.free.len() == self.entries.len() {
-            // Nothing is left: give back what a burst of connections made the table grow to.
-            self.entries = Vec::new();
-            self.free = Vec::new();
-        }
         waker
+    }
+
+    /// Gives back the memory of the free entries behind the last one in use.
+    pub(crate) fn shrink(&mut self) {
+        let kept = slots_in_use(self.entries.len(), &self.free);
+        self.entries.truncate(kept);
+        self.entries.shrink_to_fit();
+        self.free.retain(|index| (*index as usize) < kept);
+        self.free.shrink_to_fit();
     }
 
     pub(crate) fn wanted(&self, key: TimerKey) -> Instant {
