@@ -53,7 +53,8 @@ pub struct Exchange {
     /// How the tunnel ended that a 101 made of it.
     pub tunnel_failure: Cell<Option<Failure>>,
     endpoint: Cell<Option<EndpointIndex>>,
-    logged: RefCell<Option<Box<Logged>>>,
+    /// Inline: a box for each request costs more than these words.
+    logged: RefCell<Option<Logged>>,
 }
 
 impl Exchange {
@@ -91,7 +92,7 @@ impl Exchange {
 
     /// Keeps what the log line will say of the head.
     pub fn keep_for_log(&self, logged: Logged) {
-        *self.logged.borrow_mut() = Some(Box::new(logged));
+        *self.logged.borrow_mut() = Some(logged);
     }
 
     /// Counts the exchange and logs it.
@@ -126,7 +127,7 @@ impl Exchange {
             .get()
             .map(|_| micros(self.sent_at.get(), self.upstream_done_at.get().min(now)));
         let logged = self.logged.borrow_mut().take();
-        let parts = logged.as_deref().map_or(Parts::default(), Logged::parts);
+        let parts = logged.as_ref().map_or(Parts::default(), Logged::parts);
         shard.log(
             self.began,
             Entry {
@@ -159,13 +160,13 @@ fn micros(from: Instant, to: Instant) -> u64 {
     if from == Instant::NEVER { 0 } else { to.micros_since(from) }
 }
 
-/// What a log line says of a head, copied because the head's buffer is given back at once.
+/// What a log line says of a head (which is bounded far below 4 GiB), copied because the head's buffer is given back at once.
 #[derive(Debug)]
 pub struct Logged {
     text: Vec<u8>,
-    authority_at: usize,
-    path_at: usize,
-    request_id_at: usize,
+    authority_at: u32,
+    path_at: u32,
+    request_id_at: u32,
 }
 
 #[derive(Default)]
@@ -181,21 +182,23 @@ impl Logged {
     pub fn new(method: &[u8], authority: &[u8], path: &[u8], request_id: &[u8]) -> Self {
         let mut text = spare_vector();
         text.extend_from_slice(method);
-        let authority_at = text.len();
+        let authority_at = text.len() as u32;
         text.extend_from_slice(authority);
-        let path_at = text.len();
+        let path_at = text.len() as u32;
         text.extend_from_slice(path);
-        let request_id_at = text.len();
+        let request_id_at = text.len() as u32;
         text.extend_from_slice(request_id);
         Self { text, authority_at, path_at, request_id_at }
     }
 
     fn parts(&self) -> Parts<'_> {
+        let [authority_at, path_at, request_id_at] =
+            [self.authority_at, self.path_at, self.request_id_at].map(|at| at as usize);
         Parts {
-            method: &self.text[..self.authority_at],
-            authority: &self.text[self.authority_at..self.path_at],
-            path: &self.text[self.path_at..self.request_id_at],
-            request_id: &self.text[self.request_id_at..],
+            method: &self.text[..authority_at],
+            authority: &self.text[authority_at..path_at],
+            path: &self.text[path_at..request_id_at],
+            request_id: &self.text[request_id_at..],
         }
     }
 }
