@@ -31,7 +31,6 @@ use crate::forward::request_body::send_request_body;
 use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Stopped, Timer, one, receive, send};
 use crate::forward::tunnel::{End, Passed, tunnel};
-use crate::in_flight::InFlight;
 use crate::limits;
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
