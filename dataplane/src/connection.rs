@@ -44,7 +44,7 @@ pub struct Connection {
     peer_text: AddressText,
     client: ClientId,
     close_reason: Cell<CloseReason>,
-    /// A request, or the connecting of a tunnel, is under way.
+    /// Detection, a request, or the connecting of a tunnel is under way.
     unfinished: Cell<bool>,
 }
 
@@ -116,7 +116,12 @@ pub fn serve_connection(connection: Connection) -> impl Future<Output = ()> {
         let spoken = match connection.shard.config.protocol {
             Protocol::Http => Spoken::Http1,
             Protocol::Tcp => Spoken::Tcp(None),
-            Protocol::Auto => Box::pin(listen_in(connection, &mut received)).await,
+            Protocol::Auto => {
+                connection.unfinished.set(true);
+                let spoken = Box::pin(listen_in(connection, &mut received)).await;
+                connection.unfinished.set(false);
+                spoken
+            }
         };
         match spoken {
             Spoken::Http1 => serve_http1(connection, &mut received).await,
@@ -413,7 +418,7 @@ async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
     let began = lateen_ring::now();
     let mut tried = Vec::new();
     let mut failure = Failure::no_healthy_upstream();
-    connection.unfinished.set(true);
+    let before = connection.unfinished.replace(true);
     while tried.len() < limits::CONNECT_TRIES_MAX {
         let Some(endpoint) = shard.pick(lateen_ring::now(), &tried) else { break };
         let in_flight = InFlight::new(shard, endpoint);
@@ -423,7 +428,7 @@ async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
         let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
         match connect(shard, endpoint, &connection.deadline, Some(left)).await {
             Ok(upstream) => {
-                connection.unfinished.set(false);
+                connection.unfinished.set(before);
                 return Some((upstream, in_flight));
             }
             Err(failed) => failure = failed,

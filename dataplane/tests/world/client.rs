@@ -164,6 +164,8 @@ async fn send_case(shared: &Shared, place: usize, case: &Case) -> Option<()> {
     match case.flaw {
         Flaw::StallAt(at) => {
             oracle.count(if at < head { "heads stalled" } else { "request bodies stalled" });
+            // The proxy waits for it when it has answered what came before.
+            shared.answers.at_least(place).await;
             let timeouts = &oracle.topology.config.timeouts;
             lateen_ring::sleep((timeouts.header.max(timeouts.body) + timeouts.idle) * 2).await;
             oracle.fail(format!("case {} was waited for beyond its timeout", case.id));
