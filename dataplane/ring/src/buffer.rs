@@ -173,23 +173,26 @@ impl Pool {
         self.grown.get()
     }
 
-    /// Gives back what a burst made the pool grow to: the published buffers beyond the first target
-    /// return to the stack, and the memory of all free buffers returns to the system.
+    /// Gives back what a burst made the pool grow to: all published buffers
+    /// are taken back for a moment, and the memory of all free buffers returns to the system.
     ///
     /// `may_unpublish` says that the kernel cannot be picking a buffer now.
     pub(crate) fn shrink(&self, may_unpublish: bool) {
-        let mut inner = self.inner.borrow_mut();
-        let inner = &mut *inner;
-        if let Some(ring) = &mut inner.ring {
-            ring.target = ring.target_min;
-            while may_unpublish && ring.published > ring.target {
-                inner.free.push(ring.unpublish());
+        {
+            let mut inner = self.inner.borrow_mut();
+            let inner = &mut *inner;
+            if let Some(ring) = &mut inner.ring {
+                ring.target = ring.target_min;
+                while may_unpublish && ring.published > 0 {
+                    inner.free.push(ring.unpublish());
+                }
             }
+            for &index in &inner.free[inner.clean..] {
+                self.memory.forget(usize::from(index) * self.buffer_bytes, self.buffer_bytes);
+            }
+            inner.clean = inner.free.len();
         }
-        for &index in &inner.free[inner.clean..] {
-            self.memory.forget(usize::from(index) * self.buffer_bytes, self.buffer_bytes);
-        }
-        inner.clean = inner.free.len();
+        self.replenish();
         self.grown.set(false);
     }
 

@@ -281,7 +281,10 @@ impl Engine {
     /// Gives back memory after a burst.
     pub(crate) fn shrink(&mut self, io: &mut Io) {
         let may_unpublish = match self {
-            Self::Uring(engine) => engine.may_unpublish(),
+            Self::Uring(engine) => {
+                engine.shrink();
+                engine.may_unpublish()
+            }
             Self::Epoll(_) | Self::Sim(_) => true,
         };
         io.pool.shrink(may_unpublish);

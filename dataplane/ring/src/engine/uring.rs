@@ -84,6 +84,11 @@ impl Uring {
         self.features
     }
 
+    /// Gives back what a burst of completions took.
+    pub(crate) fn shrink(&mut self) {
+        self.finished.shrink_to_fit();
+    }
+
     /// May published buffers be taken back now? Only if the kernel picks them inside
     /// `io_uring_enter` alone, and every buffer that it picked has been seen: a submission in the
     /// midst of a turn, or an overflow, leaves completions that name buffers still counted as
