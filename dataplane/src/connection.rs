@@ -4,102 +4,28 @@
 //! either join it to an upstream (TCP), or serve one request after another (`request`). It owns the
 //! branching; the rooms it calls never call each other.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use lateen_ring::{Deadline, Instant, Lease, Stream};
+use lateen_ring::{Instant, Lease};
 
-use crate::accept::clients::ClientId;
 use crate::accept::detect::{Detected, detect};
 use crate::bootstrap::config::Protocol;
-use crate::failure::{Failure, Stage};
+use crate::client::Connection;
+use crate::failure::Failure;
 use crate::forward::connect::connect;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
-use crate::forward::transfer::Timer;
-use crate::forward::tunnel::{End, Passed, TunnelEnd, tunnel};
+use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
 use crate::in_flight::InFlight;
 use crate::limits;
 use crate::observe::access_log::Entry;
-use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
+use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
 use crate::request::{After, proxy_request};
-use crate::shard::Shard;
-
-/// A client's connection and what belongs to it.
-pub struct Connection {
-    /// The worker's state.
-    pub shard: Rc<Shard>,
-    /// The client's stream.
-    pub stream: Stream,
-    /// Who watches the clock for the one thing that is waited for.
-    pub deadline: Deadline,
-    /// The client's address.
-    pub peer: SocketAddr,
-    peer_text: AddressText,
-    client: ClientId,
-    close_reason: Cell<CloseReason>,
-    /// Detection, a request, or the connecting of a tunnel is under way.
-    unfinished: Cell<bool>,
-}
-
-impl Connection {
-    /// A connection that was just accepted from `peer` and entered as `client`.
-    pub fn new(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, client: ClientId) -> Self {
-        shard.metrics().connections(ConnectionSide::Downstream).on_open();
-        // A v4 client of a dual-stack listener is a v4 client.
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        Self {
-            shard,
-            stream,
-            deadline: Deadline::new(),
-            peer,
-            peer_text: AddressText::new(peer),
-            client,
-            close_reason: Cell::new(CloseReason::Orderly),
-            unfinished: Cell::new(false),
-        }
-    }
-
-    /// The client's IP address in text, without the port.
-    #[inline]
-    pub fn address_text(&self) -> &[u8] {
-        self.peer_text.as_bytes()
-    }
-
-    /// What is counted of this side.
-    #[inline]
-    pub fn counts(&self) -> &ConnectionMetrics {
-        self.shard.metrics().connections(ConnectionSide::Downstream)
-    }
-
-    /// A timer for a wait that nothing but its own limit bounds.
-    #[inline]
-    pub fn timer(&self) -> Timer<'_> {
-        Timer { deadline: &self.deadline, until: Instant::NEVER }
-    }
-
-    /// Notes how the connection ends, for `tcp_close_total`.
-    pub fn closes_for(&self, reason: CloseReason) {
-        self.close_reason.set(reason);
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if self.unfinished.get() {
-            // The task was aborted, or panicked: what the client has may look whole.
-            self.stream.reset_on_close();
-        }
-        self.counts().on_close(self.close_reason.get());
-        self.shard.clients.leave(self.client);
-    }
-}
 
 /// Serves a client until its connection ends.
 ///
@@ -224,7 +150,7 @@ async fn who_speaks_first(connection: &Connection, received: &mut Received) -> S
             }
         }
         Spoke::Upstream(Ok(Some(lease))) => {
-            upstream_counts(shard).read_bytes.add(lease.len() as u64);
+            shard.upstream_counts().read_bytes.add(lease.len() as u64);
             Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: Some(lease) })))
         }
         // Either closed, or the client left: the tunnel passes on what there is to pass on.
@@ -369,7 +295,7 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
     let passed = Passed::default();
     let ended = tunnel(
         End { stream: &connection.stream, counts: connection.counts(), received },
-        End { stream: &upstream.stream, counts: upstream_counts(&shard), received: from_upstream },
+        End { stream: &upstream.stream, counts: shard.upstream_counts(), received: from_upstream },
         &connection.deadline,
         shard.config.timeouts.idle,
         shard.metrics(),
@@ -379,36 +305,6 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
     let endpoint = in_flight.endpoint();
     let failure = end_tunnel(connection, upstream, ended);
     log_tcp(connection, began, Some(shard.address_of(endpoint)), &passed, failure);
-}
-
-/// Closes both ends of a tunnel as it ended, and says what to count.
-pub fn end_tunnel(
-    connection: &Connection,
-    upstream: Upstream,
-    ended: TunnelEnd,
-) -> Option<Failure> {
-    match ended {
-        TunnelEnd::Closed => {
-            close_upstream(upstream, CloseReason::Orderly);
-            None
-        }
-        TunnelEnd::Idle => {
-            connection.closes_for(CloseReason::TimedOut);
-            close_upstream(upstream, CloseReason::TimedOut);
-            None
-        }
-        TunnelEnd::ClientBroke(reason) => {
-            connection.closes_for(reason);
-            upstream.stream.reset_on_close();
-            close_upstream(upstream, CloseReason::Orderly);
-            Some(Failure::client_gone(Stage::Tunnel))
-        }
-        TunnelEnd::UpstreamBroke(reason) => {
-            connection.stream.reset_on_close();
-            close_upstream(upstream, reason);
-            Some(Failure::upstream_reset(Stage::Tunnel, false))
-        }
-    }
 }
 
 /// Connects the client to any endpoint that can be had. `None`: there is none; the client gets a
@@ -478,43 +374,6 @@ fn log_tcp(
             epoch: 0,
         },
     );
-}
-
-/// What is counted of the upstream side.
-pub fn upstream_counts(shard: &Shard) -> &ConnectionMetrics {
-    shard.metrics().connections(ConnectionSide::Upstream)
-}
-
-/// The longest text of an IP address, `ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff`: none is written
-/// with a v4 address in it but those of `::/96` and `::ffff:0:0/96`, which are shorter.
-const ADDRESS_TEXT_BYTES: usize = 39;
-
-/// An IP address in text, made once per connection.
-struct AddressText {
-    bytes: [u8; ADDRESS_TEXT_BYTES],
-    length: u8,
-}
-
-impl AddressText {
-    fn new(address: SocketAddr) -> Self {
-        use std::io::Write as _;
-        let mut bytes = [0; ADDRESS_TEXT_BYTES];
-        let mut room = &mut bytes[..];
-        let fits = write!(room, "{}", address.ip());
-        debug_assert!(fits.is_ok(), "the longest address fits");
-        let left = room.len();
-        Self { bytes, length: (ADDRESS_TEXT_BYTES - left) as u8 }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.length)]
-    }
-}
-
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,46 @@ use std::cell::{Cell, RefCell};
 
 use lateen_ring::{Instant, keep_vector, spare_vector};
 
+use crate::client::Connection;
+use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::message::{Method, Version};
-use crate::connection::Connection;
 use crate::decide::balance::EndpointIndex;
 use crate::failure::{Cause, Failure, Stage};
 use crate::observe::access_log::Entry;
+
+/// A request that is to be forwarded.
+#[derive(Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The version that the client speaks.
+    pub version: Version,
+    /// How its body is framed.
+    pub framing: Framing,
+    /// Whether the client wants to go on after it.
+    pub keep_alive: bool,
+    /// The protocols that it offers to leave HTTP/1.1 for, if it does.
+    pub upgrade: Option<Box<[u8]>>,
+    /// The head for the upstream, and the body if it is small and all there.
+    pub message: Vec<u8>,
+    /// What of the body is still to come.
+    pub body: BodyProgress,
+}
+
+impl Request {
+    /// What is known before its head was read.
+    pub fn unread() -> Self {
+        Self {
+            method: Method::Get,
+            version: Version::Http11,
+            framing: Framing::None,
+            keep_alive: false,
+            upgrade: None,
+            message: Vec::new(),
+            body: BodyProgress::new(Framing::None),
+        }
+    }
+}
 
 /// The facts of one request.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ pub mod supervise;
 pub mod worker;
 pub mod shard;
 pub mod accept;
+pub mod client;
 pub mod connection;
 pub mod request;
 pub mod exchange;

@@ -12,6 +12,7 @@ use std::task::Poll;
 
 use lateen_ring::{Instant, Stream, keep_vector, spare_vector};
 
+use crate::client::Connection;
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
@@ -19,10 +20,9 @@ use crate::codec::http1::request::{
     RequestError, RequestHead, allowed_methods, may_end_head, parse_request,
 };
 use crate::codec::http1::write_request::{RequestForwarding, write_request};
-use crate::codec::message::{Method, Scheme, Version};
-use crate::connection::{Connection, end_tunnel, upstream_counts};
+use crate::codec::message::{Method, Scheme};
 use crate::decide::balance::EndpointIndex;
-use crate::exchange::{Exchange, Logged};
+use crate::exchange::{Exchange, Logged, Request};
 use crate::failure::{Cause, Failure, Refusal, Side, Stage};
 use crate::forward::obtain::{dial, obtain, take_pooled};
 use crate::forward::pool::{Upstream, close_upstream};
@@ -30,7 +30,7 @@ use crate::forward::received::Received;
 use crate::forward::request_body::send_request_body;
 use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Stopped, Timer, one, receive, send};
-use crate::forward::tunnel::{End, Passed, tunnel};
+use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
 use crate::limits;
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
@@ -47,25 +47,6 @@ pub enum After {
     Linger,
     /// It closes with a reset, because its end would otherwise look like the end of a body.
     Reset,
-}
-
-/// A request that is to be forwarded.
-#[derive(Debug)]
-pub struct Request {
-    /// The method.
-    pub method: Method,
-    /// The version that the client speaks.
-    pub version: Version,
-    /// How its body is framed.
-    pub framing: Framing,
-    /// Whether the client wants to go on after it.
-    pub keep_alive: bool,
-    /// The protocols that it offers to leave HTTP/1.1 for, if it does.
-    pub upgrade: Option<Box<[u8]>>,
-    /// The head for the upstream, and the body if it is small and all there.
-    message: Vec<u8>,
-    /// What of the body is still to come.
-    body: BodyProgress,
 }
 
 /// Serves one request, whose first bytes are in `received`; what came behind it stays there.
@@ -220,21 +201,6 @@ fn judge_head(
     Ok(Some(Head::Request))
 }
 
-impl Request {
-    /// What is known before its head was read.
-    fn unread() -> Self {
-        Self {
-            method: Method::Get,
-            version: Version::Http11,
-            framing: Framing::None,
-            keep_alive: false,
-            upgrade: None,
-            message: Vec::new(),
-            body: BodyProgress::new(Framing::None),
-        }
-    }
-}
-
 /// Puts a small body that is all there behind its head: one send, and the request can be replayed.
 fn inline_body(received: &mut Received, request: &mut Request, exchange: &Exchange) {
     let Framing::Length(length) = request.framing else { return };
@@ -362,7 +328,7 @@ fn send_message(
 ) {
     let message = std::mem::take(&mut request.message);
     exchange.sent_at.set(lateen_ring::now());
-    upstream_counts(shard).write_bytes.add(message.len() as u64);
+    shard.upstream_counts().write_bytes.add(message.len() as u64);
     let replayable = request.method.is_idempotent() || plant::has(Plant::PostReplayed);
     if pooled && request.body.is_done() && replayable {
         request.message = upstream.start_send_kept(message).1;
@@ -458,7 +424,7 @@ async fn join(
         received: std::mem::take(received),
     };
     let server =
-        End { stream: &upstream.stream, counts: upstream_counts(shard), received: from_upstream };
+        End { stream: &upstream.stream, counts: shard.upstream_counts(), received: from_upstream };
     let idle_timeout = shard.config.timeouts.idle;
     let ended =
         tunnel(client, server, &connection.deadline, idle_timeout, shard.metrics(), &passed).await;

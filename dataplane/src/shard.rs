@@ -20,7 +20,7 @@ use crate::codec::message::HeadLimits;
 use crate::decide::balance::{Balancer, EndpointIndex};
 use crate::forward::pool::Pool;
 use crate::observe::access_log::{AccessLogBuffer, Entry};
-use crate::observe::metrics::{Metrics, WorkerMetrics};
+use crate::observe::metrics::{ConnectionMetrics, ConnectionSide, Metrics, WorkerMetrics};
 use crate::observe::request_id::RequestIdMaker;
 
 /// The state of one worker.
@@ -140,6 +140,12 @@ impl Shard {
     #[inline]
     pub fn counters(&self) -> Rc<Counters> {
         self.counters.clone()
+    }
+
+    /// What this worker counts of the upstream side.
+    #[inline]
+    pub fn upstream_counts(&self) -> &ConnectionMetrics {
+        self.metrics().connections(ConnectionSide::Upstream)
     }
 
     /// 64 evenly spread bits (xorshift64*: Vigna, ACM TOMS 42(4), 2016).

@@ -10,9 +10,10 @@ use std::rc::Rc;
 use lateen_ring::{Deadline, Instant, Listener, Stream, spawn};
 
 use crate::bootstrap::config::Protocol;
+use crate::client::Connection;
 use crate::codec::http1::reply::{LocalReply, write_local_reply};
 use crate::codec::message::Version;
-use crate::connection::{Connection, serve_connection};
+use crate::connection::serve_connection;
 use crate::failure::{Failure, Stage};
 use crate::limits;
 use crate::shard::Shard;

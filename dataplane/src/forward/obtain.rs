@@ -5,7 +5,7 @@
 
 use lateen_ring::Instant;
 
-use crate::connection::Connection;
+use crate::client::Connection;
 use crate::decide::balance::EndpointIndex;
 use crate::exchange::Exchange;
 use crate::failure::{Cause, Failure, Stage};

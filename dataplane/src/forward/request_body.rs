@@ -5,8 +5,8 @@
 
 use lateen_ring::{Deadline, Instant, Stream};
 
+use crate::client::Connection;
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
-use crate::connection::{Connection, upstream_counts};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Refusal, Stage};
 use crate::forward::received::Received;
@@ -32,7 +32,7 @@ pub async fn send_request_body(
         source: &connection.stream,
         source_counts: connection.counts(),
         sink: upstream,
-        sink_counts: upstream_counts(shard),
+        sink_counts: shard.upstream_counts(),
         metrics: shard.metrics(),
         timer: Timer { deadline: &deadline, until },
         read_limit: shard.config.timeouts.body,

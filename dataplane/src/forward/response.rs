@@ -10,21 +10,20 @@ use std::task::Poll;
 
 use lateen_ring::{Chunk, Instant, Lease, Started, Stream, spare_vector};
 
+use crate::client::Connection;
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
 use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::request::may_end_head;
 use crate::codec::http1::response::parse_response;
 use crate::codec::http1::write_response::{ClientBody, ResponseForwarding, write_response};
 use crate::codec::message::{Persistence, Version};
-use crate::connection::{Connection, upstream_counts};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Request};
 use crate::failure::{Failure, Stage};
 use crate::forward::received::Received;
 use crate::forward::transfer::{BodyStop, Stopped, Timer, Way, finish_send, one, transfer_body};
 use crate::limits;
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
-use crate::request::Request;
 
 /// What a response left behind.
 #[derive(Debug)]
@@ -167,7 +166,7 @@ async fn pass_body_on(
     let shard = &connection.shard;
     let way = Way {
         source: upstream,
-        source_counts: upstream_counts(shard),
+        source_counts: shard.upstream_counts(),
         sink: &connection.stream,
         sink_counts: connection.counts(),
         metrics: shard.metrics(),
@@ -216,7 +215,7 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer,
         }
         match lease {
             Some(lease) => {
-                upstream_counts(&call.connection.shard).read_bytes.add(lease.len() as u64);
+                call.connection.shard.upstream_counts().read_bytes.add(lease.len() as u64);
                 if lease.len() >= limits::RECEIVE_BUFFER_BYTES {
                     call.exchange.read_by_count.set(true);
                 }

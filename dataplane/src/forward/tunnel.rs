@@ -15,6 +15,9 @@ use std::time::Duration;
 
 use lateen_ring::{Deadline, Moved, Spliced, Stream, splice};
 
+use crate::client::Connection;
+use crate::failure::{Failure, Stage};
+use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::limits;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, WorkerMetrics};
@@ -120,6 +123,36 @@ pub async fn tunnel(
     .await;
     std::mem::forget(unfinished);
     ended
+}
+
+/// Closes both ends of a tunnel as it ended, and says what to count.
+pub fn end_tunnel(
+    connection: &Connection,
+    upstream: Upstream,
+    ended: TunnelEnd,
+) -> Option<Failure> {
+    match ended {
+        TunnelEnd::Closed => {
+            close_upstream(upstream, CloseReason::Orderly);
+            None
+        }
+        TunnelEnd::Idle => {
+            connection.closes_for(CloseReason::TimedOut);
+            close_upstream(upstream, CloseReason::TimedOut);
+            None
+        }
+        TunnelEnd::ClientBroke(reason) => {
+            connection.closes_for(reason);
+            upstream.stream.reset_on_close();
+            close_upstream(upstream, CloseReason::Orderly);
+            Some(Failure::client_gone(Stage::Tunnel))
+        }
+        TunnelEnd::UpstreamBroke(reason) => {
+            connection.stream.reset_on_close();
+            close_upstream(upstream, reason);
+            Some(Failure::upstream_reset(Stage::Tunnel, false))
+        }
+    }
 }
 
 /// Resets both ends of a tunnel whose task is aborted: a FIN would pass for the end of what was sent.

@@ -1,0 +1,118 @@
+//! A client's connection, as everything that serves it sees it.
+//!
+//! Before: `accept::listener` makes one. After: the conductors and the rooms borrow it; dropping it
+//! ends the client. It decides nothing.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use lateen_ring::{Deadline, Instant, Stream};
+
+use crate::accept::clients::ClientId;
+use crate::forward::transfer::Timer;
+use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
+use crate::shard::Shard;
+
+/// A client's connection and what belongs to it.
+pub struct Connection {
+    /// The worker's state.
+    pub shard: Rc<Shard>,
+    /// The client's stream.
+    pub stream: Stream,
+    /// Who watches the clock for the one thing that is waited for.
+    pub deadline: Deadline,
+    /// The client's address.
+    pub peer: SocketAddr,
+    peer_text: AddressText,
+    /// Its place in the table of clients.
+    pub client: ClientId,
+    close_reason: Cell<CloseReason>,
+    /// Detection, a request, or the connecting of a tunnel is under way.
+    pub unfinished: Cell<bool>,
+}
+
+impl Connection {
+    /// A connection that was just accepted from `peer` and entered as `client`.
+    pub fn new(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, client: ClientId) -> Self {
+        shard.metrics().connections(ConnectionSide::Downstream).on_open();
+        // A v4 client of a dual-stack listener is a v4 client.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        Self {
+            shard,
+            stream,
+            deadline: Deadline::new(),
+            peer,
+            peer_text: AddressText::new(peer),
+            client,
+            close_reason: Cell::new(CloseReason::Orderly),
+            unfinished: Cell::new(false),
+        }
+    }
+
+    /// The client's IP address in text, without the port.
+    #[inline]
+    pub fn address_text(&self) -> &[u8] {
+        self.peer_text.as_bytes()
+    }
+
+    /// What is counted of this side.
+    #[inline]
+    pub fn counts(&self) -> &ConnectionMetrics {
+        self.shard.metrics().connections(ConnectionSide::Downstream)
+    }
+
+    /// A timer for a wait that nothing but its own limit bounds.
+    #[inline]
+    pub fn timer(&self) -> Timer<'_> {
+        Timer { deadline: &self.deadline, until: Instant::NEVER }
+    }
+
+    /// Notes how the connection ends, for `tcp_close_total`.
+    pub fn closes_for(&self, reason: CloseReason) {
+        self.close_reason.set(reason);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.unfinished.get() {
+            // The task was aborted, or panicked: what the client has may look whole.
+            self.stream.reset_on_close();
+        }
+        self.counts().on_close(self.close_reason.get());
+        self.shard.clients.leave(self.client);
+    }
+}
+
+/// The longest text of an IP address, `ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff`: none is written
+/// with a v4 address in it but those of `::/96` and `::ffff:0:0/96`, which are shorter.
+const ADDRESS_TEXT_BYTES: usize = 39;
+
+/// An IP address in text, made once per connection.
+struct AddressText {
+    bytes: [u8; ADDRESS_TEXT_BYTES],
+    length: u8,
+}
+
+impl AddressText {
+    fn new(address: SocketAddr) -> Self {
+        use std::io::Write as _;
+        let mut bytes = [0; ADDRESS_TEXT_BYTES];
+        let mut room = &mut bytes[..];
+        let fits = write!(room, "{}", address.ip());
+        debug_assert!(fits.is_ok(), "the longest address fits");
+        let left = room.len();
+        Self { bytes, length: (ADDRESS_TEXT_BYTES - left) as u8 }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
