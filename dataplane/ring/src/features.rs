@@ -20,11 +20,14 @@ pub enum Feature {
     WaitingAccept,
     /// A registered ring descriptor (Linux 5.18): a cheaper `io_uring_enter`.
     RegisteredRing,
+    /// A wait for several completions that gives up on all but the first after a moment (Linux
+    /// 6.12): small sends complete while they are submitted, and need no wait of their own.
+    MinWait,
 }
 
 impl Feature {
     /// All features, with the names that flags and logs use.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::DeferTaskrun, "defer-taskrun"),
         (Self::NoSqArray, "no-sqarray"),
         (Self::BufferRing, "buffer-ring"),
@@ -32,16 +35,17 @@ impl Feature {
         (Self::MultishotAccept, "multishot-accept"),
         (Self::WaitingAccept, "waiting-accept"),
         (Self::RegisteredRing, "registered-ring"),
+        (Self::MinWait, "min-wait"),
     ];
 
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u16 {
         1 << self as u8
     }
 }
 
 /// A set of features.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Features(u8);
+pub struct Features(u16);
 
 /// A name that is no feature's.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -120,7 +124,7 @@ mod tests {
         assert!(features.has(Feature::DeferTaskrun));
         assert_eq!(
             features.to_string(),
-            "defer-taskrun,no-sqarray,multishot-accept,waiting-accept,registered-ring"
+            "defer-taskrun,no-sqarray,multishot-accept,waiting-accept,registered-ring,min-wait"
         );
         assert_eq!(Features::NONE.to_string(), "none");
     }

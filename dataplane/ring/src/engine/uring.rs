@@ -23,6 +23,10 @@ use crate::socket::{
     End, Interest, READY_ACCEPTS_MAX, READY_LEASES_MAX, RecvState, SocketKey, Watch,
 };
 
+/// A send of so many bytes fits a socket's buffer unless its peer has stopped reading.
+const SMALL_SEND_BYTES: usize = 4_096;
+/// How long a wait holds out for the completions of small sends, if one of them blocks after all.
+const MIN_WAIT_US: u32 = 1_000;
 /// Waits for readiness before the first attempt (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19): for
 /// receives that are armed when nothing can have arrived yet.
 const POLL_FIRST: u16 = 1;
@@ -41,6 +45,8 @@ pub(crate) struct Uring {
     call: Box<u64>,
     /// Completions of one turn, copied out so that handling one may submit.
     finished: Vec<(u64, i32, u32)>,
+    /// Small sends handed over since the last wait.
+    small_sends: usize,
     /// A receive of this turn found no buffer.
     ran_dry: bool,
 }
@@ -53,6 +59,9 @@ impl Uring {
     /// ENOMEM where the locked-memory limit is too low (kernels before 5.12).
     pub(crate) fn new(io: &Io, eventfd: OwnedFd, wanted: Features) -> Result<Self, Errno> {
         let (ring, mut features) = set_up(wanted)?;
+        if !ring.params().is_feature_min_timeout() {
+            features = features.without(Feature::MinWait);
+        }
         if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
             return Err(Errno::NOSYS);
         }
@@ -74,6 +83,7 @@ impl Uring {
             eventfd,
             call: Box::new(0),
             finished: Vec::new(),
+            small_sends: 0,
             ran_dry: false,
         };
         uring.await_call();
@@ -190,6 +200,9 @@ impl Uring {
         debug_assert!(!socket.send.in_flight, "one send at a time");
         let fd = Fd(socket.fd().as_raw_fd());
         let op = socket.send.op.as_mut().expect("there is something to send");
+        if op.remaining().map(<[u8]>::len).sum::<usize>() <= SMALL_SEND_BYTES {
+            self.small_sends += 1;
+        }
         let entry = send_entry(fd, op);
         socket.send.in_flight = true;
         self.start(io, key, &entry.user_data(tag(Kind::Send, key)));
@@ -288,14 +301,21 @@ impl Uring {
         let hungry = self.feed_starved(io) && !io.starved.is_empty();
         add(&io.counts.enters, 1);
         let backlog = hungry || !self.finished.is_empty();
+        // What small sends post while they are submitted is no news: wait for one more.
+        let small_sends = std::mem::take(&mut self.small_sends);
+        let (want, args) = if small_sends > 0 && self.features.has(Feature::MinWait) {
+            (1 + small_sends, SubmitArgs::new().min_wait_usec(MIN_WAIT_US))
+        } else {
+            (1, SubmitArgs::new())
+        };
         let entered = match wait {
             _ if backlog => self.ring.submit(),
             Wait::No => self.ring.submit(),
-            Wait::Forever => self.ring.submit_and_wait(1),
+            Wait::Forever => self.ring.submitter().submit_with_args(want, &args),
             Wait::AtMost(duration) => {
                 let timespec = Timespec::from(duration);
-                let args = SubmitArgs::new().timespec(&timespec);
-                self.ring.submitter().submit_with_args(1, &args)
+                let args = args.timespec(&timespec);
+                self.ring.submitter().submit_with_args(want, &args)
             }
         };
         match entered.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {

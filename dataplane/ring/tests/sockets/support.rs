@@ -23,7 +23,7 @@ const HANG: Duration = Duration::from_secs(30);
 
 /// The engines and feature masks that every test runs on.
 pub(crate) fn variants() -> Vec<(&'static str, Config)> {
-    let masks: [&[&str]; 8] = [
+    let masks: [&[&str]; 9] = [
         &[],
         &["-multishot-recv"],
         &["-buffer-ring"],
@@ -31,6 +31,7 @@ pub(crate) fn variants() -> Vec<(&'static str, Config)> {
         &["-multishot-accept"],
         &["-waiting-accept"],
         &["-registered-ring"],
+        &["-min-wait"],
         // What Linux 5.15 has.
         &[
             "-defer-taskrun",
@@ -40,6 +41,7 @@ pub(crate) fn variants() -> Vec<(&'static str, Config)> {
             "-multishot-accept",
             "-waiting-accept",
             "-registered-ring",
+            "-min-wait",
         ],
     ];
     let mut variants = vec![("epoll", Config { engine: EngineChoice::Epoll, ..Config::default() })];
