@@ -28,6 +28,7 @@ lateen_tests::on_both_engines!(
     an_early_final_response_does_not_wait_for_the_body,
     bodiless_responses_have_no_body,
     options_and_trace_count_their_hops,
+    a_request_at_its_last_hop_is_answered_once,
     a_response_gets_what_it_lacks,
     a_response_to_http_1_0_is_never_chunked,
 );
@@ -438,6 +439,21 @@ fn options_and_trace_count_their_hops(engine: Engine) {
     // At 0 the proxy itself is the last recipient.
     assert_eq!(ask("OPTIONS / HTTP/1.1\r\nMax-Forwards: 0").status / 100, 2);
     assert!(upstream.requests_so_far().is_empty(), "a request with no hop left was forwarded");
+}
+
+fn a_request_at_its_last_hop_is_answered_once(engine: Engine) {
+    let upstream = Upstream::fixed("next");
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    let last_hop = "OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n";
+    assert_eq!(exchange(&mut client, last_hop).status, 200);
+    // A second answer to it would be taken for the answer to this.
+    let next = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(exchange(&mut client, next).body, b"next");
+    client.half_close();
+    assert_eq!(client.ending(), Ending::Closed);
+    let methods: Vec<_> = proxy.access_log(2).iter().map(|line| line["method"].clone()).collect();
+    assert_eq!(methods, ["OPTIONS", "GET"]);
 }
 
 fn a_response_gets_what_it_lacks(engine: Engine) {
