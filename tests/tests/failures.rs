@@ -5,6 +5,7 @@ use lateen_tests::http::{exchange, get, read_request, read_response};
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Launch, Proxy};
 use lateen_tests::upstream::{Upstream, hanging, ok, refusing};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ lateen_tests::on_both_engines!(
     a_body_that_does_not_end_is_408_dt,
     an_idle_client_is_closed_without_a_word,
     a_client_that_leaves_is_dc,
+    an_upload_that_ends_early_is_dc_where_no_pipe_can_be_had,
     a_client_that_does_not_read_is_given_up,
     a_pause_of_the_upstream_is_not_held_against_the_client,
     clients_may_reset_in_any_phase,
@@ -233,6 +235,43 @@ fn a_client_that_leaves_is_dc(engine: Engine) {
     proxy.assert_flagged("DC");
     wait.recv().expect("the upstream heard of it");
     proxy.await_metric("tcp_open_connections", &[], 0.0);
+}
+
+fn an_upload_that_ends_early_is_dc_where_no_pipe_can_be_had(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, _| {
+        while let Some(head) = peer.read_until(b"\r\n\r\n") {
+            if head.starts_with(b"POST") {
+                peer.drain();
+                return;
+            }
+            peer.send(ok("x", 1));
+        }
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    // Both clients and the upstream's connection are there before nothing more can be opened.
+    let [mut client, mut other] = [0; 2].map(|_| {
+        let mut client = Peer::connect(proxy.address());
+        assert_eq!(exchange(&mut client, GET).status, 200);
+        client
+    });
+    // Fewer than are open already, so that the next pipe is refused (getrlimit(2): EMFILE).
+    let before =
+        limit_descriptors(&proxy, Rlimit { current: Some(8), ..getrlimit(Resource::Nofile) });
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(vec![b'x'; 100_000]);
+    client.half_close();
+    assert_ne!(client.drain().1, Ending::Open);
+    limit_descriptors(&proxy, before);
+    assert_eq!(exchange(&mut other, GET).status, 200, "the worker has time for others");
+    assert_eq!(proxy.access_log(4)[2]["flags"], "DC");
+    let spliced = proxy.metrics().sum("bytes_spliced_total", &[]);
+    assert_eq!(spliced, 0.0, "there was a pipe, so this shows nothing");
+}
+
+/// Gives the running proxy this limit, and returns the one that it had.
+fn limit_descriptors(proxy: &Proxy, limit: Rlimit) -> Rlimit {
+    let pid = Pid::from_raw(proxy.pid().try_into().expect("a pid is positive"));
+    prlimit(pid, Resource::Nofile, limit).expect("a limit may be lowered, and raised again")
 }
 
 fn a_client_that_does_not_read_is_given_up(engine: Engine) {
