@@ -9,6 +9,7 @@ use lateen_tests::tools::{curl, sha256};
 use lateen_tests::upstream::{Upstream, ok};
 use std::fs;
 use std::io::Write;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 
 lateen_tests::on_both_engines!(
@@ -22,6 +23,7 @@ lateen_tests::on_both_engines!(
     the_upstream_gets_the_rewritten_head,
     a_made_request_id_is_new_each_time,
     pipelined_requests_are_answered_in_order,
+    a_request_during_the_last_response_does_not_cut_it,
     a_request_that_comes_byte_by_byte_is_answered,
     interim_responses_reach_only_those_who_know_them,
     trailers_are_carried,
@@ -35,6 +37,8 @@ lateen_tests::on_both_engines!(
 
 const LARGE_BYTES: usize = 64 << 20;
 const MIB: usize = 1 << 20;
+const LAST: &str = "GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+const UNWANTED: &str = "GET /unwanted HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// Bytes that repeat only after a prime length, so that a lost or doubled piece changes them.
 fn pattern(length: usize) -> Vec<u8> {
@@ -309,6 +313,32 @@ fn pipelined_requests_are_answered_in_order(engine: Engine) {
     }
     client.half_close();
     assert_eq!(client.ending(), Ending::Closed);
+}
+
+fn a_request_during_the_last_response_does_not_cut_it(engine: Engine) {
+    const LENGTH: usize = 400_000;
+    const BEFORE: usize = 100_000;
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let upstream = Upstream::scripted(move |mut peer, connection| {
+        let request = read_request(&mut peer, connection).expect("a request");
+        assert_eq!(request.target(), "/last");
+        peer.send(ok(&pattern(LENGTH)[..BEFORE], LENGTH));
+        wait.lock().expect("one waits").recv().expect("the test says when");
+        peer.send(&pattern(LENGTH)[BEFORE..]);
+        peer.drain();
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect_with_receive_buffer(proxy.address(), 4096);
+    client.send(LAST);
+    assert_eq!(read_response_head(&mut client).expect("a head").0, 200);
+    // It lies in the proxy's socket before the end of the response has come.
+    client.send(UNWANTED);
+    go.send(()).expect("the upstream waits");
+    proxy.only_access_log_line();
+    let (body, ending) = client.read_to_end();
+    assert_eq!(ending, Ending::Closed, "after {} bytes", body.len());
+    assert!(body == pattern(LENGTH), "{} bytes, or not the same", body.len());
 }
 
 fn a_request_that_comes_byte_by_byte_is_answered(engine: Engine) {
