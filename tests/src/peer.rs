@@ -180,6 +180,7 @@ impl Peer {
     /// # Panics
     /// When something comes, or it ends.
     pub fn assert_silent_for(&mut self, silence: Duration) {
+        assert!(self.unread.is_empty(), "it came before: {}", self.unread_text());
         self.stream.set_read_timeout(Some(silence)).expect("the timeout is not zero");
         let ending = self.fill();
         self.stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");

@@ -5,7 +5,9 @@ use lateen_tests::http::{exchange, get, read_request, read_response};
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Launch, Proxy};
 use lateen_tests::upstream::{Upstream, hanging, ok, refusing};
-use std::sync::mpsc;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use std::sync::{Mutex, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 lateen_tests::on_both_engines!(
@@ -16,12 +18,16 @@ lateen_tests::on_both_engines!(
     an_upstream_that_resets_is_502_ur,
     an_upstream_that_closes_without_a_word_is_502_ur,
     an_upstream_that_takes_too_long_is_504_ut,
+    an_upstream_that_stops_reading_is_504_ut_in_time,
     a_body_that_stops_coming_from_the_upstream_is_ut,
+    an_answer_is_due_from_the_end_of_a_slow_upload,
     a_head_that_does_not_end_is_408_dt,
     a_body_that_does_not_end_is_408_dt,
     an_idle_client_is_closed_without_a_word,
     a_client_that_leaves_is_dc,
+    an_upload_that_ends_early_is_dc_where_no_pipe_can_be_had,
     a_client_that_does_not_read_is_given_up,
+    a_pause_of_the_upstream_is_not_held_against_the_client,
     clients_may_reset_in_any_phase,
     upstreams_may_reset_in_any_phase,
     the_answer_says_nothing_of_the_inside,
@@ -114,6 +120,41 @@ fn an_upstream_that_takes_too_long_is_504_ut(engine: Engine) {
     proxy.assert_flagged("UT");
 }
 
+fn an_upstream_that_stops_reading_is_504_ut_in_time(engine: Engine) {
+    const LENGTH: usize = 64 << 20;
+    let (go, wait) = mpsc::channel::<()>();
+    let (ended, has_ended) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let upstream = Upstream::scripted(move |mut peer, _| {
+        peer.read_until(b"\r\n\r\n").expect("a request");
+        wait.lock().expect("one waits").recv().expect("the test says when");
+        ended.send(peer.drain().1).expect("the test waits");
+    });
+    let proxy = Launch::new(engine, &[upstream.address()])
+        .with("--write-timeout", "500ms")
+        .with("--body-timeout", "500ms")
+        .start();
+    let mut client = Peer::connect(proxy.address());
+    let began = Instant::now();
+    let mut sender = Peer::new(client.stream().try_clone().expect("a second handle"));
+    let writer = thread::spawn(move || {
+        sender.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n"));
+        sender.try_send(vec![b'x'; LENGTH])
+    });
+    assert_eq!(read_response(&mut client, "POST").status, 504);
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(500), "{took:?}");
+    // One timeout for the body and one for the answer; the rest is for a busy machine.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_ne!(client.drain().1, Ending::Open);
+    let sent = writer.join().expect("the writer does not panic");
+    assert!(sent.is_err(), "somebody took {LENGTH} bytes that the upstream did not read");
+    proxy.assert_flagged("UT");
+    proxy.await_metric("tcp_open_connections", &[], 0.0);
+    go.send(()).expect("the upstream waits");
+    assert_ne!(has_ended.recv().expect("the upstream tells"), Ending::Open);
+}
+
 fn a_body_that_stops_coming_from_the_upstream_is_ut(engine: Engine) {
     let upstream = stalling("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
     let proxy = Launch::new(engine, &[upstream.address()]).with("--body-timeout", "300ms").start();
@@ -122,6 +163,24 @@ fn a_body_that_stops_coming_from_the_upstream_is_ut(engine: Engine) {
     client.read_until(b"hello").expect("the beginning of the body");
     assert_ne!(client.ending(), Ending::Open);
     proxy.assert_flagged("UT");
+}
+
+fn an_answer_is_due_from_the_end_of_a_slow_upload(engine: Engine) {
+    // Each shorter than the timeout, together longer.
+    const UPLOAD: Duration = Duration::from_millis(1000);
+    const ANSWER: Duration = Duration::from_millis(800);
+    let upstream = Upstream::scripted(|mut peer, connection| {
+        read_request(&mut peer, connection).expect("a request");
+        peer.assert_silent_for(ANSWER);
+        peer.send(ok("ok", 2));
+    });
+    let proxy = Launch::new(engine, &[upstream.address()]).with("--body-timeout", "1500ms").start();
+    let mut client = Peer::connect(proxy.address());
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
+    client.assert_silent_for(UPLOAD);
+    client.send("world");
+    let response = read_response(&mut client, "POST");
+    assert_eq!((response.status, response.body.as_slice()), (200, b"ok".as_slice()));
 }
 
 fn a_head_that_does_not_end_is_408_dt(engine: Engine) {
@@ -178,6 +237,43 @@ fn a_client_that_leaves_is_dc(engine: Engine) {
     proxy.await_metric("tcp_open_connections", &[], 0.0);
 }
 
+fn an_upload_that_ends_early_is_dc_where_no_pipe_can_be_had(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, _| {
+        while let Some(head) = peer.read_until(b"\r\n\r\n") {
+            if head.starts_with(b"POST") {
+                peer.drain();
+                return;
+            }
+            peer.send(ok("x", 1));
+        }
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    // Both clients and the upstream's connection are there before nothing more can be opened.
+    let [mut client, mut other] = [0; 2].map(|_| {
+        let mut client = Peer::connect(proxy.address());
+        assert_eq!(exchange(&mut client, GET).status, 200);
+        client
+    });
+    // Fewer than are open already, so that the next pipe is refused (getrlimit(2): EMFILE).
+    let before =
+        limit_descriptors(&proxy, Rlimit { current: Some(8), ..getrlimit(Resource::Nofile) });
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(vec![b'x'; 100_000]);
+    client.half_close();
+    assert_ne!(client.drain().1, Ending::Open);
+    limit_descriptors(&proxy, before);
+    assert_eq!(exchange(&mut other, GET).status, 200, "the worker has time for others");
+    assert_eq!(proxy.access_log(4)[2]["flags"], "DC");
+    let spliced = proxy.metrics().sum("bytes_spliced_total", &[]);
+    assert_eq!(spliced, 0.0, "there was a pipe, so this shows nothing");
+}
+
+/// Gives the running proxy this limit, and returns the one that it had.
+fn limit_descriptors(proxy: &Proxy, limit: Rlimit) -> Rlimit {
+    let pid = Pid::from_raw(proxy.pid().try_into().expect("a pid is positive"));
+    prlimit(pid, Resource::Nofile, limit).expect("a limit may be lowered, and raised again")
+}
+
 fn a_client_that_does_not_read_is_given_up(engine: Engine) {
     const LENGTH: usize = 64 << 20;
     let (ended, wait) = mpsc::channel();
@@ -194,6 +290,23 @@ fn a_client_that_does_not_read_is_given_up(engine: Engine) {
     proxy.await_metric("tcp_open_connections", &[], 0.0);
     let (count, ending) = client.drain();
     assert!(count < LENGTH as u64 && ending != Ending::Open, "{count} bytes, {ending:?}");
+}
+
+fn a_pause_of_the_upstream_is_not_held_against_the_client(engine: Engine) {
+    const LENGTH: usize = 200_000;
+    const BEFORE: usize = 50_000;
+    let upstream = Upstream::scripted(|mut peer, connection| {
+        read_request(&mut peer, connection).expect("a request");
+        peer.send(ok(vec![b'x'; BEFORE], LENGTH));
+        // Several times the write timeout, and far less than the body timeout.
+        peer.assert_silent_for(Duration::from_millis(1500));
+        peer.send(vec![b'x'; LENGTH - BEFORE]);
+    });
+    let proxy = Launch::new(engine, &[upstream.address()]).with("--write-timeout", "500ms").start();
+    assert_eq!(get(proxy.address(), "/").body.len(), LENGTH);
+    proxy.await_metric("response_flags_total", &[], 0.0);
+    let spliced = proxy.metrics().sum("bytes_spliced_total", &[]);
+    assert!(spliced > 0.0, "the body was not spliced, so this shows nothing");
 }
 
 fn clients_may_reset_in_any_phase(engine: Engine) {

@@ -9,6 +9,7 @@ use lateen_tests::tools::{curl, sha256};
 use lateen_tests::upstream::{Upstream, ok};
 use std::fs;
 use std::io::Write;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 
 lateen_tests::on_both_engines!(
@@ -22,18 +23,22 @@ lateen_tests::on_both_engines!(
     the_upstream_gets_the_rewritten_head,
     a_made_request_id_is_new_each_time,
     pipelined_requests_are_answered_in_order,
+    a_request_during_the_last_response_does_not_cut_it,
     a_request_that_comes_byte_by_byte_is_answered,
     interim_responses_reach_only_those_who_know_them,
     trailers_are_carried,
     an_early_final_response_does_not_wait_for_the_body,
     bodiless_responses_have_no_body,
     options_and_trace_count_their_hops,
+    a_request_at_its_last_hop_is_answered_once,
     a_response_gets_what_it_lacks,
     a_response_to_http_1_0_is_never_chunked,
 );
 
 const LARGE_BYTES: usize = 64 << 20;
 const MIB: usize = 1 << 20;
+const LAST: &str = "GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+const UNWANTED: &str = "GET /unwanted HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// Bytes that repeat only after a prime length, so that a lost or doubled piece changes them.
 fn pattern(length: usize) -> Vec<u8> {
@@ -310,6 +315,32 @@ fn pipelined_requests_are_answered_in_order(engine: Engine) {
     assert_eq!(client.ending(), Ending::Closed);
 }
 
+fn a_request_during_the_last_response_does_not_cut_it(engine: Engine) {
+    const LENGTH: usize = 400_000;
+    const BEFORE: usize = 100_000;
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let upstream = Upstream::scripted(move |mut peer, connection| {
+        let request = read_request(&mut peer, connection).expect("a request");
+        assert_eq!(request.target(), "/last");
+        peer.send(ok(&pattern(LENGTH)[..BEFORE], LENGTH));
+        wait.lock().expect("one waits").recv().expect("the test says when");
+        peer.send(&pattern(LENGTH)[BEFORE..]);
+        peer.drain();
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect_with_receive_buffer(proxy.address(), 4096);
+    client.send(LAST);
+    assert_eq!(read_response_head(&mut client).expect("a head").0, 200);
+    // It lies in the proxy's socket before the end of the response has come.
+    client.send(UNWANTED);
+    go.send(()).expect("the upstream waits");
+    proxy.only_access_log_line();
+    let (body, ending) = client.read_to_end();
+    assert_eq!(ending, Ending::Closed, "after {} bytes", body.len());
+    assert!(body == pattern(LENGTH), "{} bytes, or not the same", body.len());
+}
+
 fn a_request_that_comes_byte_by_byte_is_answered(engine: Engine) {
     let upstream = Upstream::answering(echo);
     let proxy = Proxy::start(engine, &[upstream.address()]);
@@ -438,6 +469,21 @@ fn options_and_trace_count_their_hops(engine: Engine) {
     // At 0 the proxy itself is the last recipient.
     assert_eq!(ask("OPTIONS / HTTP/1.1\r\nMax-Forwards: 0").status / 100, 2);
     assert!(upstream.requests_so_far().is_empty(), "a request with no hop left was forwarded");
+}
+
+fn a_request_at_its_last_hop_is_answered_once(engine: Engine) {
+    let upstream = Upstream::fixed("next");
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    let last_hop = "OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n";
+    assert_eq!(exchange(&mut client, last_hop).status, 200);
+    // A second answer to it would be taken for the answer to this.
+    let next = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(exchange(&mut client, next).body, b"next");
+    client.half_close();
+    assert_eq!(client.ending(), Ending::Closed);
+    let methods: Vec<_> = proxy.access_log(2).iter().map(|line| line["method"].clone()).collect();
+    assert_eq!(methods, ["OPTIONS", "GET"]);
 }
 
 fn a_response_gets_what_it_lacks(engine: Engine) {

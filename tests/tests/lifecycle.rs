@@ -1,14 +1,17 @@
 //! Start, reload of the log, drain, end; and what the admin endpoint says meanwhile.
 
+use lateen_tests::binary;
 use lateen_tests::http::{exchange, get, read_request, read_response};
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Launch, Proxy};
 use lateen_tests::tools::{Server, Wrk, curl};
-use lateen_tests::upstream::{Upstream, ok};
+use lateen_tests::upstream::{Upstream, ok, refusing};
 use lateen_tests::wait::{PATIENCE, eventually, settled, within};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,9 +19,11 @@ use std::time::{Duration, Instant};
 lateen_tests::on_both_engines!(
     a_drain_under_load_fails_no_request,
     a_drain_finishes_what_is_in_flight,
+    a_drain_does_not_wait_for_silent_clients,
     a_drain_delay_keeps_accepting,
     a_drain_that_takes_too_long_says_how_many_were_cut,
     a_second_signal_ends_it_at_once,
+    a_signal_right_after_the_first_line_is_a_drain,
     the_access_log_is_reopened,
     the_admin_endpoint_answers,
     every_metric_of_the_contract_is_there,
@@ -91,6 +96,20 @@ fn a_drain_finishes_what_is_in_flight(engine: Engine) {
     assert_eq!(proxy.access_log(2)[1]["status"], 200);
 }
 
+fn a_drain_does_not_wait_for_silent_clients(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    let mut proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut silent = [0; 3].map(|_| Peer::connect(proxy.address()));
+    // The detection has given up on all of them once each has its upstream.
+    proxy.await_metric("tcp_open_connections", &[], 6.0);
+    let began = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.exit_code(), 0, "{}", proxy.said());
+    // Far below the 30 s that the drain may take.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(silent.iter_mut().all(|client| client.ending() != Ending::Open));
+}
+
 fn a_drain_delay_keeps_accepting(engine: Engine) {
     let upstream = Upstream::fixed("x");
     let mut proxy = Launch::new(engine, &[upstream.address()]).with("--drain-delay", "3s").start();
@@ -135,6 +154,33 @@ fn a_second_signal_ends_it_at_once(engine: Engine) {
     assert!(proxy.exit_within(Duration::from_secs(5)).is_some(), "still there");
     // Far below the 30 s that the drain may take.
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+fn a_signal_right_after_the_first_line_is_a_drain(engine: Engine) {
+    let (_bound, upstream) = refusing();
+    let upstream = upstream.to_string();
+    for attempt in 0..20 {
+        let mut child = Command::new(binary::proxy())
+            .args(["quick", "--engine", engine.name(), "--workers", "1"])
+            .args(["--listen", "127.0.0.1:0", "--upstream", &upstream])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the proxy's binary runs");
+        // Kept to the end, because the proxy may have more to say.
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("the first line is text");
+        assert!(line.starts_with("listening "), "{line:?}");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("the proxy still runs");
+        let status = within(PATIENCE, || child.try_wait().expect("it is our child"));
+        // It is gone by now, unless it does not heed the signal.
+        let _ = child.kill();
+        child.wait().expect("it is our child");
+        let status = status.unwrap_or_else(|| panic!("attempt {attempt}: still running"));
+        assert_eq!(status.code(), Some(0), "attempt {attempt}: {status}");
+    }
 }
 
 fn the_access_log_is_reopened(engine: Engine) {

@@ -21,6 +21,7 @@ lateen_tests::on_both_engines!(
     an_upstream_killed_under_load_costs_only_what_it_held,
     slow_clients_do_not_delay_an_honest_one,
     at_the_cap_the_longest_idle_client_makes_room,
+    at_the_cap_a_silent_client_makes_room,
     two_workers_share_the_load,
     a_refusing_endpoint_under_load_costs_no_request,
 );
@@ -271,6 +272,25 @@ fn at_the_cap_the_longest_idle_client_makes_room(engine: Engine) {
     assert_ne!(refused.drain().1, Ending::Open);
     proxy.await_metric("response_flags_total", &[("flag", "UO")], 1.0);
     fourth.assert_silent_for(Duration::from_millis(100));
+}
+
+fn at_the_cap_a_silent_client_makes_room(engine: Engine) {
+    let _turn = turn();
+    let upstream = Upstream::fixed("x");
+    let proxy = Launch::new(engine, &[upstream.address()]).with("--connections-max", 3).start();
+    let mut silent = [1, 2, 3].map(|count| {
+        let client = Peer::connect(proxy.address());
+        // The detection has given up on it once it has its upstream. One after the other, so that
+        // it is clear which of them was silent longest.
+        proxy.await_metric("tcp_open_connections", &[], 2.0 * f64::from(count));
+        client
+    });
+    assert_eq!(get(proxy.address(), "/").status, 200);
+    assert_ne!(silent[0].ending(), Ending::Open, "the one that was silent longest");
+    for client in &mut silent[1..] {
+        assert_eq!(exchange(client, GET).status, 200, "the others stay");
+    }
+    proxy.await_metric("response_flags_total", &[], 0.0);
 }
 
 fn two_workers_share_the_load(engine: Engine) {

@@ -1,6 +1,6 @@
 //! Upstream connections that are kept: reused, replaced when dead, bounded in number and age.
 
-use lateen_tests::http::{exchange, read_request};
+use lateen_tests::http::{exchange, read_request, read_response};
 use lateen_tests::peer::Peer;
 use lateen_tests::proxy::{Engine, Launch, Proxy};
 use lateen_tests::upstream::{Upstream, ok};
@@ -17,6 +17,7 @@ lateen_tests::on_both_engines!(
     an_old_pooled_connection_is_not_used_again,
     no_more_idle_connections_are_kept_than_allowed,
     an_upstream_that_closes_after_each_response_is_served,
+    bytes_behind_a_response_never_answer_the_next_request,
 );
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -165,4 +166,33 @@ fn an_upstream_that_closes_after_each_response_is_served(engine: Engine) {
         assert_eq!((response.status, response.body.as_slice()), (200, b"x".as_slice()));
     }
     assert_eq!(upstream.connections(), 10);
+}
+
+fn bytes_behind_a_response_never_answer_the_next_request(engine: Engine) {
+    // More than one receive buffer, so that its end is read by count.
+    const LENGTH: usize = 30_000;
+    let upstream = Upstream::scripted(|mut peer, connection| {
+        while let Some(request) = read_request(&mut peer, connection) {
+            let body = format!("{:.<LENGTH$}", request.target());
+            let mut response = ok(body, LENGTH);
+            if request.target() == "/first" {
+                response.extend(ok("stray", 5));
+            }
+            // In one piece, so that the stray bytes are there when the response has been read.
+            peer.send(response);
+        }
+    });
+    let proxy = Launch::new(engine, &[upstream.address()]).with("--protocol", "http").start();
+    let mut client = Peer::connect(proxy.address());
+    let request = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.send(request("/first") + &request("/second"));
+    let expected = |target: &str| format!("{target:.<LENGTH$}").into_bytes();
+    for target in ["/first", "/second"] {
+        let body = read_response(&mut client, "GET").body;
+        assert!(body == expected(target), "{target}: {} bytes, or not the same", body.len());
+    }
+    assert_eq!(upstream.connections(), 2, "the first connection was out of step");
+    let mut other = Peer::connect(proxy.address());
+    let body = exchange(&mut other, &request("/other")).body;
+    assert!(body == expected("/other"), "another client: {} bytes, or not the same", body.len());
 }

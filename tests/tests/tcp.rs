@@ -5,6 +5,8 @@ use lateen_tests::http::exchange;
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Launch, Proxy};
 use lateen_tests::upstream::{Upstream, hanging, refusing};
+use lateen_tests::wait::{PATIENCE, within};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
@@ -14,6 +16,7 @@ lateen_tests::on_both_engines!(
     a_client_that_half_closes_still_gets_its_answer,
     an_upstream_that_half_closes_still_gets_the_rest,
     a_clients_reset_reaches_the_upstream_as_a_reset,
+    a_clients_reset_after_its_end_reaches_the_upstream_as_a_reset,
     an_upstreams_reset_reaches_the_client_as_a_reset,
     a_refused_connection_is_a_reset_without_a_byte,
     a_hanging_connection_is_a_reset_in_time,
@@ -83,6 +86,30 @@ fn a_clients_reset_reaches_the_upstream_as_a_reset(engine: Engine) {
     proxy.await_metric("tcp_open_connections", &[], 0.0);
 }
 
+fn a_clients_reset_after_its_end_reaches_the_upstream_as_a_reset(engine: Engine) {
+    let (sender, receiver) = mpsc::channel();
+    let upstream = Upstream::scripted(move |mut peer, _| {
+        peer.send(peer_hello());
+        assert_eq!(peer.ending(), Ending::Closed);
+        sender.send(None).expect("the test waits for the FIN");
+        // Reads only repeat the FIN; a reset after it is told as the socket's error.
+        let error =
+            within(PATIENCE, || peer.stream().take_error().expect("the error can be asked for"));
+        sender.send(error.map(|error| error.kind())).expect("the test waits");
+    });
+    let proxy = start_tcp(engine, upstream.address());
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(client.read_exactly(5), peer_hello());
+    client.half_close();
+    let told = || receiver.recv_timeout(2 * PATIENCE).expect("the upstream tells in time");
+    assert_eq!(told(), None);
+    client.reset();
+    let error = told().expect("a reset within the patience");
+    // Linux: EPIPE where a FIN came before the RST.
+    assert!(matches!(error, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error:?}");
+    proxy.await_metric("tcp_open_connections", &[], 0.0);
+}
+
 fn peer_hello() -> &'static [u8] {
     b"hello"
 }
@@ -109,7 +136,7 @@ fn a_refused_connection_is_a_reset_without_a_byte(engine: Engine) {
     // The reset may be there before the client's connect has returned; then that is what it tells.
     match std::net::TcpStream::connect(proxy.address()) {
         Ok(stream) => assert_eq!(Peer::new(stream).ending(), Ending::Reset),
-        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
 }
 

@@ -5,12 +5,15 @@ use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Proxy};
 use lateen_tests::tools::{Server, websocket_client};
 use lateen_tests::upstream::Upstream;
+use std::time::Duration;
 
 lateen_tests::on_both_engines!(
     a_websocket_echoes,
     an_upgraded_connection_carries_any_bytes_and_half_closes,
+    bytes_behind_an_upgrade_reach_the_upstream_after_its_101,
     a_refused_upgrade_stays_http,
     an_unasked_101_is_a_bad_gateway,
+    a_101_to_a_protocol_that_was_not_offered_is_a_bad_gateway,
     h2c_is_not_negotiated,
 );
 
@@ -51,6 +54,26 @@ fn an_upgraded_connection_carries_any_bytes_and_half_closes(engine: Engine) {
     assert_eq!(client.read_to_end(), (b"after your end".to_vec(), Ending::Closed));
 }
 
+fn bytes_behind_an_upgrade_reach_the_upstream_after_its_101(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, _| {
+        peer.read_until(b"\r\n\r\n").expect("a request");
+        // Before it has agreed, it would take them for the next request.
+        peer.assert_silent_for(Duration::from_millis(200));
+        peer.send(SWITCHING);
+        assert_eq!(peer.read_exactly(5), b"early");
+        peer.send("got it");
+        assert_eq!(peer.read_to_end(), (b"late".to_vec(), Ending::Closed));
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    client.send(format!("{UPGRADE}early"));
+    assert_eq!(read_response_head(&mut client).expect("a head").0, 101);
+    assert_eq!(client.read_exactly(6), b"got it");
+    client.send("late");
+    client.half_close();
+    assert_eq!(client.ending(), Ending::Closed);
+}
+
 fn a_refused_upgrade_stays_http(engine: Engine) {
     let upstream = Upstream::fixed("no");
     let proxy = Proxy::start(engine, &[upstream.address()]);
@@ -63,6 +86,14 @@ fn an_unasked_101_is_a_bad_gateway(engine: Engine) {
     let upstream = Upstream::answering(|_| SWITCHING.into());
     let proxy = Proxy::start(engine, &[upstream.address()]);
     assert_eq!(get(proxy.address(), "/").status, 502);
+    proxy.assert_flagged("UPE");
+}
+
+fn a_101_to_a_protocol_that_was_not_offered_is_a_bad_gateway(engine: Engine) {
+    let upstream = Upstream::answering(|_| SWITCHING.replace("test", "other").into());
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(exchange(&mut client, UPGRADE).status, 502);
     proxy.assert_flagged("UPE");
 }
 
