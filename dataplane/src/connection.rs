@@ -197,7 +197,7 @@ fn serve_http1<'a>(
                     connection.stream.set_multishot(true);
                 }
                 // Closing over unread bytes would be a reset, which may overtake the answer.
-                After::Close if !received.is_empty() => {
+                After::Close if !received.is_empty() || connection.stream.has_unread() => {
                     return Box::pin(linger(connection, received)).await;
                 }
                 After::Close => return,

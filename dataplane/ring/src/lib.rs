@@ -21,6 +21,7 @@ pub mod deadline;
 pub mod mailbox;
 pub mod address;
 pub mod runtime;
+pub mod setup;
 pub mod pulse;
 pub mod features;
 pub mod time;
@@ -40,10 +41,8 @@ pub use features::{Feature, Features, UnknownFeature};
 pub use listener::{Binding, Listener};
 pub use mailbox::{PostError, Receiver, Sender, mailbox};
 pub use pulse::{Pulse, TurnReport};
-pub use runtime::{
-    Config, EngineChoice, Held, IDLE_STREAM_BYTES, Runtime, SetupError, TaskHandle, clock, now,
-    spawn, yield_now,
-};
+pub use runtime::{Held, IDLE_STREAM_BYTES, Runtime, TaskHandle, clock, now, spawn, yield_now};
+pub use setup::{Config, EngineChoice, SetupError};
 pub use splice::{Moved, Spliced, splice};
 pub use stream::{Started, Stream, keep_vector, spare_vector};
 pub use time::Instant;
