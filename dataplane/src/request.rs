@@ -10,7 +10,7 @@ use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use lateen_ring::{Instant, Stream, keep_vector, spare_vector};
+use lateen_ring::{Instant, Moved, Stream, keep_vector, spare_vector};
 
 use crate::client::Connection;
 use crate::codec::body::{BodyProgress, Framing};
@@ -267,11 +267,12 @@ async fn forward(
     };
     loop {
         exchange.chose(in_flight.endpoint());
+        let has_body_to_send = !request.body.is_done();
         send_message(shard, request, exchange, &upstream.stream, pooled);
 
         // What is left of the request's body goes up while the response comes down: an upstream may
         // answer before it has read everything.
-        let outcome = if request.body.is_done() {
+        let outcome = if !has_body_to_send {
             exchange.request_over_at.set(exchange.sent_at.get());
             let call = Call {
                 connection,
@@ -306,8 +307,10 @@ async fn forward(
             Err(failure) => failure,
         };
         close_upstream(upstream, close_reason(failure));
-        let untouched = exchange.status.get() == 0 && !exchange.heard_upstream.get();
-        if pooled && untouched && failure.cause == Cause::UpstreamReset && replay_is_kept(request) {
+        let unheard = exchange.status.get() == 0 && !exchange.heard_upstream.get();
+        // Its body is whole in memory, or not one byte of it has been taken.
+        let can_be_sent = request.body.is_done() != has_body_to_send && replay_is_kept(request);
+        if pooled && unheard && failure.cause == Cause::UpstreamReset && can_be_sent {
             exchange.retries.set(exchange.retries.get() + 1);
             upstream = Box::pin(dial(connection, in_flight.endpoint(), timer)).await?;
             pooled = false;
@@ -330,7 +333,8 @@ fn send_message(
     exchange.sent_at.set(lateen_ring::now());
     shard.upstream_counts().write_bytes.add(message.len() as u64);
     let replayable = request.method.is_idempotent() || plant::has(Plant::PostReplayed);
-    if pooled && request.body.is_done() && replayable {
+    let may_begin_anew = request.body.is_done() || request.body.remaining().is_some();
+    if pooled && may_begin_anew && replayable {
         request.message = upstream.start_send_kept(message).1;
     } else {
         upstream.start_send(one(message));
@@ -358,43 +362,58 @@ async fn converse_with_body(
     upstream: &Upstream,
     timer: Timer<'_>,
 ) -> Result<Responded, Failure> {
-    let mut body = std::mem::replace(&mut request.body, BodyProgress::new(Framing::None));
-    let request = &*request;
     let framing = request.framing;
-    let sending = send_request_body(
-        connection,
-        exchange,
-        &upstream.stream,
-        received,
-        &mut body,
-        framing,
-        timer.until,
-    );
-    let mut sending = pin!(sending);
-    let body_sent = Cell::new(false);
-    let call = Call { connection, request, exchange, upstream: &upstream.stream, timer, body_sent };
-    let mut responding = pin!(respond(&call));
-    let mut is_sending = true;
-    poll_fn(|cx| {
-        if is_sending {
-            match sending.as_mut().poll(cx) {
-                Poll::Ready(Ok(())) => {
-                    is_sending = false;
-                    call.body_sent.set(true);
-                    exchange.request_over_at.set(lateen_ring::now());
+    let mut body = std::mem::replace(&mut request.body, BodyProgress::new(Framing::None));
+    let moved = Moved::default();
+    let outcome = {
+        let sending = send_request_body(
+            connection,
+            exchange,
+            &upstream.stream,
+            received,
+            &mut body,
+            &moved,
+            timer.until,
+        );
+        let mut sending = pin!(sending);
+        let call = Call {
+            connection,
+            request,
+            exchange,
+            upstream: &upstream.stream,
+            timer,
+            body_sent: Cell::new(false),
+        };
+        let mut responding = pin!(respond(&call));
+        let mut is_sending = true;
+        poll_fn(|cx| {
+            if is_sending {
+                match sending.as_mut().poll(cx) {
+                    Poll::Ready(Ok(())) => {
+                        is_sending = false;
+                        call.body_sent.set(true);
+                        exchange.request_over_at.set(lateen_ring::now());
+                    }
+                    // The upstream does not want the rest; it may have said why.
+                    Poll::Ready(Err(failure)) if failure.cause == Cause::UpstreamReset => {
+                        is_sending = false;
+                        exchange.request_over_at.set(lateen_ring::now());
+                    }
+                    Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                    Poll::Pending => {}
                 }
-                // The upstream does not want the rest; it may have said why.
-                Poll::Ready(Err(failure)) if failure.cause == Cause::UpstreamReset => {
-                    is_sending = false;
-                    exchange.request_over_at.set(lateen_ring::now());
-                }
-                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-                Poll::Pending => {}
             }
-        }
-        responding.as_mut().poll(cx)
-    })
-    .await
+            responding.as_mut().poll(cx)
+        })
+        .await
+    };
+    let untouched = exchange.request_bytes.get() == 0 && moved.taken() == 0;
+    if outcome.is_err() && untouched && matches!(framing, Framing::Length(_)) {
+        // All of the body is still to come: the request may be sent again.
+        request.body = BodyProgress::new(framing);
+        exchange.request_over_at.set(Instant::NEVER);
+    }
+    outcome
 }
 
 /// Keeps the upstream's connection after a response that was passed on whole, or closes it.

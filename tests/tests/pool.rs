@@ -1,6 +1,6 @@
 //! Upstream connections that are kept: reused, replaced when dead, bounded in number and age.
 
-use lateen_tests::http::{exchange, read_request, read_response};
+use lateen_tests::http::{exchange, read_request, read_response, read_response_head};
 use lateen_tests::peer::Peer;
 use lateen_tests::proxy::{Engine, Launch, Proxy};
 use lateen_tests::upstream::{Upstream, ok};
@@ -11,6 +11,7 @@ use std::thread;
 
 lateen_tests::on_both_engines!(
     a_dead_pooled_connection_is_replaced_once,
+    a_body_that_was_not_begun_goes_to_the_replacement,
     a_request_that_may_not_be_repeated_is_not,
     a_pooled_connection_that_closes_while_idle_is_removed,
     an_idle_pooled_connection_times_out,
@@ -75,6 +76,36 @@ fn a_request_that_may_not_be_repeated_is_not(engine: Engine) {
     assert_eq!(exchange(&mut client, POST).status, 502);
     assert_eq!(count.load(Ordering::Acquire), 2, "the upstream may have acted on it already");
     proxy.await_metric("response_flags_total", &[("flag", "UR")], 1.0);
+}
+
+fn a_body_that_was_not_begun_goes_to_the_replacement(engine: Engine) {
+    const BODY: usize = 100_000;
+    let upstream = Upstream::scripted(|mut peer, connection| {
+        if connection == 0 {
+            read_request(&mut peer, connection).expect("the first request");
+            peer.send(ok("x", 1));
+            // The second one's head, and then no word.
+            peer.read_until(b"\r\n\r\n").expect("the second head");
+            return peer.reset();
+        }
+        peer.read_until(b"\r\n\r\n").expect("the second head again");
+        peer.send("HTTP/1.1 100 Continue\r\n\r\n");
+        let body = peer.read_exactly(BODY);
+        assert!(body.iter().all(|byte| *byte == b'b'));
+        peer.send(ok("y", 1));
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(exchange(&mut client, GET).status, 200);
+    client.send(format!(
+        "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY}\r\nExpect: 100-continue\r\n\r\n"
+    ));
+    let (status, _) = read_response_head(&mut client).expect("an interim response");
+    assert_eq!(status, 100);
+    client.send(vec![b'b'; BODY]);
+    assert_eq!(read_response(&mut client, "PUT").status, 200);
+    assert_eq!(upstream.connections(), 2);
+    assert_eq!(proxy.access_log(2)[1]["retries"], 1);
 }
 
 fn a_pooled_connection_that_closes_while_idle_is_removed(engine: Engine) {

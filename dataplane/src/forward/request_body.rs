@@ -3,10 +3,10 @@
 //! Before: `request` sent the head. After: the upstream has the body, or the side that failed is
 //! known. It runs beside `response` and has a deadline of its own.
 
-use lateen_ring::{Deadline, Instant, Stream};
+use lateen_ring::{Deadline, Instant, Moved, Stream};
 
 use crate::client::Connection;
-use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
+use crate::codec::body::{BodyEncoding, BodyError, BodyProgress};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Refusal, Stage};
 use crate::forward::received::Received;
@@ -23,7 +23,7 @@ pub async fn send_request_body(
     upstream: &Stream,
     received: &mut Received,
     body: &mut BodyProgress,
-    framing: Framing,
+    moved: &Moved,
     until: Instant,
 ) -> Result<(), Failure> {
     let shard = &connection.shard;
@@ -37,9 +37,10 @@ pub async fn send_request_body(
         timer: Timer { deadline: &deadline, until },
         read_limit: shard.config.timeouts.body,
         write_limit: shard.config.timeouts.write,
+        moved,
     };
     let encoding =
-        if framing == Framing::Chunked { BodyEncoding::Chunked } else { BodyEncoding::Plain };
+        if body.remaining().is_some() { BodyEncoding::Plain } else { BodyEncoding::Chunked };
     let bytes_max = shard.config.sizes.body_bytes_max.unwrap_or(u64::MAX);
     let sent =
         transfer_body(&way, received, body, encoding, &exchange.request_bytes, bytes_max).await;

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use lateen_ring::{Chunk, Instant, Lease, Started, Stream, spare_vector};
+use lateen_ring::{Chunk, Instant, Lease, Moved, Started, Stream, spare_vector};
 
 use crate::client::Connection;
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
@@ -164,6 +164,7 @@ async fn pass_body_on(
 ) -> Result<(), Failure> {
     let Call { connection, exchange, upstream, timer, .. } = call;
     let shard = &connection.shard;
+    let moved = Moved::default();
     let way = Way {
         source: upstream,
         source_counts: shard.upstream_counts(),
@@ -173,6 +174,7 @@ async fn pass_body_on(
         timer: *timer,
         read_limit: shard.config.timeouts.body,
         write_limit: shard.config.timeouts.write,
+        moved: &moved,
     };
     let passed = &exchange.response_bytes;
     transfer_body(&way, incoming, body, encoding, passed, u64::MAX)

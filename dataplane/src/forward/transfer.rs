@@ -177,6 +177,8 @@ pub struct Way<'a> {
     pub read_limit: Duration,
     /// How long the sink may take nothing.
     pub write_limit: Duration,
+    /// What was spliced, also by a transfer that is given up in the middle.
+    pub moved: &'a Moved,
 }
 
 /// Why a body did not arrive whole.
@@ -314,14 +316,16 @@ async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64
     if way.sink.is_sending() {
         flush(way.sink, way.timer, way.write_limit).await.map_err(BodyStop::Sink)?;
     }
-    let moved = Moved::default();
+    let moved = way.moved;
+    let (taken_before, given_before) = (moved.taken(), moved.given());
     // Bytes in the pipe wait for the sink; with none, the source is waited for.
     let limit = || if moved.taken() > moved.given() { way.write_limit } else { way.read_limit };
     let progress = || moved.taken() + moved.given();
-    let splicing = splice(way.source, way.sink, left, false, &moved);
+    let splicing = splice(way.source, way.sink, left, false, moved);
     let outcome = attend(way, limit, progress, splicing).await;
-    let given = moved.given();
-    way.source_counts.read_bytes.add(moved.taken());
+    let given = moved.given() - given_before;
+    let taken = moved.taken() - taken_before;
+    way.source_counts.read_bytes.add(taken);
     way.sink_counts.write_bytes.add(given);
     way.metrics.bytes_spliced.add(given);
     passed.set(passed.get() + given);
@@ -330,7 +334,7 @@ async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64
         Ok(Spliced::Ended) => Err(BodyStop::Invalid(BodyError::Truncated)),
         Ok(Spliced::SourceFailed(error)) => Err(BodyStop::Source(error.into())),
         Ok(Spliced::SinkFailed(error)) => Err(BodyStop::Sink(error.into())),
-        Err(Stall::Elapsed) if moved.taken() > given => Err(BodyStop::Sink(Stopped::TimedOut)),
+        Err(Stall::Elapsed) if taken > given => Err(BodyStop::Sink(Stopped::TimedOut)),
         Err(Stall::Elapsed) => Err(BodyStop::Source(Stopped::TimedOut)),
         Err(Stall::SinkGone) => Err(sink_gone()),
     }
