@@ -476,8 +476,11 @@ async fn answer(
 /// Counts and logs an exchange that went well, and decides over the client's connection.
 #[inline]
 fn conclude(connection: &Connection, exchange: &Exchange, done: &Done) -> After {
-    exchange.observe(connection, exchange.tunnel_failure.get());
+    let tunnel_failure = exchange.tunnel_failure.get();
+    exchange.observe(connection, tunnel_failure);
     match done {
+        // A tunnel that broke must not look as if it had ended.
+        _ if tunnel_failure.is_some() => After::Reset,
         Done { keep_alive: true, .. } => After::KeepAlive,
         Done { sends_on: true, .. } => After::Linger,
         Done { .. } => After::Close,
