@@ -71,7 +71,7 @@ pub const RECEIVE_BUFFER_BYTES: usize = 16 * KIB;
 pub const RECEIVE_BUFFERS_MAX: u16 = 2_048;
 /// A body of known length moves by splice when at least so many bytes of it are still in the socket.
 /// Source: measured, see perf/results: below it the pipe's two extra calls cost more than the copy.
-pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
+pub const SPLICE_BYTES_MIN: u64 = 32 * 1024;
 /// Bytes of one bulk read of what does not move by splice.
 pub const COPY_BYTES_MAX: usize = 64 * KIB;
 /// Bytes that a transfer copies before other tasks get their turn.

@@ -8,6 +8,7 @@ use lateen_tests::tidy::markdown;
 use lateen_tests::tools::{Outcome, run};
 use lateen_tests::upstream::Upstream;
 use lateen_tests::wait::PATIENCE;
+use lateen_tests::wait::eventually;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -233,7 +234,8 @@ fn spreads_requests_over_several_upstreams(engine: Engine) {
 fn the_engine_in_use_is_told(engine: Engine) {
     let upstream = Upstream::fixed("x");
     let proxy = Proxy::start(engine, &[upstream.address()]);
-    assert!(proxy.said().contains(engine.name()), "which engine, and why: {}", proxy.said());
+    // The log is read by a thread of the test's, which may be behind.
+    eventually("the log names the engine", || proxy.said().contains(engine.name()).then_some(()));
     let metrics = proxy.metrics();
     let told = metrics.all("engine_info").any(|sample| {
         sample.value == 1.0 && sample.labels.get("engine").is_some_and(|name| name == engine.name())

@@ -43,7 +43,7 @@ fn put_two_digits(text: &mut [u8; DATE_BYTES], at: usize, number: u64) {
 /// Year, month (1–12) and day (1–31) of a count of days since the epoch. Counts in eras of 400
 /// years that begin on the first of March, so that the leap day is the last of its year
 /// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
+pub fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::codec::date::civil_from_days;
 use crate::failure::ResponseFlag;
 use crate::limits;
 use crate::observe::json;
@@ -291,22 +292,10 @@ impl ClockText {
 }
 
 /// `YYYY-MM-DDTHH:MM:SS.` of a Unix second, for years up to 9999 (RFC 3339 §5.6).
-///
-/// The calendar: E. G. Richards' and H. Hinnant's way, with years that begin in March, so that the
-/// leap day is a year's last.
 #[cold]
 fn second_text(second: u64) -> [u8; 20] {
     let (days, of_day) = (second / 86_400, second % 86_400);
-    // Days since 0000-03-01, in eras of 400 years.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (year, month, day) = civil_from_days(days);
     let mut text = *b"0000-00-00T00:00:00.";
     write_digits(&mut text[0..4], year);
     write_digits(&mut text[5..7], month);
