@@ -212,7 +212,7 @@ mod can_fail {
     fn on_a_lock_file_that_names_another_registry() {
         assert_tells_apart(
             |text| manifest::check_lock("Cargo.lock", text),
-            "source = \"registry+https://github.com/rust-lang/crates.io-index\"\n",
+            "source = \"registry+https://registry.example/index\"\n",
             "source = \"git+https://example.com/h2\"\n",
         );
     }
