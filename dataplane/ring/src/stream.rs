@@ -20,7 +20,7 @@ use crate::buffer::Lease;
 use crate::chunk::{CHUNKS_MAX, Chunk};
 use crate::engine::{Engine, Io};
 use crate::runtime::{Core, current, with_current};
-use crate::socket::{Accepted, Connect, End, Interest, Recv, RecvState, SocketKey, Watch};
+use crate::socket::{self, Accepted, Connect, End, Interest, Recv, RecvState, SocketKey, Watch};
 use crate::splice::Pipe;
 
 /// A connected byte stream.
@@ -263,15 +263,7 @@ impl Stream {
                 {
                     engine.send_chunks(io, self.key, chunks);
                 }
-                let send = &mut io.sockets.at(self.key).send;
-                if let Some(errno) = send.error {
-                    return Poll::Ready(Err(errno.into()));
-                }
-                if send.op.is_none() {
-                    return Poll::Ready(Ok(()));
-                }
-                set_waker(&mut send.waker, cx);
-                Poll::Pending
+                poll_sent(&mut io.sockets.at(self.key).send, cx)
             })
         })
     }
@@ -323,17 +315,7 @@ impl Stream {
 
     /// See [`Stream::flush`].
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.core.with(|_, io| {
-            let send = &mut io.sockets.at(self.key).send;
-            if let Some(errno) = send.error {
-                return Poll::Ready(Err(errno.into()));
-            }
-            if send.op.is_none() {
-                return Poll::Ready(Ok(()));
-            }
-            set_waker(&mut send.waker, cx);
-            Poll::Pending
-        })
+        self.core.with(|_, io| poll_sent(&mut io.sockets.at(self.key).send, cx))
     }
 
     /// Bytes that the kernel took from this stream so far: a send that makes progress moves it.
@@ -505,6 +487,19 @@ fn take_received(recv: &mut Recv) -> Option<io::Result<Option<Lease>>> {
         (None, Some(End::Failed(errno))) => Some(Err(errno.into())),
         (None, None) => None,
     }
+}
+
+/// Ready once nothing is being sent any more.
+#[inline]
+fn poll_sent(send: &mut socket::Send, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    if let Some(errno) = send.error {
+        return Poll::Ready(Err(errno.into()));
+    }
+    if send.op.is_none() {
+        return Poll::Ready(Ok(()));
+    }
+    set_waker(&mut send.waker, cx);
+    Poll::Pending
 }
 
 #[inline]
