@@ -1,0 +1,3 @@
+//! The mesh's command line.
+
+fn main() {}
