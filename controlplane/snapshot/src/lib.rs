@@ -4,6 +4,11 @@
 //! 2. [`limits`]: every bound of it, used by both sides.
 //! 3. [`validate`]: whether a snapshot is whole, checked by whoever makes one and by whoever gets one.
 //!
-//! This crate knows neither config files nor sockets' peers, and reads no clock.
+//! This crate knows neither config files nor who listens where. The clock is read for the deadlines
+//! of frames alone.
 
 pub mod model;
+pub mod limits;
+pub mod validate;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
