@@ -3,6 +3,8 @@
 //! 1. [`model`]: the immutable, resolved snapshot. References are indexes into its own lists.
 //! 2. [`limits`]: every bound of it, used by both sides.
 //! 3. [`validate`]: whether a snapshot is whole, checked by whoever makes one and by whoever gets one.
+//! 4. [`encoding`]: a snapshot as bytes, for the socket and for the disk; `budget`: what decoding may
+//!    cost.
 //!
 //! This crate knows neither config files nor who listens where. The clock is read for the deadlines
 //! of frames alone.
@@ -10,5 +12,7 @@
 pub mod model;
 pub mod limits;
 pub mod validate;
+mod budget;
+pub mod encoding;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
