@@ -5,6 +5,8 @@
 //! 3. [`validate`]: whether a snapshot is whole, checked by whoever makes one and by whoever gets one.
 //! 4. [`encoding`]: a snapshot as bytes, for the socket and for the disk; `budget`: what decoding may
 //!    cost.
+//! 5. [`message`]: what the two sides say to each other.
+//! 6. [`frame`]: how that goes over a Unix socket; [`sealed`]: how what is large goes beside it.
 //!
 //! This crate knows neither config files nor who listens where. The clock is read for the deadlines
 //! of frames alone.
@@ -14,5 +16,8 @@ pub mod limits;
 pub mod validate;
 mod budget;
 pub mod encoding;
+pub mod message;
+pub mod frame;
+pub mod sealed;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
