@@ -1,5 +1,7 @@
 //! The control plane: declared config in, snapshots out. It never touches a packet.
 //!
-//! [`store`]: every accepted revision of what was declared, and which of them is live.
+//! 1. [`source`]: the files of one folder, whenever they change.
+//! 2. [`store`]: every accepted revision of what was declared, and which of them is live.
 
+pub mod source;
 pub mod store;
