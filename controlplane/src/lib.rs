@@ -1,1 +1,4 @@
 //! The control plane: declared config in, snapshots out. It never touches a packet.
+
+pub mod limits;
+pub mod language;
