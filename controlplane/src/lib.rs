@@ -1,9 +1,12 @@
 //! The control plane: declared config in, snapshots out. It never touches a packet.
 //!
 //! 1. [`source`]: the files of one folder, whenever they change.
-//! 2. [`store`]: every accepted revision of what was declared, and which of them is live.
-//! 3. [`resolver`]: addresses of services that are declared by a DNS name.
+//! 2. [`language`]: what they declare, or what is wrong with it and where.
+//! 3. [`store`]: every accepted revision of what was declared, and which of them is live.
+//! 4. [`resolver`]: addresses of services that are declared by a DNS name.
 
+pub mod limits;
 pub mod source;
+pub mod language;
 pub mod store;
 pub mod resolver;

@@ -1,0 +1,141 @@
+//! `Proxy`: where one named proxy accepts, and what it can reach.
+
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the proxy that runs under this name does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxySpec {
+    /// Where it accepts; no name and no address twice.
+    pub listeners: Vec<ProxyListener>,
+    /// Which services its `Outbound` listeners reach; those of its own namespace unless told
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<OutboundScope>,
+}
+
+/// Where a proxy accepts, and what becomes of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxyListener {
+    /// Unique in the proxy; in metrics and messages.
+    pub name: String,
+    /// Which side of the mesh its clients are on; decides which other fields there are.
+    pub r#type: ListenerType,
+    /// The IP address to listen on: 127.0.0.1 for `Outbound` and 0.0.0.0 for the others unless told
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The port to listen on. A `Gateway` listener has those of its Gateway instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What its clients speak; `Auto` unless told otherwise. Not for `Gateway`, whose listeners say
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<ListenerProtocol>,
+    /// `Inbound`: the service, of the proxy's namespace, that the target is an instance of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// `Inbound`: where the workload beside the proxy listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// `Outbound`, for bytes that are not HTTP: the one service behind this port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Backend>,
+    /// `Gateway`: the Gateway whose listeners these are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayRef>,
+    /// `Gateway`: added to each port of the Gateway, so that one of port 80 can be tried without
+    /// being root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_offset: Option<u16>,
+}
+
+/// Which side of the mesh a listener's clients are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ListenerType {
+    /// Others call the workload beside the proxy.
+    Inbound,
+    /// The workload beside the proxy calls others.
+    Outbound,
+    /// Clients from outside the mesh call in.
+    Gateway,
+}
+
+/// What clients of a listener speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ListenerProtocol {
+    /// HTTP/1 if the first bytes are, else bytes both ways.
+    #[default]
+    Auto,
+    /// HTTP/1.
+    #[serde(rename = "HTTP")]
+    Http,
+    /// Bytes both ways.
+    #[serde(rename = "TCP")]
+    Tcp,
+}
+
+/// An address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Target {
+    /// IP address.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Backend {
+    /// Group of the service: `lateen.dev`, or `""` for one of Kubernetes; whichever there is unless
+    /// told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Name of the service.
+    pub name: String,
+    /// Its namespace; the proxy's unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Number of its port.
+    pub port: u16,
+}
+
+/// A Gateway.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GatewayRef {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; the proxy's unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// Which services a proxy reaches: what any of the lists names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OutboundScope {
+    /// These services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<ServiceRef>>,
+    /// All services of these namespaces; `*` stands for every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Vec<String>>,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceRef {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; the proxy's unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
