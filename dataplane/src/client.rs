@@ -11,6 +11,7 @@ use lateen_ring::{Deadline, Instant, Stream};
 
 use crate::accept::clients::ClientId;
 use crate::forward::transfer::Timer;
+use crate::loaded::ListenerSlot;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
 use crate::shard::Shard;
 
@@ -27,14 +28,22 @@ pub struct Connection {
     peer_text: AddressText,
     /// Its place in the table of clients.
     pub client: ClientId,
+    /// Where it came in.
+    pub slot: ListenerSlot,
     close_reason: Cell<CloseReason>,
     /// Detection, a request, or the connecting of a tunnel is under way.
     pub unfinished: Cell<bool>,
 }
 
 impl Connection {
-    /// A connection that was just accepted from `peer` and entered as `client`.
-    pub fn new(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, client: ClientId) -> Self {
+    /// A connection that was just accepted at `slot` from `peer` and entered as `client`.
+    pub fn new(
+        shard: Rc<Shard>,
+        stream: Stream,
+        peer: SocketAddr,
+        client: ClientId,
+        slot: ListenerSlot,
+    ) -> Self {
         shard.metrics().connections(ConnectionSide::Downstream).on_open();
         // A v4 client of a dual-stack listener is a v4 client.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -45,6 +54,7 @@ impl Connection {
             peer,
             peer_text: AddressText::new(peer),
             client,
+            slot,
             close_reason: Cell::new(CloseReason::Orderly),
             unfinished: Cell::new(false),
         }

@@ -7,14 +7,17 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use lateen_ring::{Instant, Lease};
+use lateen_snapshot::model::Protocol;
 
 use crate::accept::detect::{Detected, detect};
-use crate::bootstrap::config::Protocol;
 use crate::client::Connection;
+use crate::cluster::{Chosen, Cluster};
+use crate::decide::split::choose_weighted;
 use crate::failure::Failure;
 use crate::forward::connect::connect;
 use crate::forward::pool::{Upstream, close_upstream};
@@ -39,7 +42,7 @@ pub fn serve_connection(connection: Connection) -> impl Future<Output = ()> {
 
         // What does it speak? A client that stays silent gets its upstream connected meanwhile, and
         // if that speaks first, it is a protocol that servers begin.
-        let spoken = match connection.shard.config.protocol {
+        let spoken = match protocol(connection) {
             Protocol::Http => Spoken::Http1,
             Protocol::Tcp => Spoken::Tcp(None),
             Protocol::Auto => {
@@ -57,6 +60,12 @@ pub fn serve_connection(connection: Connection) -> impl Future<Output = ()> {
             Spoken::Nothing => {}
         }
     }
+}
+
+/// What the listener's clients speak.
+fn protocol(connection: &Connection) -> Protocol {
+    let live = connection.shard.views.of_slot(connection.slot);
+    live.listener(connection.slot).map_or(Protocol::Tcp, |listener| listener.protocol)
 }
 
 /// What a client turned out to speak.
@@ -143,7 +152,7 @@ async fn who_speaks_first(connection: &Connection, received: &mut Received) -> S
             match detect(received.bytes()) {
                 Detected::Http1 => {
                     let Early { upstream, in_flight, .. } = early;
-                    shard.pool.put(shard, in_flight.endpoint(), upstream);
+                    shard.pool.put(shard, in_flight.chosen(), upstream);
                     Spoken::Http1
                 }
                 Detected::Tcp | Detected::Undecided => Spoken::Tcp(Some(Box::new(early))),
@@ -297,14 +306,13 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
         End { stream: &connection.stream, counts: connection.counts(), received },
         End { stream: &upstream.stream, counts: shard.upstream_counts(), received: from_upstream },
         &connection.deadline,
-        shard.config.timeouts.idle,
+        tcp_idle_timeout(connection),
         shard.metrics(),
         &passed,
     )
     .await;
-    let endpoint = in_flight.endpoint();
     let failure = end_tunnel(connection, upstream, ended);
-    log_tcp(connection, began, Some(shard.address_of(endpoint)), &passed, failure);
+    log_tcp(connection, began, Some(in_flight.address()), &passed, failure);
 }
 
 /// Connects the client to any endpoint that can be had. `None`: there is none; the client gets a
@@ -315,29 +323,53 @@ async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
     let mut tried = Vec::new();
     let mut failure = Failure::no_healthy_upstream();
     let before = connection.unfinished.replace(true);
-    while tried.len() < limits::CONNECT_TRIES_MAX {
-        let Some(endpoint) = shard.pick(lateen_ring::now(), &tried) else { break };
-        let in_flight = InFlight::new(shard, endpoint);
-        let timeout = shard.config.timeouts.connect;
-        // One timeout for all of them: the first, if it is a black hole, must leave some to the rest.
-        let others = shard.config.upstream.len().min(limits::CONNECT_TRIES_MAX) - tried.len();
-        let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
-        match connect(shard, endpoint, &connection.deadline, Some(left)).await {
-            Ok(upstream) => {
-                connection.unfinished.set(before);
-                return Some((upstream, in_flight));
+    let cluster = tcp_cluster(connection);
+    if let Some(cluster) = &cluster {
+        let timeout = cluster.connect_timeout(shard.config.timeouts.connect);
+        while tried.len() < limits::CONNECT_TRIES_MAX {
+            let Some(index) = cluster.pick(shard, &tried) else { break };
+            let in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
+            // One timeout for all of them: the first, if it is a black hole, must leave some to the
+            // rest.
+            let others = cluster.endpoint_count().min(limits::CONNECT_TRIES_MAX) - tried.len();
+            let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
+            match connect(shard, in_flight.chosen(), &connection.deadline, Some(left)).await {
+                Ok(upstream) => {
+                    connection.unfinished.set(before);
+                    return Some((upstream, in_flight));
+                }
+                Err(failed) => failure = failed,
             }
-            Err(failed) => failure = failed,
-        }
-        tried.push(endpoint);
-        if lateen_ring::now().since(began) >= timeout {
-            break;
+            tried.push(index);
+            if lateen_ring::now().since(began) >= timeout {
+                break;
+            }
         }
     }
     connection.stream.reset_on_close();
-    let upstream = tried.last().map(|endpoint| shard.address_of(*endpoint));
+    let upstream = cluster.zip(tried.last()).map(|(cluster, index)| cluster.address_of(*index));
     log_tcp(connection, began, upstream, &Passed::default(), Some(failure));
     None
+}
+
+/// Where the bytes of a TCP client go; `None` if its listener has no such place. The snapshot is let
+/// go: the tunnel may outlive many.
+fn tcp_cluster(connection: &Connection) -> Option<Rc<Cluster>> {
+    let shard = &connection.shard;
+    let live = shard.views.of_slot(connection.slot);
+    let route = live.listener(connection.slot)?.tcp.as_ref()?;
+    let weights = route.backends.iter().map(|backend| backend.weight);
+    let backend = &route.backends[choose_weighted(weights, shard.random())?];
+    Some(live.cluster(shard, backend.cluster?).clone())
+}
+
+/// How long a tunnel may be silent.
+fn tcp_idle_timeout(connection: &Connection) -> Duration {
+    let shard = &connection.shard;
+    let live = shard.views.of_slot(connection.slot);
+    let route = live.listener(connection.slot).and_then(|listener| listener.tcp.as_ref());
+    let own = route.and_then(|route| route.idle_timeout_ms);
+    own.map_or(shard.config.timeouts.idle, |ms| Duration::from_millis(ms.into()))
 }
 
 fn log_tcp(
@@ -371,7 +403,7 @@ fn log_tcp(
             upstream_us: upstream.map(|_| total_us),
             processing_us: 0,
             retries: 0,
-            epoch: 0,
+            epoch: shard.views.live().loaded.epoch.number,
         },
     );
 }

@@ -4,15 +4,19 @@
 //! Plain cells: the halves of an exchange (body up, response down) run at the same time and both
 //! note what they did.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
 
 use lateen_ring::{Instant, keep_vector, spare_vector};
 
 use crate::client::Connection;
+use crate::cluster::Cluster;
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::message::{Method, Version};
 use crate::decide::balance::EndpointIndex;
 use crate::failure::{Cause, Failure, Stage};
+use crate::live::Live;
 use crate::observe::access_log::Entry;
 
 /// A request that is to be forwarded.
@@ -83,11 +87,13 @@ pub struct Exchange {
     pub request_whole: Cell<bool>,
     /// Only the close ends the response's body.
     pub ends_by_close: Cell<bool>,
-    /// `Allow` of a refusal.
-    pub allow: Cell<Option<&'static str>>,
     /// How the tunnel ended that a 101 made of it.
     pub tunnel_failure: Cell<Option<Failure>>,
+    /// Who is to answer it.
+    pub cluster: OnceCell<Rc<Cluster>>,
     endpoint: Cell<Option<EndpointIndex>>,
+    /// The snapshot that it runs on, from its head to its end.
+    live: OnceCell<Rc<Live>>,
     /// Inline: a box for each request costs more than these words.
     logged: RefCell<Option<Logged>>,
 }
@@ -112,17 +118,28 @@ impl Exchange {
             read_by_count: Cell::new(false),
             request_whole: Cell::new(false),
             ends_by_close: Cell::new(false),
-            allow: Cell::new(None),
             tunnel_failure: Cell::new(None),
+            cluster: OnceCell::new(),
             endpoint: Cell::new(None),
+            live: OnceCell::new(),
             logged: RefCell::new(None),
         }
+    }
+
+    /// The request runs on this snapshot; to be said once.
+    #[inline]
+    pub fn pin(&self, live: Rc<Live>) -> &Rc<Live> {
+        self.live.get_or_init(|| live)
     }
 
     /// The request goes to `endpoint`.
     #[inline]
     pub fn chose(&self, endpoint: EndpointIndex) {
         self.endpoint.set(Some(endpoint));
+    }
+
+    fn upstream_address(&self) -> Option<SocketAddr> {
+        Some(self.cluster.get()?.address_of(self.endpoint.get()?))
     }
 
     /// Keeps what the log line will say of the head.
@@ -169,7 +186,7 @@ impl Exchange {
                 time_us: 0,
                 request_id: parts.request_id,
                 downstream: connection.peer,
-                upstream: self.endpoint.get().map(|endpoint| shard.address_of(endpoint)),
+                upstream: self.upstream_address(),
                 method: parts.method,
                 authority: parts.authority,
                 path: parts.path,
@@ -182,7 +199,7 @@ impl Exchange {
                 upstream_us,
                 processing_us: total_us.saturating_sub(waited_us),
                 retries: self.retries.get(),
-                epoch: 0,
+                epoch: self.live.get().map_or(0, |live| live.loaded.epoch.number),
             },
         );
         if let Some(logged) = logged {

@@ -10,12 +10,17 @@
 //! 6. [`forward`]: pools, connects, transfers, tunnels.
 //! 7. [`observe`]: counters, log lines, the admin endpoint.
 //!
-//! What a worker owns stands in [`shard`]; nothing on the packet's way is shared between workers.
+//! What the process runs on is [`loaded`] once; each worker has a [`live`] view of it, and what it
+//! knows of [`cluster`]s. What a worker owns stands in [`shard`]; nothing on the packet's way is shared between workers.
 
 pub mod bootstrap;
 pub mod supervise;
+pub mod rollout;
 pub mod worker;
 pub mod shard;
+pub mod loaded;
+pub mod live;
+pub mod cluster;
 pub mod accept;
 pub mod client;
 pub mod connection;

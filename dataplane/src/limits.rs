@@ -140,6 +140,11 @@ pub const REFUSAL_PENALTY_MAX: Duration = Duration::from_secs(30);
 /// endpoints penalised the scan then comes once in 2^10 picks.
 pub const EXTRA_PROBES_MAX: usize = 8;
 
+// Control plane.
+
+/// Bytes of a proxy's name.
+pub const PROXY_NAME_BYTES_MAX: usize = 253;
+
 // Drain.
 
 /// Accepting goes on that long after `/ready` turned 503. Source: issue.

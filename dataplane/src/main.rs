@@ -3,15 +3,17 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use lateen_proxy::bootstrap::{self, Command, host::Host};
+use lateen_proxy::bootstrap::{self, Command, Quick, host::Host};
+use lateen_proxy::first_try;
 use lateen_proxy::supervise::{Ended, LaunchError, Proxy, Signals, complain};
-use lateen_proxy::{bootstrap::config::Config, first_try};
+use lateen_snapshot::model::Epoch;
 
 fn main() -> ExitCode {
     start_log();
     let host = Host::observe();
     match bootstrap::parse(std::env::args_os(), &host) {
-        Ok(Command::Quick(config)) => serve(*config),
+        Ok(Command::Quick(quick)) => serve(*quick),
+        Ok(Command::Run(_run)) => ExitCode::FAILURE,
         Ok(Command::Try) => try_out(&host),
         Ok(Command::Print(text)) => {
             // A reader that is gone has seen enough.
@@ -32,10 +34,10 @@ fn start_log() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(Quick { config, snapshot }: Quick) -> ExitCode {
     let started = Signals::new()
         .map_err(LaunchError::from)
-        .and_then(|signals| Ok((signals, Proxy::launch(config)?)));
+        .and_then(|signals| Ok((signals, Proxy::launch(config, Epoch::default(), snapshot)?)));
     let (signals, proxy) = match started {
         Ok(started) => started,
         Err(error) => {

@@ -8,11 +8,14 @@
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 
 use lateen_ring::{Instant, Moved, Stream, keep_vector, spare_vector};
+use lateen_snapshot::model::Action;
 
 use crate::client::Connection;
+use crate::cluster::{Chosen, Cluster};
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
@@ -21,7 +24,6 @@ use crate::codec::http1::request::{
 };
 use crate::codec::http1::write_request::{RequestForwarding, write_request};
 use crate::codec::message::{Method, Scheme};
-use crate::decide::balance::EndpointIndex;
 use crate::exchange::{Exchange, Logged, Request};
 use crate::failure::{Cause, Failure, Refusal, Side, Stage};
 use crate::forward::obtain::{dial, obtain, take_pooled};
@@ -148,7 +150,7 @@ fn judge_head(
     let head = match parsed {
         Ok(Some(head)) => head,
         Ok(None) => return Ok(None),
-        Err(error) => return Err(refuse(exchange, error)),
+        Err(error) => return Err(refuse(error)),
     };
     exchange.version.set(head.version);
     exchange.method.set(head.method);
@@ -174,11 +176,14 @@ fn judge_head(
         received.consume(consumed);
         return Ok(Some(answer));
     }
+    first_cluster(connection, exchange).ok_or(Failure::no_healthy_upstream())?;
+    let cluster = exchange.cluster.get().expect("set");
+    let fallback = head.authority.is_none().then(|| cluster.fallback_authority());
     let forwarding = RequestForwarding {
         client_address: connection.address_text(),
         scheme: Scheme::Http,
         request_id: made_id.as_ref().map(|id| &id[..]),
-        authority_if_missing: &shard.fallback_authority,
+        authority_if_missing: fallback.as_ref().map_or(b"", |host| host.as_bytes()),
         upgrade: true,
     };
     request.message = spare_vector();
@@ -213,15 +218,31 @@ fn inline_body(received: &mut Received, request: &mut Request, exchange: &Exchan
     }
 }
 
-fn refuse(exchange: &Exchange, error: RequestError) -> Failure {
-    exchange.allow.set(error.allow());
+fn first_cluster<'a>(connection: &Connection, exchange: &'a Exchange) -> Option<&'a Rc<Cluster>> {
+    let shard = &connection.shard;
+    let live = exchange.pin(shard.views.of_slot(connection.slot));
+    let listener = live.listener(connection.slot)?;
+    let snapshot = &live.loaded.snapshot;
+    let table = &snapshot.route_tables[listener.http.first()?.table.0 as usize];
+    let rule = table.hosts.first()?.rules.first()?;
+    match &snapshot.routes[rule.route.0 as usize].action {
+        Action::Forward(backends) => Some(
+            exchange
+                .cluster
+                .get_or_init(|| live.cluster(shard, backends[0].cluster.expect("one")).clone()),
+        ),
+        _ => None,
+    }
+}
+
+fn refuse(error: RequestError) -> Failure {
     Failure::refused(Stage::RequestHead, Refusal::from_status(error.status()))
 }
 
 fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>) -> Head {
     let shard = &connection.shard;
     let bodyless = matches!(head.framing, Framing::None | Framing::Length(0));
-    let keep_alive = head.keep_alive && bodyless && !shard.is_draining();
+    let keep_alive = head.keep_alive && bodyless && !shard.is_leaving(connection.slot);
     let mut reply = spare_vector();
     if head.method == Method::Trace {
         write_trace_reply(head, keep_alive, &shard.date(), &mut reply);
@@ -261,12 +282,13 @@ async fn forward(
     let shard = &connection.shard;
     let until = shard.config.timeouts.request.map_or(Instant::NEVER, |t| exchange.began + t);
     let timer = Timer { deadline: &connection.deadline, until };
-    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection) {
+    let cluster = exchange.cluster.get().ok_or(Failure::no_healthy_upstream())?;
+    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, cluster) {
         Ok((in_flight, upstream)) => (in_flight, upstream, true),
-        Err(endpoint) => Box::pin(obtain(connection, exchange, endpoint, timer)).await?,
+        Err(endpoint) => Box::pin(obtain(connection, cluster, exchange, endpoint, timer)).await?,
     };
     loop {
-        exchange.chose(in_flight.endpoint());
+        exchange.chose(in_flight.chosen().index);
         let has_body_to_send = !request.body.is_done();
         send_message(shard, request, exchange, &upstream.stream, pooled);
 
@@ -290,11 +312,10 @@ async fn forward(
         let failure = match outcome {
             Ok(Responded::Whole { keep_alive, upstream_reusable, request_whole }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
-                let endpoint = in_flight.endpoint();
                 // Checked here, not in the pool: only a body that was read by count can leave
                 // something unseen.
                 let clean = !exchange.read_by_count.get() || !upstream.stream.has_unread();
-                keep_or_close(shard, endpoint, upstream, upstream_reusable && clean);
+                keep_or_close(shard, in_flight.chosen(), upstream, upstream_reusable && clean);
                 let sends_on = !request_whole || request.keep_alive;
                 return Ok(Done { keep_alive, sends_on });
             }
@@ -312,7 +333,7 @@ async fn forward(
         let can_be_sent = request.body.is_done() != has_body_to_send && replay_is_kept(request);
         if pooled && unheard && failure.cause == Cause::UpstreamReset && can_be_sent {
             exchange.retries.set(exchange.retries.get() + 1);
-            upstream = Box::pin(dial(connection, in_flight.endpoint(), timer)).await?;
+            upstream = Box::pin(dial(connection, in_flight.chosen(), timer)).await?;
             pooled = false;
             continue;
         }
@@ -418,9 +439,9 @@ async fn converse_with_body(
 
 /// Keeps the upstream's connection after a response that was passed on whole, or closes it.
 #[inline]
-fn keep_or_close(shard: &Shard, endpoint: EndpointIndex, upstream: Upstream, reusable: bool) {
+fn keep_or_close(shard: &Shard, chosen: &Chosen, upstream: Upstream, reusable: bool) {
     if reusable && !upstream.stream.is_sending() {
-        shard.pool.put(shard, endpoint, upstream);
+        shard.pool.put(shard, chosen, upstream);
     } else {
         close_upstream(upstream, CloseReason::Orderly);
     }
@@ -521,14 +542,14 @@ async fn answer_failure(
     let keep_alive = exchange.request_whole.get()
         && wanted
         && failure.side != Side::Downstream
-        && !shard.is_draining();
+        && !shard.is_leaving(connection.slot);
     let mut reply = spare_vector();
     let local = LocalReply {
         status,
         client_version: exchange.version.get(),
         keep_alive,
         head_only: exchange.method.get() == Method::Head,
-        allow: exchange.allow.get(),
+        allow: (status == 405).then(|| allowed_methods(shard.config.trace_method)),
         retry_after_s: (failure.cause == Cause::Overflow).then_some(1),
         date: &shard.date(),
     };

@@ -246,7 +246,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     }
     // A connection whose request is still coming when its answer is known can't carry another.
     let whole = body_sent.get() || plant::has(Plant::KeptAliveAfterEarlyAnswer);
-    let goes_on = request.keep_alive && whole && !shard.is_draining();
+    let goes_on = request.keep_alive && whole && !shard.is_leaving(connection.slot);
     let forwarding = ResponseForwarding {
         client_version: request.version,
         request_method: request.method,

@@ -351,6 +351,19 @@ impl WorkerMetrics {
     }
 }
 
+/// What is counted of the control plane's side. Written by its threads alone, never by a worker.
+#[derive(Debug, Default)]
+pub struct ControlMetrics {
+    /// `control_connected`: 1 while the control plane's socket is connected.
+    pub connected: Gauge,
+    /// `config_epoch`: number of the epoch that every worker runs.
+    pub epoch: Gauge,
+    /// `config_applied_total`: snapshots that every worker has switched to.
+    pub applied: Counter,
+    /// `config_rejected_total`: snapshots that were refused; the old one stayed.
+    pub rejected: Counter,
+}
+
 /// Which engine runs, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInfo {
@@ -369,6 +382,8 @@ pub struct Metrics {
     /// Lines lost because a write failed, written by the access log's thread alone.
     pub(super) access_log_write_dropped: Counter,
     engine: OnceLock<EngineInfo>,
+    /// What the control plane made of this process; none without one.
+    control: OnceLock<ControlMetrics>,
     started: SystemTime,
 }
 
@@ -380,6 +395,7 @@ impl Metrics {
             stalled: (0..worker_count).map(|_| Counter::default()).collect(),
             access_log_write_dropped: Counter::default(),
             engine: OnceLock::new(),
+            control: OnceLock::new(),
             started: SystemTime::now(),
         })
     }
@@ -407,6 +423,15 @@ impl Metrics {
     pub fn set_engine(&self, engine: EngineInfo) {
         // A later worker may find a lesser engine; the log tells, the metric keeps the first.
         let _ = self.engine.set(engine);
+    }
+
+    /// The counters of a process that a control plane tells what to do; made by the first call.
+    pub fn control(&self) -> &ControlMetrics {
+        self.control.get_or_init(ControlMetrics::default)
+    }
+
+    pub(super) fn control_if_any(&self) -> Option<&ControlMetrics> {
+        self.control.get()
     }
 
     /// Every metric as OpenMetrics text, ending in `# EOF`. Reads `/proc/self`; for a thread that

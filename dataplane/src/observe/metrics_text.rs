@@ -37,6 +37,7 @@ impl Collector for Scrape {
         page.requests()?;
         page.connections()?;
         page.pools_and_bytes()?;
+        page.control()?;
         page.engine_and_workers()?;
         page.process()
     }
@@ -113,6 +114,20 @@ impl Page<'_, '_> {
         self.counter("bytes_spliced", "Body and tunnel bytes moved by splice", spliced)?;
         let copied = self.sum(|worker| worker.bytes_copied.value());
         self.counter("bytes_copied", "Body and tunnel bytes moved by copying", copied)
+    }
+
+    fn control(&mut self) -> Result<(), Error> {
+        let Some(control) = self.metrics.control_if_any() else { return Ok(()) };
+        let none: [(&str, &str); 0] = [];
+        let (connected, epoch) = (control.connected.value(), control.epoch.value());
+        self.gauges(
+            "control_connected",
+            "Whether the control plane is connected",
+            [(none, connected)],
+        )?;
+        self.gauges("config_epoch", "Number of the epoch that every worker runs", [(none, epoch)])?;
+        self.counter("config_applied", "Snapshots switched to", control.applied.value())?;
+        self.counter("config_rejected", "Snapshots refused", control.rejected.value())
     }
 
     fn engine_and_workers(&mut self) -> Result<(), Error> {
