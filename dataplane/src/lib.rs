@@ -4,6 +4,7 @@
 //!
 //! 1. [`bootstrap`]: flags become one immutable config.
 //! 2. [`supervise`]: the main thread binds, starts a [`worker`] per core, watches, drains.
+//!    [`subscription`] hears from the control plane, [`rollout`] brings a change to every worker.
 //! 3. [`accept`]: clients are let in, and what they speak is detected.
 //! 4. [`connection`]: the L4 conductor; [`request`]: the L7 conductor. They own the branching.
 //! 5. [`codec`]: heads and bodies, sans-io. [`decide`]: which endpoint, pure.
@@ -16,6 +17,8 @@
 pub mod bootstrap;
 pub mod supervise;
 pub mod rollout;
+pub mod subscription;
+pub mod last_good;
 pub mod worker;
 pub mod shard;
 pub mod loaded;
@@ -34,5 +37,6 @@ pub mod decide;
 pub mod forward;
 pub mod observe;
 pub mod first_try;
+pub mod program;
 #[doc(hidden)]
 pub mod plant;

@@ -142,6 +142,16 @@ pub const EXTRA_PROBES_MAX: usize = 8;
 
 // Control plane.
 
+/// From a Hello to the control plane's Welcome.
+pub const CONTROL_WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// From a frame's first byte to its last.
+pub const CONTROL_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until the control plane has taken an answer.
+pub const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// First wait before the control plane is connected to again; it doubles …
+pub const CONTROL_BACKOFF_LEAST: Duration = Duration::from_millis(50);
+/// … up to this.
+pub const CONTROL_BACKOFF_MOST: Duration = Duration::from_secs(5);
 /// Bytes of a proxy's name.
 pub const PROXY_NAME_BYTES_MAX: usize = 253;
 

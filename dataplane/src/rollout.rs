@@ -107,6 +107,11 @@ impl Rollout {
         }
     }
 
+    /// What every worker runs.
+    pub fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
     /// Whether snapshots wait to be freed; [`tidy`](Self::tidy) should be called again in a while.
     pub fn is_untidy(&self) -> bool {
         !self.retired.is_empty()

@@ -7,6 +7,7 @@
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::observe::admin::{self, AdminSources};
 use crate::observe::lifecycle::{Lifecycle, Phase};
 use crate::observe::metrics::Metrics;
 use crate::rollout::{Offer, Orders, Rollout, mend};
+use crate::subscription::Subscription;
 use crate::worker::{Order, Report, Start, StartError, run_worker};
 
 /// Why a proxy could not start. Each says how to mend it.
@@ -201,7 +203,10 @@ impl Proxy {
             admin,
         };
         proxy.await_workers()?;
-        proxy.lifecycle.enter(Phase::Ready);
+        // Without a snapshot there is nothing to be ready for.
+        if !proxy.listening.is_empty() {
+            proxy.lifecycle.enter(Phase::Ready);
+        }
         Ok(proxy)
     }
 
@@ -221,9 +226,23 @@ impl Proxy {
         Ok(())
     }
 
-    /// Where to offer snapshots.
-    pub fn offers(&self) -> Offers {
-        self.offers.0.clone()
+    /// Lets the control plane behind the socket `control` say what to run.
+    ///
+    /// # Errors
+    /// The kernel refuses a thread.
+    pub fn subscribe(&self, name: String, control: PathBuf, state: PathBuf) -> io::Result<()> {
+        let published = self.rollout.published().clone();
+        self.metrics.control().epoch.set(published.loaded().epoch.number as i64);
+        Subscription {
+            name,
+            control,
+            state,
+            workers: self.config.workers,
+            offers: self.offers.0.clone(),
+            published,
+            metrics: self.metrics.clone(),
+        }
+        .start()
     }
 
     /// The bound addresses, with real ports.
@@ -345,6 +364,8 @@ impl Proxy {
                     self.rollout.prepared(worker, serial, took)
                 }
                 Report::Switched { worker, serial, took } => {
+                    // Once is enough, and more does nothing.
+                    self.lifecycle.enter(Phase::Ready);
                     self.rollout.switched(worker, serial, took)
                 }
                 Report::Unprepared { serial, error } => self.rollout.unprepared(serial, &error),
