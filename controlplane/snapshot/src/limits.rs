@@ -1,0 +1,129 @@
+//! Every bound of a snapshot and of its transport, with its unit and its source.
+//!
+//! Before: nothing; after: [`validate`](crate::validate) holds a snapshot against them, and
+//! [`encoding`](crate::encoding), [`message`](crate::message) and [`frame`](crate::frame) hold bytes
+//! against them. The relations between them are asserted when this file is compiled.
+//!
+//! Where a source names a type of the Gateway API, its OpenAPI schema has the bound; ours is never
+//! below it, so that what Kubernetes accepted is not refused here for its size.
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+
+// Lists.
+
+/// Listeners of one proxy. Each costs every worker a socket; a Gateway has at most 64.
+pub const LISTENERS_MAX: usize = 1_024;
+/// Entries of one listener's `http`; one for each Gateway listener that shares its port.
+pub const HOST_ROUTES_MAX: usize = 1_024;
+/// Route tables; mostly one for each entry of a listener.
+pub const ROUTE_TABLES_MAX: usize = 65_536;
+/// Virtual hosts in all tables; a mesh service has one for each of its ports and one without.
+pub const VIRTUAL_HOSTS_MAX: usize = 262_144;
+/// Host patterns in all tables; a mesh service is called by four names.
+pub const HOST_PATTERNS_MAX: usize = 1_048_576;
+/// Rules in all tables.
+pub const RULES_MAX: usize = 1_048_576;
+/// Header conditions, and as many query conditions, of a rule. Source: HTTPRouteMatch, 16.
+pub const MATCH_FIELDS_MAX: usize = 16;
+/// Routes.
+pub const ROUTES_MAX: usize = 262_144;
+/// Backends of a route. Source: HTTPRouteRule and TCPRouteRule, 16.
+pub const BACKENDS_MAX: usize = 16;
+/// Mirrors of a route. Source: the filters of an HTTPRouteRule, 16.
+pub const MIRRORS_MAX: usize = 16;
+/// Header fields in each of `set`, `add` and `remove`. Source: HTTPHeaderFilter, 16; the rest is
+/// room for what policies add.
+pub const HEADER_EDITS_MAX: usize = 64;
+/// Entries of each list of a CORS policy. Source: HTTPCORSFilter, 64.
+pub const CORS_ENTRIES_MAX: usize = 64;
+/// Clusters: the Service ports that one proxy reaches.
+pub const CLUSTERS_MAX: usize = 65_536;
+/// Endpoints of all clusters: ten times what the largest mesh known to us reaches from one proxy.
+pub const ENDPOINTS_MAX: usize = 1_048_576;
+/// Regular expressions in all rules: each is compiled for its proxy and kept.
+pub const REGEXES_MAX: usize = 4_096;
+
+// Texts, in bytes.
+
+/// A name of a listener, table, route or cluster: a kind, a namespace (63), a name (253) and a number.
+pub const NAME_BYTES_MAX: usize = 512;
+/// A host name without its port. Source: RFC 1035 §2.3.4, less the final dot and the length byte.
+pub const HOST_BYTES_MAX: usize = 253;
+/// One label of a host name. Source: RFC 1035 §2.3.4.
+pub const LABEL_BYTES_MAX: usize = 63;
+/// A path to match or to write. Source: HTTPPathMatch, 1,024.
+pub const PATH_BYTES_MAX: usize = 1_024;
+/// A method. Source: the longest registered one has 17 bytes.
+pub const METHOD_BYTES_MAX: usize = 32;
+/// A header field's or query parameter's name. Source: HTTPHeaderName, 256.
+pub const FIELD_NAME_BYTES_MAX: usize = 256;
+/// A header field's or query parameter's value. Source: HTTPHeader, 4,096.
+pub const FIELD_VALUE_BYTES_MAX: usize = 4_096;
+/// A regular expression. Source: HTTPHeaderMatch, 4,096.
+pub const REGEX_BYTES_MAX: usize = 4_096;
+/// A compiled regular expression; a hundred times what a path pattern of usual length takes.
+pub const REGEX_PROGRAM_BYTES_MAX: usize = 256 * KIB;
+/// What matching one may keep beside it, for each thread that matches.
+pub const REGEX_CACHE_BYTES_MAX: usize = 256 * KIB;
+/// An origin of a CORS policy: a scheme, a host name and a port. Source: HTTPCORSFilter, 253.
+pub const ORIGIN_BYTES_MAX: usize = 320;
+
+// Numbers.
+
+/// Weight of one backend. Source: BackendRef, 1,000,000.
+pub const WEIGHT_MAX: u32 = 1_000_000;
+/// Denominator of a mirror's share. Source: none in the Gateway API's Fraction; a millionth is enough.
+pub const DENOMINATOR_MAX: u32 = 1_000_000;
+/// A time span, in milliseconds: 30 days.
+pub const DURATION_MS_MAX: u32 = 30 * 24 * 3600 * 1000;
+/// How long a preflight answer may be remembered, in seconds. Source: HTTPCORSFilter, int32.
+pub const CORS_MAX_AGE_S_MAX: u32 = i32::MAX as u32;
+
+// Encoding.
+
+/// Bytes of an encoded snapshot, its header included.
+pub const ENCODED_BYTES_MAX: usize = 256 * KIB * KIB;
+/// Bytes of the values that decoding may make of them, without their texts: twice what the largest
+/// lists take. Without it a byte of input could become a hundred of memory.
+pub const DECODED_BYTES_MAX: usize = 1024 * KIB * KIB;
+
+// Messages and frames.
+
+/// Bytes of a frame's payload. A reader sets aside as much for each connection.
+pub const FRAME_BYTES_MAX: usize = 64 * KIB;
+/// Bytes of an encoded snapshot that travels inside its message; a larger one travels beside it.
+pub const INLINE_BYTES_MAX: usize = FRAME_BYTES_MAX - KIB;
+/// Bytes of a proxy's name. Source: `metadata.name`, 253.
+pub const PROXY_NAME_BYTES_MAX: usize = 253;
+/// Bytes of a program's version.
+pub const PROGRAM_VERSION_BYTES_MAX: usize = 64;
+/// Bytes of a reason; a longer one is cut by who writes it.
+pub const REASON_BYTES_MAX: usize = 4 * KIB;
+/// Workers of a proxy; more than any machine has cores.
+pub const WORKERS_MAX: usize = 1_024;
+/// From a frame's first byte to its last, unless the caller says otherwise: a peer on the same host
+/// that takes longer does not work.
+pub const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
+
+const _: () = {
+    assert!(ROUTE_TABLES_MAX <= u32::MAX as usize, "RouteTableId is a u32");
+    assert!(ROUTES_MAX <= u32::MAX as usize, "RouteId is a u32");
+    assert!(CLUSTERS_MAX <= u32::MAX as usize, "ClusterId is a u32");
+    assert!(ENDPOINTS_MAX <= u32::MAX as usize, "an endpoint's index is a u32");
+    assert!(LISTENERS_MAX <= ROUTE_TABLES_MAX);
+    assert!(VIRTUAL_HOSTS_MAX <= HOST_PATTERNS_MAX, "each has one at least");
+    assert!(CLUSTERS_MAX <= VIRTUAL_HOSTS_MAX && CLUSTERS_MAX <= ROUTES_MAX);
+    assert!(ROUTES_MAX <= RULES_MAX);
+    assert!(BACKENDS_MAX as u64 * WEIGHT_MAX as u64 <= u32::MAX as u64, "weights add up in a u32");
+    assert!(LABEL_BYTES_MAX < HOST_BYTES_MAX && HOST_BYTES_MAX < NAME_BYTES_MAX);
+    assert!(HOST_BYTES_MAX + "://".len() + ":65535".len() < ORIGIN_BYTES_MAX);
+    assert!(PATH_BYTES_MAX <= REGEX_BYTES_MAX);
+    assert!(REGEX_BYTES_MAX < REGEX_PROGRAM_BYTES_MAX);
+    assert!(INLINE_BYTES_MAX < FRAME_BYTES_MAX, "what surrounds it must fit too");
+    assert!(REASON_BYTES_MAX + KIB <= FRAME_BYTES_MAX);
+    assert!(WORKERS_MAX * 10 + KIB <= FRAME_BYTES_MAX, "two varints of up to five bytes for each");
+    assert!(FRAME_BYTES_MAX < ENCODED_BYTES_MAX && ENCODED_BYTES_MAX <= DECODED_BYTES_MAX);
+    assert!(ENCODED_BYTES_MAX <= u32::MAX as usize);
+};

@@ -1,0 +1,261 @@
+//! Strategies for valid snapshots, small ones, of every shape that the model has.
+//!
+//! For the tests of this crate, of the compiler and of the proxy. Every snapshot from here passes
+//! [`validate`](crate::validate::validate) with [`Origin::Store`](crate::validate::Origin::Store).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::model::*;
+
+/// Valid snapshots.
+pub fn snapshots() -> impl Strategy<Value = Snapshot> {
+    (clusters(), 1..6_u32, 1..4_u32).prop_flat_map(|(clusters, routes, tables)| {
+        let count = clusters.len() as u32;
+        vec(route(count), routes as usize).prop_flat_map(move |routes| {
+            let clusters = clusters.clone();
+            let prefixed: Vec<bool> = routes.iter().map(replaces_prefix).collect();
+            (vec(route_table(prefixed), tables as usize), listeners(tables, count)).prop_map(
+                move |(route_tables, listeners)| Snapshot {
+                    listeners,
+                    route_tables,
+                    routes: routes.clone(),
+                    clusters: clusters.clone(),
+                },
+            )
+        })
+    })
+}
+
+/// Epochs of a store.
+pub fn epochs() -> impl Strategy<Value = Epoch> {
+    (1..=u64::MAX, 1..=u64::MAX).prop_map(|(store, number)| Epoch { store, number })
+}
+
+fn replaces_prefix(route: &Route) -> bool {
+    let is_prefix = |path: &Option<PathRewrite>| matches!(path, Some(PathRewrite::Prefix(_)));
+    route.rewrite.as_ref().is_some_and(|rewrite| is_prefix(&rewrite.path))
+        || matches!(&route.action, Action::Redirect(redirect) if is_prefix(&redirect.path))
+}
+
+fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
+    let balancing = select(vec![Balancing::LeastRequest, Balancing::RoundRobin, Balancing::Random]);
+    let cluster = (btree_set(address(), 0..4), balancing, option::of(0..100_000_u32));
+    btree_map("[a-z]{1,8}/[a-z]{1,8}:[1-9]", cluster, 0..5).prop_map(|clusters| {
+        let into_cluster = |(name, (addresses, balancing, connect_timeout_ms))| {
+            let addresses: BTreeSet<SocketAddr> = addresses;
+            let endpoints = addresses.into_iter().map(|address| Endpoint { address }).collect();
+            Arc::new(Cluster { name, endpoints, balancing, connect_timeout_ms })
+        };
+        clusters.into_iter().map(into_cluster).collect()
+    })
+}
+
+fn address() -> impl Strategy<Value = SocketAddr> {
+    prop_oneof![
+        (any::<[u8; 4]>(), 1..=u16::MAX).prop_map(SocketAddr::from),
+        (any::<[u8; 16]>(), 1..=u16::MAX).prop_map(SocketAddr::from),
+    ]
+}
+
+fn listeners(tables: u32, clusters: u32) -> impl Strategy<Value = Vec<Listener>> {
+    let direction = select(vec![Direction::Inbound, Direction::Outbound, Direction::Gateway]);
+    let protocol = select(vec![Protocol::Auto, Protocol::Http, Protocol::Tcp]);
+    let http = btree_map(pattern_key(), 0..tables, 1..4);
+    let listener = ("[a-z]{1,8}", direction, protocol, http, tcp_route(clusters));
+    btree_map(address(), listener, 0..4).prop_map(|listeners| {
+        let into_listener = |(index, (address, (name, direction, protocol, http, tcp)))| {
+            let http: BTreeMap<PatternKey, u32> = http;
+            let into_entry =
+                |(key, table)| HostRoutes { host: into_pattern(key), table: RouteTableId(table) };
+            let http = match protocol {
+                Protocol::Tcp => Vec::new(),
+                _ => http.into_iter().map(into_entry).collect(),
+            };
+            let tcp = (protocol != Protocol::Http).then_some(tcp);
+            let index: usize = index;
+            Listener { name: format!("{name}-{index}"), direction, address, protocol, http, tcp }
+        };
+        listeners.into_iter().enumerate().map(into_listener).collect()
+    })
+}
+
+/// What kind of pattern, and its name; ordered, so that a map keeps the patterns apart.
+type PatternKey = (u8, String);
+
+fn pattern_key() -> impl Strategy<Value = PatternKey> {
+    prop_oneof![Just((0, String::new())), (1..=2_u8, host())]
+}
+
+fn into_pattern((kind, host): PatternKey) -> HostPattern {
+    match kind {
+        0 => HostPattern::Any,
+        1 => HostPattern::Exact(host),
+        _ => HostPattern::Suffix(format!(".{host}")),
+    }
+}
+
+fn host() -> impl Strategy<Value = String> {
+    "[a-z]([a-z0-9_-]{0,4}[a-z0-9])?(\\.[a-z]{1,5}){0,3}"
+}
+
+fn cluster_id(clusters: u32) -> BoxedStrategy<Option<ClusterId>> {
+    match clusters {
+        0 => Just(None).boxed(),
+        count => option::of((0..count).prop_map(ClusterId)).boxed(),
+    }
+}
+
+fn tcp_route(clusters: u32) -> impl Strategy<Value = TcpRoute> {
+    let backend = (cluster_id(clusters), 1..100_u32)
+        .prop_map(|(cluster, weight)| TcpBackend { cluster, weight });
+    ("TCPRoute/[a-z]{1,8}/0", vec(backend, 0..3), option::of(0..100_000_u32))
+        .prop_map(|(name, backends, idle_timeout_ms)| TcpRoute { name, backends, idle_timeout_ms })
+}
+
+fn route_table(prefixed: Vec<bool>) -> impl Strategy<Value = RouteTable> {
+    let names = btree_set((option::of(1..=u16::MAX), pattern_key()), 1..5);
+    (names, vec(vec(rule(prefixed), 0..4), 5), "[a-z]{0,6}/[a-z]{1,6}").prop_map(
+        |(names, rules, name)| {
+            let mut by_port: BTreeMap<Option<u16>, Vec<HostPattern>> = BTreeMap::new();
+            for (port, key) in names {
+                by_port.entry(port).or_default().push(into_pattern(key));
+            }
+            let hosts = by_port.into_iter().zip(rules);
+            let hosts = hosts.map(|((port, hosts), rules)| VirtualHost { hosts, port, rules });
+            RouteTable { name, hosts: hosts.collect() }
+        },
+    )
+}
+
+/// `prefixed` says of each route whether it needs a match by prefix.
+fn rule(prefixed: Vec<bool>) -> impl Strategy<Value = Rule> {
+    let fields = || btree_map("[a-z][a-z-]{0,5}", value_match(), 0..3);
+    (0..prefixed.len(), path_match(), path(), option::of("GET|POST|PUT"), fields(), fields())
+        .prop_map(move |(route, path, prefix, method, headers, queries)| {
+            let path = if prefixed[route] { PathMatch::Prefix(prefix) } else { path };
+            let (headers, queries) = (into_fields(headers), into_fields(queries));
+            let matches = RouteMatch { path, method, headers, queries };
+            Rule { matches, route: RouteId(route as u32) }
+        })
+}
+
+fn into_fields(fields: BTreeMap<String, ValueMatch>) -> Vec<FieldMatch> {
+    fields.into_iter().map(|(name, value)| FieldMatch { name, value }).collect()
+}
+
+fn value_match() -> impl Strategy<Value = ValueMatch> {
+    prop_oneof![
+        value().prop_map(ValueMatch::Exact),
+        "[a-c]{1,3}(\\.\\*|\\+)?".prop_map(ValueMatch::Regex),
+    ]
+}
+
+fn path_match() -> impl Strategy<Value = PathMatch> {
+    prop_oneof![
+        path().prop_map(PathMatch::Prefix),
+        path().prop_map(|path| PathMatch::Exact(format!("{path}/"))),
+        "/[a-c]{1,3}(/\\.\\*|\\[0-9\\]\\+)?".prop_map(PathMatch::Regex),
+    ]
+}
+
+fn path() -> impl Strategy<Value = String> {
+    prop_oneof![Just("/".to_owned()), "(/[a-c0-9%._~-]{1,3}){1,3}"]
+}
+
+fn value() -> impl Strategy<Value = String> {
+    "([!-~]([ -~]{0,8}[!-~])?)?"
+}
+
+fn route(clusters: u32) -> impl Strategy<Value = Route> {
+    let about = ("HTTPRoute/[a-z]{1,6}/[a-z]{1,6}/[0-9]", option::of(0..100_000_u32));
+    let filters = (option::of(rewrite()), mirrors(clusters), option::of(cors()));
+    (about, action(clusters), edits(), edits(), filters, option::of(0..100_000_u32)).prop_map(
+        |(about, action, request_headers, response_headers, filters, backend_timeout)| Route {
+            name: about.0,
+            action,
+            request_headers,
+            response_headers,
+            rewrite: filters.0,
+            mirrors: filters.1,
+            cors: filters.2,
+            request_timeout_ms: about.1,
+            backend_request_timeout_ms: backend_timeout,
+        },
+    )
+}
+
+fn action(clusters: u32) -> impl Strategy<Value = Action> {
+    let backend = (cluster_id(clusters), 1..1000_u32, edits(), edits()).prop_map(
+        |(cluster, weight, request_headers, response_headers)| WeightedBackend {
+            cluster,
+            weight,
+            request_headers,
+            response_headers,
+        },
+    );
+    let status = select(vec![301, 302, 303, 307, 308]);
+    let target = (option::of("https?"), option::of(host()), option::of(1..=u16::MAX));
+    let redirect = (status, target, option::of(path_rewrite())).prop_map(
+        |(status, (scheme, host, port), path)| Redirect { status, scheme, host, port, path },
+    );
+    prop_oneof![
+        4 => vec(backend, 1..4).prop_map(Action::Forward),
+        1 => redirect.prop_map(Action::Redirect),
+        1 => (400..=599_u16).prop_map(Action::Respond),
+    ]
+}
+
+fn edits() -> impl Strategy<Value = HeaderEdits> {
+    let name = || "x-[a-z]{1,6}";
+    (vec((name(), value()), 0..3), vec((name(), value()), 0..3), vec(name(), 0..3))
+        .prop_map(|(set, add, remove)| HeaderEdits { set, add, remove })
+}
+
+fn rewrite() -> impl Strategy<Value = Rewrite> {
+    (option::of(host()), option::of(path_rewrite())).prop_map(|(host, path)| Rewrite { host, path })
+}
+
+fn path_rewrite() -> impl Strategy<Value = PathRewrite> {
+    prop_oneof![
+        path().prop_map(PathRewrite::Full),
+        path().prop_map(PathRewrite::Prefix),
+        Just(PathRewrite::Prefix(String::new())),
+    ]
+}
+
+fn mirrors(clusters: u32) -> BoxedStrategy<Vec<Mirror>> {
+    if clusters == 0 {
+        return Just(Vec::new()).boxed();
+    }
+    let mirror = (0..clusters, 0..=100_u32).prop_map(|(cluster, numerator)| Mirror {
+        cluster: ClusterId(cluster),
+        numerator,
+        denominator: 100,
+    });
+    vec(mirror, 0..2).boxed()
+}
+
+fn cors() -> impl Strategy<Value = Cors> {
+    let origin = prop_oneof![
+        Just("*".to_owned()),
+        host().prop_map(|host| format!("https://{host}")),
+        host().prop_map(|host| format!("http://*.{host}:8080")),
+    ];
+    let names = || vec("\\*|[a-z-]{1,8}", 0..3);
+    (vec(origin, 0..3), any::<bool>(), vec("\\*|GET|PUT", 0..3), names(), names(), 0..100_000_u32)
+        .prop_map(|(allow_origins, allow_credentials, methods, headers, exposed, max_age_s)| Cors {
+            allow_origins,
+            allow_credentials,
+            allow_methods: methods,
+            allow_headers: headers,
+            expose_headers: exposed,
+            max_age_s,
+        })
+}
