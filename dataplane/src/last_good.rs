@@ -35,14 +35,14 @@ pub enum LoadError {
 pub fn load(folder: &Path) -> Result<Option<(Epoch, Snapshot)>, LoadError> {
     fs::create_dir_all(folder)?;
     let path = folder.join(NAME);
-    let mut file = match File::open(&path) {
+    let file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let mut bytes = Vec::new();
     // One more than allowed shows that it is too long.
-    file.by_ref().take(ENCODED_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(ENCODED_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     match decode(&bytes) {
         Ok((epoch, _, snapshot)) => Ok(Some((epoch, snapshot))),
         Err(error) => {

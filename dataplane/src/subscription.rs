@@ -25,8 +25,8 @@ use lateen_snapshot::message::{
 use lateen_snapshot::model::Epoch;
 
 use crate::last_good;
-use crate::loaded::Published;
 use crate::limits;
+use crate::loaded::Published;
 use crate::observe::metrics::Metrics;
 use crate::rollout::{Kept, Offer, Outcome};
 use crate::supervise::Offers;
@@ -187,7 +187,10 @@ const PAUSE_LEAST: Duration = Duration::from_millis(1);
 /// A control plane that is not flooding is not kept waiting for longer.
 const PAUSE_MOST: Duration = Duration::from_millis(100);
 
-fn receive(receiver: &mut Receiver, first_byte: Option<Duration>) -> Result<Option<ToProxy>, Trouble> {
+fn receive(
+    receiver: &mut Receiver,
+    first_byte: Option<Duration>,
+) -> Result<Option<ToProxy>, Trouble> {
     let patience = Patience { first_byte, whole_frame: limits::CONTROL_FRAME_TIMEOUT };
     let frame = receiver.receive(patience)?;
     Ok(frame.map(ToProxy::from_frame).transpose()?)
@@ -305,7 +308,9 @@ impl Keeper {
     fn answer(&mut self, answer: ToControl) {
         let Some(sender) = &mut self.connection else { return };
         let sent = match answer.into_frame() {
-            Ok(frame) => sender.send(&frame, limits::CONTROL_SEND_TIMEOUT).map_err(|e| e.to_string()),
+            Ok(frame) => {
+                sender.send(&frame, limits::CONTROL_SEND_TIMEOUT).map_err(|e| e.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = sent {
