@@ -333,8 +333,7 @@ fn send_message(
     exchange.sent_at.set(lateen_ring::now());
     shard.upstream_counts().write_bytes.add(message.len() as u64);
     let replayable = request.method.is_idempotent() || plant::has(Plant::PostReplayed);
-    let may_begin_anew = request.body.is_done() || request.body.remaining().is_some();
-    if pooled && may_begin_anew && replayable {
+    if pooled && replayable {
         request.message = upstream.start_send_kept(message).1;
     } else {
         upstream.start_send(one(message));
@@ -407,10 +406,10 @@ async fn converse_with_body(
         })
         .await
     };
-    let untouched = exchange.request_bytes.get() == 0 && moved.taken() == 0;
-    if outcome.is_err() && untouched && matches!(framing, Framing::Length(_)) {
+    // A splice that was given up has told the body's progress nothing.
+    if outcome.is_err() && body.is_untouched(framing) && moved.taken() == 0 {
         // All of the body is still to come: the request may be sent again.
-        request.body = BodyProgress::new(framing);
+        request.body = body;
         exchange.request_over_at.set(Instant::NEVER);
     }
     outcome
