@@ -79,6 +79,9 @@ impl Drop for Connection {
         if self.unfinished.get() {
             // The task was aborted, or panicked: what the client has may look whole.
             self.stream.reset_on_close();
+            if self.close_reason.get() == CloseReason::Orderly {
+                self.closes_for(CloseReason::ConnectionAborted);
+            }
         }
         self.counts().on_close(self.close_reason.get());
         self.shard.clients.leave(self.client);

@@ -4,6 +4,7 @@
 //! either join it to an upstream (TCP), or serve one request after another (`request`). It owns the
 //! branching; the rooms it calls never call each other.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -15,7 +16,7 @@ use lateen_ring::{Instant, Lease};
 use crate::accept::detect::{Detected, detect};
 use crate::bootstrap::config::Protocol;
 use crate::client::Connection;
-use crate::failure::Failure;
+use crate::failure::{Failure, Stage};
 use crate::forward::connect::connect;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
@@ -116,9 +117,11 @@ enum Spoke {
 /// The client is silent: connects its upstream and waits for either to say something.
 async fn who_speaks_first(connection: &Connection, received: &mut Received) -> Spoken {
     let shard = &connection.shard;
-    let Some((upstream, in_flight)) = connect_any(connection).await else {
+    let line = TcpLine::begin(connection);
+    let Some((upstream, in_flight)) = connect_any(connection, &line).await else {
         return Spoken::Nothing;
     };
+    line.set_due(false);
     let now = lateen_ring::now();
     connection.deadline.set(now + shard.config.timeouts.idle);
     // Nothing was asked for: at the cap, and at a drain, this is an idle connection like any other.
@@ -277,7 +280,7 @@ async fn linger(connection: &Connection, received: &mut Received) {
 /// Joins the client to an upstream.
 async fn serve_tcp(connection: &Connection, received: Received, early: Option<Box<Early>>) {
     let shard = connection.shard.clone();
-    let began = lateen_ring::now();
+    let line = TcpLine::begin(connection);
     let mut from_upstream = Received::default();
     let (upstream, in_flight) = match early {
         Some(early) => {
@@ -287,37 +290,38 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
             }
             (upstream, in_flight)
         }
-        None => match connect_any(connection).await {
+        None => match connect_any(connection, &line).await {
             Some(connected) => connected,
             None => return,
         },
     };
-    let passed = Passed::default();
+    line.upstream.set(Some(shard.address_of(in_flight.endpoint())));
+    line.set_due(true);
     let ended = tunnel(
         End { stream: &connection.stream, counts: connection.counts(), received },
         End { stream: &upstream.stream, counts: shard.upstream_counts(), received: from_upstream },
         &connection.deadline,
         shard.config.timeouts.idle,
         shard.metrics(),
-        &passed,
+        &line.passed,
     )
     .await;
-    let endpoint = in_flight.endpoint();
-    let failure = end_tunnel(connection, upstream, ended);
-    log_tcp(connection, began, Some(shard.address_of(endpoint)), &passed, failure);
+    line.tell(end_tunnel(connection, upstream, ended));
 }
 
 /// Connects the client to any endpoint that can be had. `None`: there is none; the client gets a
-/// reset, since there is no other way to say so before its protocol is known.
-async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
+/// reset, since there is no other way to say so before its protocol is known, and its line is told.
+async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<(Upstream, InFlight)> {
     let shard = &connection.shard;
     let began = lateen_ring::now();
     let mut tried = Vec::new();
     let mut failure = Failure::no_healthy_upstream();
     let before = connection.unfinished.replace(true);
+    line.set_due(true);
     while tried.len() < limits::CONNECT_TRIES_MAX {
         let Some(endpoint) = shard.pick(lateen_ring::now(), &tried) else { break };
         let in_flight = InFlight::new(shard, endpoint);
+        line.upstream.set(Some(shard.address_of(endpoint)));
         let timeout = shard.config.timeouts.connect;
         // One timeout for all of them: the first, if it is a black hole, must leave some to the rest.
         let others = shard.config.upstream.len().min(limits::CONNECT_TRIES_MAX) - tried.len();
@@ -335,45 +339,77 @@ async fn connect_any(connection: &Connection) -> Option<(Upstream, InFlight)> {
         }
     }
     connection.stream.reset_on_close();
-    let upstream = tried.last().map(|endpoint| shard.address_of(*endpoint));
-    log_tcp(connection, began, upstream, &Passed::default(), Some(failure));
+    line.tell(Some(failure));
     None
 }
 
-fn log_tcp(
-    connection: &Connection,
+/// What the log tells of a TCP connection. A line that is due when it is dropped is told then: its
+/// task was aborted when a drain's grace was over, or panicked.
+struct TcpLine<'a> {
+    connection: &'a Connection,
     began: Instant,
-    upstream: Option<SocketAddr>,
-    passed: &Passed,
-    failure: Option<Failure>,
-) {
-    let shard = &connection.shard;
-    if let Some(failure) = failure {
-        shard.metrics().record_failure(failure);
+    /// Who was connected, or tried last.
+    upstream: Cell<Option<SocketAddr>>,
+    passed: Passed,
+    due: Cell<bool>,
+}
+
+impl<'a> TcpLine<'a> {
+    /// Not due yet.
+    fn begin(connection: &'a Connection) -> Self {
+        Self {
+            connection,
+            began: lateen_ring::now(),
+            upstream: Cell::new(None),
+            passed: Passed::default(),
+            due: Cell::new(false),
+        }
     }
-    let total_us = lateen_ring::clock().since(began).as_micros() as u64;
-    shard.log(
-        began,
-        Entry {
-            time_us: 0,
-            request_id: b"",
-            downstream: connection.peer,
-            upstream,
-            method: b"",
-            authority: b"",
-            path: b"",
-            version: "TCP",
-            status: 0,
-            flag: failure.map(|failure| failure.outcome().flag),
-            request_bytes: passed.up.get(),
-            response_bytes: passed.down.get(),
-            total_us,
-            upstream_us: upstream.map(|_| total_us),
-            processing_us: 0,
-            retries: 0,
-            epoch: 0,
-        },
-    );
+
+    /// Whether there is something to tell, if it ended now.
+    fn set_due(&self, due: bool) {
+        self.due.set(due);
+    }
+
+    fn tell(&self, failure: Option<Failure>) {
+        self.due.set(false);
+        let shard = &self.connection.shard;
+        if let Some(failure) = failure {
+            shard.metrics().record_failure(failure);
+        }
+        let total_us = lateen_ring::clock().since(self.began).as_micros() as u64;
+        shard.log(
+            self.began,
+            Entry {
+                time_us: 0,
+                request_id: b"",
+                downstream: self.connection.peer,
+                upstream: self.upstream.get(),
+                method: b"",
+                authority: b"",
+                path: b"",
+                version: "TCP",
+                status: 0,
+                flag: failure.map(|failure| failure.outcome().flag),
+                request_bytes: self.passed.up.get(),
+                response_bytes: self.passed.down.get(),
+                total_us,
+                upstream_us: self.upstream.get().map(|_| total_us),
+                processing_us: 0,
+                retries: 0,
+                epoch: 0,
+            },
+        );
+    }
+}
+
+impl Drop for TcpLine<'_> {
+    fn drop(&mut self) {
+        if self.due.get() {
+            self.connection.closes_for(CloseReason::ConnectionAborted);
+            self.tell(Some(Failure::cut_off(Stage::Tunnel)));
+        }
+    }
 }
 
 #[cfg(test)]
