@@ -28,6 +28,8 @@ pub struct Connection {
     /// Its place in the table of clients.
     pub client: ClientId,
     close_reason: Cell<CloseReason>,
+    /// When detection got the first byte of the request that comes next; `NEVER` if it got none.
+    first_byte_at: Cell<Instant>,
     /// Detection, a request, or the connecting of a tunnel is under way.
     pub unfinished: Cell<bool>,
 }
@@ -46,6 +48,7 @@ impl Connection {
             peer_text: AddressText::new(peer),
             client,
             close_reason: Cell::new(CloseReason::Orderly),
+            first_byte_at: Cell::new(Instant::NEVER),
             unfinished: Cell::new(false),
         }
     }
@@ -66,6 +69,18 @@ impl Connection {
     #[inline]
     pub fn timer(&self) -> Timer<'_> {
         Timer { deadline: &self.deadline, until: Instant::NEVER }
+    }
+
+    /// Detection got a request's first byte at `at`.
+    pub fn request_began(&self, at: Instant) {
+        self.first_byte_at.set(at);
+    }
+
+    /// When the first byte came of the request that is about to be served: now, unless detection had
+    /// it for a while.
+    #[inline]
+    pub fn take_request_began(&self) -> Instant {
+        lateen_ring::now().min(self.first_byte_at.replace(Instant::NEVER))
     }
 
     /// Notes how the connection ends, for `tcp_close_total`.

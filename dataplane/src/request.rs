@@ -58,7 +58,7 @@ pub fn proxy_request<'a>(
     received: &'a mut Received,
 ) -> impl Future<Output = After> + 'a {
     async move {
-        let exchange = Exchange::begin(lateen_ring::now());
+        let exchange = Exchange::begin(connection.take_request_began());
         let _watch = CutWatch { connection, exchange: &exchange };
         let mut request = Request::unread();
 
