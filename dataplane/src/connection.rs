@@ -143,6 +143,9 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
             Spoke::Client(Ok(None)) if silent && early.is_none() => break Spoken::Nothing,
             Spoke::Client(Err(error)) => {
                 connection.closes_for(CloseReason::of_error(&error));
+                if let Some((upstream, _)) = early {
+                    close_upstream(upstream, CloseReason::Orderly);
+                }
                 break Spoken::Nothing;
             }
             Spoke::Upstream(Ok(Some(lease))) => {
