@@ -31,6 +31,8 @@ pub struct Connection {
     /// Where it came in.
     pub slot: ListenerSlot,
     close_reason: Cell<CloseReason>,
+    /// When detection got the first byte of the request that comes next; `NEVER` if it got none.
+    first_byte_at: Cell<Instant>,
     /// Detection, a request, or the connecting of a tunnel is under way.
     pub unfinished: Cell<bool>,
 }
@@ -56,6 +58,7 @@ impl Connection {
             client,
             slot,
             close_reason: Cell::new(CloseReason::Orderly),
+            first_byte_at: Cell::new(Instant::NEVER),
             unfinished: Cell::new(false),
         }
     }
@@ -78,6 +81,18 @@ impl Connection {
         Timer { deadline: &self.deadline, until: Instant::NEVER }
     }
 
+    /// Detection got a request's first byte at `at`.
+    pub fn request_began(&self, at: Instant) {
+        self.first_byte_at.set(at);
+    }
+
+    /// When the first byte came of the request that is about to be served: now, unless detection had
+    /// it for a while.
+    #[inline]
+    pub fn take_request_began(&self) -> Instant {
+        lateen_ring::now().min(self.first_byte_at.replace(Instant::NEVER))
+    }
+
     /// Notes how the connection ends, for `tcp_close_total`.
     pub fn closes_for(&self, reason: CloseReason) {
         self.close_reason.set(reason);
@@ -89,6 +104,9 @@ impl Drop for Connection {
         if self.unfinished.get() {
             // The task was aborted, or panicked: what the client has may look whole.
             self.stream.reset_on_close();
+            if self.close_reason.get() == CloseReason::Orderly {
+                self.closes_for(CloseReason::ConnectionAborted);
+            }
         }
         self.counts().on_close(self.close_reason.get());
         self.shard.clients.leave(self.client);

@@ -1,6 +1,7 @@
 //! What is known of one request while it is served, for its log line and its counters.
 //!
-//! Before: `request` makes one per request. After: [`Exchange::observe`] writes the line and counts.
+//! Before: `request` makes one per request. After: [`Exchange::observe`] writes the line and counts;
+//! where nobody lives to call it, [`CutWatch`] does.
 //! Plain cells: the halves of an exchange (body up, response down) run at the same time and both
 //! note what they did.
 
@@ -15,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::message::{Method, Version};
 use crate::decide::balance::EndpointIndex;
-use crate::failure::{Cause, Failure, Stage};
+use crate::failure::{Failure, Stage};
 use crate::live::Live;
 use crate::observe::access_log::Entry;
 
@@ -51,6 +52,24 @@ impl Request {
             body: BodyProgress::new(Framing::None),
         }
     }
+}
+
+/// What is told of a request so far.
+///
+/// ```text
+/// Unread ──head──▶ Asked ──101──▶ Counted ──▶ Whole
+///    └───────────────┴──any other end───────────▲
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Nothing: its head is not whole, so it is no request yet.
+    Unread,
+    /// Nothing, but it is a request.
+    Asked,
+    /// It is counted. The line waits for the end of its tunnel.
+    Counted,
+    /// It is counted and logged.
+    Whole,
 }
 
 /// The facts of one request.
@@ -94,6 +113,7 @@ pub struct Exchange {
     endpoint: Cell<Option<EndpointIndex>>,
     /// The snapshot that it runs on, from its head to its end.
     live: OnceCell<Rc<Live>>,
+    told: Cell<Told>,
     /// Inline: a box for each request costs more than these words.
     logged: RefCell<Option<Logged>>,
 }
@@ -122,6 +142,7 @@ impl Exchange {
             cluster: OnceCell::new(),
             endpoint: Cell::new(None),
             live: OnceCell::new(),
+            told: Cell::new(Told::Unread),
             logged: RefCell::new(None),
         }
     }
@@ -147,25 +168,43 @@ impl Exchange {
         *self.logged.borrow_mut() = Some(logged);
     }
 
+    /// The head was read whole.
+    #[inline]
+    pub fn note_asked(&self) {
+        self.told.set(Told::Asked);
+    }
+
+    /// A 101 went out. It is the response and counts as one; the line waits for its tunnel's end.
+    pub fn count_upgrade(&self, connection: &Connection) {
+        self.count(connection, None);
+        self.told.set(Told::Counted);
+    }
+
     /// Counts the exchange and logs it.
     pub fn observe(&self, connection: &Connection, failure: Option<Failure>) {
-        let shard = &connection.shard;
-        let metrics = shard.metrics();
-        let now = lateen_ring::now();
-        let unread = failure.is_some_and(|failure| {
-            failure.stage == Stage::RequestHead && failure.cause == Cause::ClientGone
-        });
-        if unread {
-            // No head was read, so there was no request; the flag counts all the same.
-            let _ = metrics.record_failure(Failure::client_gone(Stage::RequestHead));
-        } else {
-            metrics.request.increment();
-            let latency_us = now.micros_since(self.began);
-            metrics.record_response(self.status.get(), failure, latency_us);
+        let metrics = connection.shard.metrics();
+        match (self.told.replace(Told::Whole), failure) {
+            (Told::Counted, None) => {}
+            // What came after the response is no response; the flag counts all the same.
+            (Told::Counted, Some(failure)) => {
+                metrics.record_failure(failure);
+            }
+            // No head was read and nothing answered, so there was no request; likewise.
+            (Told::Unread, Some(failure)) if self.status.get() == 0 => {
+                metrics.record_failure(failure);
+            }
+            (_, failure) => self.count(connection, failure),
         }
-        if shard.logs() {
+        if connection.shard.logs() {
             self.log(connection, failure);
         }
+    }
+
+    fn count(&self, connection: &Connection, failure: Option<Failure>) {
+        let metrics = connection.shard.metrics();
+        metrics.request.increment();
+        let latency_us = lateen_ring::now().micros_since(self.began);
+        metrics.record_response(self.status.get(), failure, latency_us);
     }
 
     fn log(&self, connection: &Connection, failure: Option<Failure>) {
@@ -205,6 +244,29 @@ impl Exchange {
         if let Some(logged) = logged {
             keep_vector(logged.text);
         }
+    }
+}
+
+/// Tells of an exchange that nobody lives to observe: its task is aborted when a drain's grace is
+/// over, or panics. To be kept beside the exchange as long as that is served.
+pub struct CutWatch<'a> {
+    /// Whose client.
+    pub connection: &'a Connection,
+    /// What to tell of.
+    pub exchange: &'a Exchange,
+}
+
+impl Drop for CutWatch<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let stage = match self.exchange.told.get() {
+            Told::Whole => return,
+            Told::Unread => Stage::RequestHead,
+            Told::Asked if self.exchange.status.get() == 0 => Stage::Request,
+            Told::Asked => Stage::ResponseBody,
+            Told::Counted => Stage::Tunnel,
+        };
+        self.exchange.observe(self.connection, Some(Failure::cut_off(stage)));
     }
 }
 

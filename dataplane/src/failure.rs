@@ -107,6 +107,8 @@ pub enum Cause {
     UpstreamProtocol,
     /// The endpoint made no progress in time, or `--request-timeout` ended.
     UpstreamTimeout,
+    /// The proxy broke it off itself: a drain's grace was over, or its task panicked.
+    CutOff,
 }
 
 /// One failure of one request or connection.
@@ -145,11 +147,15 @@ pub enum ResponseFlag {
     DownstreamProtocolError,
     /// DC: downstream connection termination.
     DownstreamGone,
+    /// LR: local reset. Envoy marks what its own end cuts off with DC, as if the client had left,
+    /// and tells it apart by `response_code_details`, which we have not; LR is its flag for a reset
+    /// of its own making.
+    LocalReset,
 }
 
 impl ResponseFlag {
     /// Every flag, at its [`index`](Self::index).
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::UpstreamConnectionFailure,
         Self::NoHealthyUpstream,
         Self::UpstreamReset,
@@ -159,6 +165,7 @@ impl ResponseFlag {
         Self::Overflow,
         Self::DownstreamProtocolError,
         Self::DownstreamGone,
+        Self::LocalReset,
     ];
 
     /// How many flags there are.
@@ -181,6 +188,7 @@ impl ResponseFlag {
             Self::Overflow => "UO",
             Self::DownstreamProtocolError => "DPE",
             Self::DownstreamGone => "DC",
+            Self::LocalReset => "LR",
         }
     }
 }
@@ -286,6 +294,11 @@ impl Failure {
         Self { stage, side: Side::Upstream, cause: Cause::UpstreamTimeout, retryable: false }
     }
 
+    /// The proxy broke it off: the endpoint may be working on the request, so never repeated.
+    pub const fn cut_off(stage: Stage) -> Self {
+        Self { stage, side: Side::Local, cause: Cause::CutOff, retryable: false }
+    }
+
     /// The one mapping from a failure to status, flag and classification.
     pub const fn outcome(self) -> Outcome {
         use ResponseFlag as Flag;
@@ -299,6 +312,7 @@ impl Failure {
             Cause::UpstreamReset => (Some(502), Flag::UpstreamReset),
             Cause::UpstreamProtocol => (Some(502), Flag::UpstreamProtocolError),
             Cause::UpstreamTimeout => (Some(504), Flag::UpstreamTimeout),
+            Cause::CutOff => (None, Flag::LocalReset),
         };
         let classification = match self.side {
             Side::Downstream => Classification::Success,
@@ -322,6 +336,7 @@ mod tests {
             (Failure::upstream_timeout(Stage::ResponseHead), Some(504), "UT", "failure"),
             (Failure::overflow(Stage::Accept), Some(503), "UO", "failure"),
             (Failure::client_gone(Stage::ResponseBody), None, "DC", "success"),
+            (Failure::cut_off(Stage::Request), None, "LR", "failure"),
         ];
         for (failure, status, flag, classification) in table {
             let outcome = failure.outcome();

@@ -26,8 +26,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// From `connect(2)` to an established connection. Source: issue.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Of a client's silence before its upstream is connected and whoever speaks first decides. Source:
-/// issue; Linkerd's 10 s stall server-first protocols (linkerd2#5922).
+/// Of a client's silence, or of a first line that may become a request's, before its upstream is
+/// connected and whoever speaks first decides. Source: issue; Linkerd's 10 s stall server-first
+/// protocols (linkerd2#5922).
 pub const DETECT_TIMEOUT: Duration = Duration::from_millis(50);
 /// The longest time span that a flag takes; keeps deadlines in nanoseconds far from overflow.
 pub const TIME_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);

@@ -6,7 +6,7 @@
 //! owns the branching; the rooms it calls never call each other.
 
 use std::cell::Cell;
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -24,7 +24,7 @@ use crate::codec::http1::request::{
 };
 use crate::codec::http1::write_request::{RequestForwarding, write_request};
 use crate::codec::message::{Method, Scheme};
-use crate::exchange::{Exchange, Logged, Request};
+use crate::exchange::{CutWatch, Exchange, Logged, Request};
 use crate::failure::{Cause, Failure, Refusal, Side, Stage};
 use crate::forward::obtain::{dial, obtain, take_pooled};
 use crate::forward::pool::{Upstream, close_upstream};
@@ -54,29 +54,38 @@ pub enum After {
 /// Serves one request, whose first bytes are in `received`; what came behind it stays there.
 ///
 /// Whatever is rare on the way of a request is boxed, so that its future stays small.
-pub async fn proxy_request(connection: &Connection, received: &mut Received) -> After {
-    let exchange = Exchange::begin(lateen_ring::now());
-    let mut request = Request::unread();
+#[expect(clippy::manual_async_fn, reason = "an async fn would keep its arguments twice")]
+pub fn proxy_request<'a>(
+    connection: &'a Connection,
+    received: &'a mut Received,
+) -> impl Future<Output = After> + 'a {
+    async move {
+        let exchange = Exchange::begin(connection.take_request_began());
+        let _watch = CutWatch { connection, exchange: &exchange };
+        let mut request = Request::unread();
 
-    // The head. Nothing was forwarded yet: whatever is wrong with it is answered here and ends the
-    // connection.
-    {
-        let head = match judge_head(connection, received, &exchange, &mut request) {
-            Ok(Some(head)) => Ok(head),
-            Ok(None) => Box::pin(read_head(connection, received, &exchange, &mut request)).await,
-            Err(failure) => Err(failure),
-        };
-        if !matches!(head, Ok(Head::Request)) {
-            return Box::pin(answer_head(connection, &exchange, head)).await;
+        // The head. Nothing was forwarded yet: whatever is wrong with it is answered here and ends the
+        // connection.
+        {
+            let head = match judge_head(connection, received, &exchange, &mut request) {
+                Ok(Some(head)) => Ok(head),
+                Ok(None) => {
+                    Box::pin(read_head(connection, received, &exchange, &mut request)).await
+                }
+                Err(failure) => Err(failure),
+            };
+            if !matches!(head, Ok(Head::Request)) {
+                return Box::pin(answer_head(connection, &exchange, head)).await;
+            }
         }
-    }
 
-    // The exchange. From here on a failure may come before or after the first byte of a response.
-    let outcome = forward(connection, received, &mut request, &exchange).await;
-    keep_vector(std::mem::take(&mut request.message));
-    match outcome {
-        Ok(done) => conclude(connection, &exchange, &done),
-        Err(failure) => Box::pin(fail(connection, &exchange, failure, Some(&request))).await,
+        // The exchange. From here on a failure may come before or after the first byte of a response.
+        let outcome = forward(connection, received, &mut request, &exchange).await;
+        keep_vector(std::mem::take(&mut request.message));
+        match outcome {
+            Ok(done) => conclude(connection, &exchange, &done),
+            Err(failure) => Box::pin(fail(connection, &exchange, failure, Some(&request))).await,
+        }
     }
 }
 
@@ -152,6 +161,7 @@ fn judge_head(
         Ok(None) => return Ok(None),
         Err(error) => return Err(refuse(error)),
     };
+    exchange.note_asked();
     exchange.version.set(head.version);
     exchange.method.set(head.method);
     let made_id = head.request_id.is_none().then(|| shard.request_id());
@@ -322,6 +332,7 @@ async fn forward(
             Ok(Responded::Upgraded { from_upstream }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
                 debug_assert!(request.upgrade.is_some(), "an unasked 101 is an error");
+                exchange.count_upgrade(connection);
                 let joining = join(connection, received, exchange, upstream, from_upstream);
                 return Ok(Box::pin(joining).await);
             }
@@ -354,8 +365,7 @@ fn send_message(
     exchange.sent_at.set(lateen_ring::now());
     shard.upstream_counts().write_bytes.add(message.len() as u64);
     let replayable = request.method.is_idempotent() || plant::has(Plant::PostReplayed);
-    let may_begin_anew = request.body.is_done() || request.body.remaining().is_some();
-    if pooled && may_begin_anew && replayable {
+    if pooled && replayable {
         request.message = upstream.start_send_kept(message).1;
     } else {
         upstream.start_send(one(message));
@@ -428,10 +438,10 @@ async fn converse_with_body(
         })
         .await
     };
-    let untouched = exchange.request_bytes.get() == 0 && moved.taken() == 0;
-    if outcome.is_err() && untouched && matches!(framing, Framing::Length(_)) {
+    // A splice that was given up has told the body's progress nothing.
+    if outcome.is_err() && body.is_untouched(framing) && moved.taken() == 0 {
         // All of the body is still to come: the request may be sent again.
-        request.body = BodyProgress::new(framing);
+        request.body = body;
         exchange.request_over_at.set(Instant::NEVER);
     }
     outcome
@@ -457,6 +467,7 @@ async fn join(
 ) -> Done {
     let shard = &connection.shard;
     let passed = Passed::default();
+    let _noted = NotedBytes { passed: &passed, exchange };
     let client = End {
         stream: &connection.stream,
         counts: connection.counts(),
@@ -468,10 +479,21 @@ async fn join(
     let idle_timeout = shard.config.timeouts.idle;
     let ended =
         tunnel(client, server, &connection.deadline, idle_timeout, shard.metrics(), &passed).await;
-    exchange.request_bytes.set(passed.up.get());
-    exchange.response_bytes.set(passed.down.get());
     exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended));
     Done { keep_alive: false, sends_on: false }
+}
+
+/// Notes for the log line what passed a tunnel, also one that is cut off.
+struct NotedBytes<'a> {
+    passed: &'a Passed,
+    exchange: &'a Exchange,
+}
+
+impl Drop for NotedBytes<'_> {
+    fn drop(&mut self) {
+        self.exchange.request_bytes.set(self.passed.up.get());
+        self.exchange.response_bytes.set(self.passed.down.get());
+    }
 }
 
 /// Sends an answer of the proxy's own to a request that was well formed.

@@ -20,7 +20,7 @@ use crate::plant::{self, Plant};
 use crate::shard::{Counters, Shard};
 
 /// A connection to an endpoint and when it was opened. It counts as open while it lives, however
-/// its end comes: a task that is aborted drops it without a word.
+/// its end comes: a task that is aborted drops it without a word, which counts as `ECONNABORTED`.
 #[derive(Debug)]
 pub struct Upstream {
     /// The connection.
@@ -36,7 +36,7 @@ impl Upstream {
     pub fn new(shard: &Shard, stream: Stream) -> Self {
         let counters = shard.counters();
         counters.of_worker().connections(ConnectionSide::Upstream).on_open();
-        let close_reason = Cell::new(CloseReason::Orderly);
+        let close_reason = Cell::new(CloseReason::ConnectionAborted);
         Self { stream, opened: lateen_ring::now(), counters, close_reason }
     }
 }

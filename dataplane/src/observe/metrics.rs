@@ -123,7 +123,7 @@ pub enum CloseReason {
     ConnectionReset,
     /// `ECONNREFUSED`.
     ConnectionRefused,
-    /// `ECONNABORTED`.
+    /// `ECONNABORTED`: also what the proxy itself broke off.
     ConnectionAborted,
     /// `EPIPE`.
     BrokenPipe,

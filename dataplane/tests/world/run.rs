@@ -16,6 +16,7 @@ use lateen_ring::sim::{self, FaultCounts};
 use lateen_ring::{Address, Held, Listener, Runtime, TaskHandle, spawn};
 use lateen_snapshot::model::Epoch;
 
+use crate::case::{Case, Form};
 use crate::oracle::Oracle;
 use crate::topology::{Topology, network};
 use crate::wire::Signal;
@@ -182,6 +183,14 @@ fn check_end(oracle: &Oracle, shard: &Shard) {
         if is != should {
             oracle.fail(format!("{what}: {is}, not {should}; {}", sim::describe()));
         }
+    }
+    // What an upstream was asked is counted, whatever became of it: also what a drain cut off.
+    let was_asked = |case: &&Rc<Case>| {
+        !matches!(case.form, Form::Tcp { .. }) && !case.run.borrow().arrivals.is_empty()
+    };
+    let asked = oracle.cases.iter().filter(was_asked).count() as u64;
+    if asked > metrics.request.value() {
+        oracle.fail(format!("{asked} requests arrived, {} are counted", metrics.request.value()));
     }
     let read = oracle.responses_read.get();
     if read > responses && oracle.opaque.borrow().is_empty() {
