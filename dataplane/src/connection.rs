@@ -18,7 +18,6 @@ use lateen_snapshot::model::Protocol;
 use crate::accept::detect::{Detected, detect};
 use crate::client::Connection;
 use crate::cluster::{Chosen, Cluster};
-use crate::decide::split::choose_weighted;
 use crate::failure::{Failure, Stage};
 use crate::forward::connect::connect;
 use crate::forward::pool::{Upstream, close_upstream};
@@ -389,9 +388,9 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<(Ups
 fn tcp_cluster(connection: &Connection) -> Option<Rc<Cluster>> {
     let shard = &connection.shard;
     let live = shard.views.of_slot(connection.slot);
-    let route = live.listener(connection.slot)?.tcp.as_ref()?;
-    let weights = route.backends.iter().map(|backend| backend.weight);
-    let backend = &route.backends[choose_weighted(weights, shard.random())?];
+    let listener = live.loaded.index_of(connection.slot)?;
+    let chosen = live.loaded.tables.choose_tcp_backend(listener, shard.random())?;
+    let backend = live.listener(connection.slot)?.tcp.as_ref()?.backends.get(chosen)?;
     Some(live.cluster(shard, backend.cluster?).clone())
 }
 

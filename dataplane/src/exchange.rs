@@ -10,15 +10,18 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use lateen_ring::{Instant, keep_vector, spare_vector};
+use lateen_snapshot::model::RouteId;
 
 use crate::client::Connection;
 use crate::cluster::Cluster;
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::message::{Method, Version};
 use crate::decide::balance::EndpointIndex;
+use crate::decide::route::plan::{Answer, BackendPlan, RoutePlan};
 use crate::failure::{Failure, Stage};
 use crate::live::Live;
 use crate::observe::access_log::Entry;
+use crate::shard::Shard;
 
 /// A request that is to be forwarded.
 #[derive(Debug)]
@@ -31,8 +34,10 @@ pub struct Request {
     pub framing: Framing,
     /// Whether the client wants to go on after it.
     pub keep_alive: bool,
-    /// The protocols that it offers to leave HTTP/1.1 for, if it does.
-    pub upgrade: Option<Box<[u8]>>,
+    /// What few requests have.
+    pub rare: Option<Box<Rare>>,
+    /// Something of the response's head is to be changed.
+    pub edits_response: bool,
     /// The head for the upstream, and the body if it is small and all there.
     pub message: Vec<u8>,
     /// What of the body is still to come.
@@ -40,6 +45,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// The protocols that it offers to leave HTTP/1.1 for, if it does.
+    pub fn upgrade(&self) -> Option<&[u8]> {
+        self.rare.as_ref()?.upgrade.as_deref()
+    }
+
     /// What is known before its head was read.
     pub fn unread() -> Self {
         Self {
@@ -47,7 +57,8 @@ impl Request {
             version: Version::Http11,
             framing: Framing::None,
             keep_alive: false,
-            upgrade: None,
+            rare: None,
+            edits_response: false,
             message: Vec::new(),
             body: BodyProgress::new(Framing::None),
         }
@@ -70,6 +81,38 @@ enum Told {
     Counted,
     /// It is counted and logged.
     Whole,
+}
+
+/// What few requests have.
+#[derive(Debug)]
+pub struct Rare {
+    /// The protocols that it offers to leave HTTP/1.1 for, if it does.
+    pub upgrade: Option<Box<[u8]>>,
+    /// For its response.
+    pub added: AddedFields,
+}
+
+/// What a response gets beside its route's edits.
+#[derive(Debug, Default)]
+pub struct AddedFields {
+    /// Fields of the upstream's that are left out, by lower-case name.
+    pub cut: &'static [&'static str],
+    /// Whole lines.
+    pub lines: Vec<u8>,
+}
+
+/// The route that a request takes, and which of its backends answers.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteUse {
+    /// Of the snapshot that the request is pinned to.
+    pub route: RouteId,
+    /// Position among the route's backends.
+    pub backend: u16,
+}
+
+impl RouteUse {
+    /// Before the head was judged.
+    const NONE: Self = Self { route: RouteId(u32::MAX), backend: 0 };
 }
 
 /// The facts of one request.
@@ -108,8 +151,8 @@ pub struct Exchange {
     pub ends_by_close: Cell<bool>,
     /// How the tunnel ended that a 101 made of it.
     pub tunnel_failure: Cell<Option<Failure>>,
-    /// Who is to answer it.
-    pub cluster: OnceCell<Rc<Cluster>>,
+    /// Its route; a placeholder until its head was judged.
+    pub route: Cell<RouteUse>,
     endpoint: Cell<Option<EndpointIndex>>,
     /// The snapshot that it runs on, from its head to its end.
     live: OnceCell<Rc<Live>>,
@@ -139,7 +182,7 @@ impl Exchange {
             request_whole: Cell::new(false),
             ends_by_close: Cell::new(false),
             tunnel_failure: Cell::new(None),
-            cluster: OnceCell::new(),
+            route: Cell::new(RouteUse::NONE),
             endpoint: Cell::new(None),
             live: OnceCell::new(),
             told: Cell::new(Told::Unread),
@@ -153,14 +196,42 @@ impl Exchange {
         self.live.get_or_init(|| live)
     }
 
+    /// The snapshot that it runs on; `None` until its head was judged.
+    pub fn live(&self) -> Option<&Rc<Live>> {
+        self.live.get()
+    }
+
+    /// What happens to requests of its route; `None` until its head was judged.
+    #[inline]
+    pub fn plan(&self) -> Option<&RoutePlan> {
+        let live = self.live.get()?;
+        let RouteUse { route, .. } = self.route.get();
+        (route != RouteUse::NONE.route).then(|| live.loaded.tables.plan(route))
+    }
+
+    /// The backend that answers it; `None` until its head was judged.
+    #[inline]
+    pub fn backend(&self) -> Option<&BackendPlan> {
+        let Answer::Backends { backends, .. } = &self.plan()?.answer else { return None };
+        backends.get(usize::from(self.route.get().backend))
+    }
+
+    /// The cluster that answers it.
+    #[inline]
+    pub fn cluster(&self, shard: &Shard) -> Option<&Rc<Cluster>> {
+        let id = self.backend()?.cluster?;
+        Some(self.live.get()?.cluster(shard, id))
+    }
+
     /// The request goes to `endpoint`.
     #[inline]
     pub fn chose(&self, endpoint: EndpointIndex) {
         self.endpoint.set(Some(endpoint));
     }
 
-    fn upstream_address(&self) -> Option<SocketAddr> {
-        Some(self.cluster.get()?.address_of(self.endpoint.get()?))
+    fn upstream_address(&self, shard: &Shard) -> Option<SocketAddr> {
+        let endpoint = self.endpoint.get()?;
+        Some(self.cluster(shard)?.address_of(endpoint))
     }
 
     /// Keeps what the log line will say of the head.
@@ -225,7 +296,7 @@ impl Exchange {
                 time_us: 0,
                 request_id: parts.request_id,
                 downstream: connection.peer,
-                upstream: self.upstream_address(),
+                upstream: self.upstream_address(shard),
                 method: parts.method,
                 authority: parts.authority,
                 path: parts.path,

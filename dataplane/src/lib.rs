@@ -7,6 +7,7 @@
 //!    [`subscription`] hears from the control plane, [`rollout`] brings a change to every worker.
 //! 3. [`accept`]: clients are let in, and what they speak is detected.
 //! 4. [`connection`]: the L4 conductor; [`request`]: the L7 conductor. They own the branching.
+//!    [`judge`] finds out what a request head asks for and where that goes.
 //! 5. [`codec`]: heads and bodies, sans-io. [`decide`]: which endpoint, pure.
 //! 6. [`forward`]: pools, connects, transfers, tunnels.
 //! 7. [`observe`]: counters, log lines, the admin endpoint.
@@ -28,6 +29,7 @@ pub mod accept;
 pub mod client;
 pub mod connection;
 pub mod request;
+pub mod judge;
 pub mod exchange;
 pub mod in_flight;
 pub mod failure;

@@ -88,6 +88,10 @@ pub const TUNNEL_SPLICE_BYTES: u64 = 16 * 1024 * 1024;
 /// While one side is waited for, the other is watched for a reset from then on, where no receive is
 /// armed that would tell sooner. Short waits are the rule and should cost nothing.
 pub const PEER_WATCH_AFTER: Duration = Duration::from_millis(100);
+/// Mirrored copies under way at a time, per worker; further ones are left out and counted.
+pub const MIRRORS_MAX: usize = 256;
+/// Until a mirror has answered a copy; then its connection is closed.
+pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Endpoints that one request tries to connect to.
 pub const CONNECT_TRIES_MAX: usize = 3;
 /// At a drain, connections idle for longer than this close at once; the others get as long to send

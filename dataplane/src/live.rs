@@ -11,6 +11,7 @@ use std::sync::Arc;
 use lateen_snapshot::model::{ClusterId, Listener};
 
 use crate::cluster::Cluster;
+use crate::decide::route::regexes::WorkerRegexes;
 use crate::loaded::{EpochWord, ListenerSlot, Loaded};
 use crate::shard::Shard;
 
@@ -18,6 +19,8 @@ use crate::shard::Shard;
 pub struct Live {
     /// The process's.
     pub loaded: Arc<Loaded>,
+    /// What this worker needs to match with its regular expressions.
+    pub regexes: WorkerRegexes,
     /// Beside the snapshot's clusters.
     clusters: Box<[OnceCell<Rc<Cluster>>]>,
 }
@@ -26,7 +29,8 @@ impl Live {
     /// A view of `loaded`.
     pub fn new(loaded: Arc<Loaded>) -> Self {
         let clusters = vec![OnceCell::new(); loaded.snapshot.clusters.len()].into_boxed_slice();
-        Self { loaded, clusters }
+        let regexes = WorkerRegexes::new(&loaded.tables);
+        Self { loaded, regexes, clusters }
     }
 
     /// A cluster of it.

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lateen_snapshot::model::{ClusterId, Epoch, Listener, Snapshot};
 
+use crate::decide::route::{BuildError, ListenerIndex, RouteTables};
+
 /// A listening address of the process, by the order in which they were first bound. Outlives
 /// snapshots: what stands behind it may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +41,8 @@ pub struct Loaded {
     pub epoch: Epoch,
     /// The model, checked.
     pub snapshot: Snapshot,
+    /// The way of a request through it.
+    pub tables: RouteTables,
     /// Position in [`Snapshot::listeners`] of what stands behind each slot.
     by_slot: Vec<Option<u32>>,
     /// Clusters that the one before it had too, but otherwise.
@@ -49,18 +53,27 @@ pub struct Loaded {
 
 impl Loaded {
     /// The first snapshot of a process. Listeners get slots in their order.
-    pub fn first(epoch: Epoch, snapshot: Snapshot) -> Self {
+    ///
+    /// # Errors
+    /// It is not as `validate` wants it.
+    pub fn first(epoch: Epoch, snapshot: Snapshot) -> Result<Self, BuildError> {
+        let tables = RouteTables::build(&snapshot)?;
         let by_slot = (0..snapshot.listeners.len()).map(|index| Some(index as u32)).collect();
-        Self { serial: 1, epoch, snapshot, by_slot, changed: Vec::new(), removed: Vec::new() }
+        let (changed, removed) = (Vec::new(), Vec::new());
+        Ok(Self { serial: 1, epoch, snapshot, tables, by_slot, changed, removed })
     }
 
     /// The one that comes after `last`. `slots` knows the slot of each address that was ever bound;
-    /// new addresses get new ones. `serial` is greater than any before. What did not change is shared.
+    /// new addresses get new ones. `serial` is greater than any before; `tables` are those of the snapshot.
+    ///
+    /// # Errors
+    /// The process has listened on too many addresses. What did not change is shared.
     pub fn after(
         last: &Self,
         serial: u64,
         epoch: Epoch,
         mut snapshot: Snapshot,
+        tables: RouteTables,
         slots: &mut HashMap<SocketAddr, ListenerSlot>,
     ) -> Result<Self, TooManyListeners> {
         let mut known: HashMap<&str, &Arc<_>> =
@@ -88,14 +101,20 @@ impl Loaded {
             }
             by_slot[slot.as_usize()] = Some(index as u32);
         }
-        Ok(Self { serial, epoch, snapshot, by_slot, changed, removed })
+        Ok(Self { serial, epoch, snapshot, tables, by_slot, changed, removed })
     }
 
     /// What stands behind a slot; `None`: nothing any more.
     #[inline]
     pub fn listener(&self, slot: ListenerSlot) -> Option<&Listener> {
-        let index = (*self.by_slot.get(slot.as_usize())?)?;
+        let ListenerIndex(index) = self.index_of(slot)?;
         self.snapshot.listeners.get(index as usize)
+    }
+
+    /// The same as a position in the snapshot.
+    #[inline]
+    pub fn index_of(&self, slot: ListenerSlot) -> Option<ListenerIndex> {
+        self.by_slot.get(slot.as_usize())?.map(ListenerIndex)
     }
 
     /// The slots behind which something stands.

@@ -8,14 +8,13 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use lateen_ring::{Instant, Moved, Stream, keep_vector, spare_vector};
-use lateen_snapshot::model::Action;
 
 use crate::client::Connection;
-use crate::cluster::{Chosen, Cluster};
+use crate::cluster::Chosen;
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
@@ -26,6 +25,7 @@ use crate::codec::http1::write_request::{RequestForwarding, write_request};
 use crate::codec::message::{Method, Scheme};
 use crate::exchange::{CutWatch, Exchange, Logged, Request};
 use crate::failure::{Cause, Failure, Refusal, Side, Stage};
+use crate::forward::mirror::mirror;
 use crate::forward::obtain::{dial, obtain, take_pooled};
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
@@ -33,7 +33,7 @@ use crate::forward::request_body::send_request_body;
 use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Stopped, Timer, one, receive, send};
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
-use crate::limits;
+use crate::judge::{Head, OwnAnswer, judge_head, read_head};
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
@@ -89,14 +89,6 @@ pub fn proxy_request<'a>(
     }
 }
 
-/// What a head asks for.
-enum Head {
-    /// To be forwarded.
-    Request,
-    /// The proxy is the last hop for it (Max-Forwards: 0).
-    Answer { reply: Vec<u8>, keep_alive: bool },
-}
-
 /// Answers a request whose head says all there is to say.
 async fn answer_head(
     connection: &Connection,
@@ -104,172 +96,10 @@ async fn answer_head(
     head: Result<Head, Failure>,
 ) -> After {
     match head {
-        Ok(Head::Answer { reply, keep_alive }) => {
-            answer(connection, exchange, reply, keep_alive).await
-        }
+        Ok(Head::Answer(own)) => answer(connection, exchange, own).await,
         Ok(Head::Request) => unreachable!("that is forwarded"),
         Err(failure) => fail(connection, exchange, failure, None).await,
     }
-}
-
-/// Waits for the rest of a head that did not come in one piece.
-async fn read_head(
-    connection: &Connection,
-    received: &mut Received,
-    exchange: &Exchange,
-    request: &mut Request,
-) -> Result<Head, Failure> {
-    let shard = &connection.shard;
-    let timeout = shard.config.timeouts.header;
-    let timer = Timer { deadline: &connection.deadline, until: exchange.began + timeout };
-    loop {
-        let seen = received.bytes().len();
-        received.settle();
-        match receive(&connection.stream, connection.counts(), timer, timeout).await {
-            Ok(Some(lease)) => received.push(lease),
-            Ok(None) => return Err(Failure::client_gone(Stage::RequestHead)),
-            Err(Stopped::Broken(reason)) => {
-                connection.closes_for(reason);
-                return Err(Failure::client_gone(Stage::RequestHead));
-            }
-            Err(Stopped::TimedOut) => {
-                return Err(Failure::refused(Stage::RequestHead, Refusal::RequestTimeout));
-            }
-        }
-        if may_end_head(received.bytes(), seen, &shard.head_limits)
-            && let Some(head) = judge_head(connection, received, exchange, request)?
-        {
-            return Ok(head);
-        }
-    }
-}
-
-/// Parses the head, and if it is whole, rewrites it for the upstream into `request`. No await: the
-/// scratch for its fields never becomes part of a future.
-#[inline]
-fn judge_head(
-    connection: &Connection,
-    received: &mut Received,
-    exchange: &Exchange,
-    request: &mut Request,
-) -> Result<Option<Head>, Failure> {
-    let shard = &connection.shard;
-    let mut scratch = FieldScratch::new();
-    let parsed = parse_request(received.bytes(), &mut scratch, &shard.head_limits);
-    let head = match parsed {
-        Ok(Some(head)) => head,
-        Ok(None) => return Ok(None),
-        Err(error) => return Err(refuse(error)),
-    };
-    exchange.note_asked();
-    exchange.version.set(head.version);
-    exchange.method.set(head.method);
-    let made_id = head.request_id.is_none().then(|| shard.request_id());
-    if shard.logs() {
-        let made = made_id.as_ref().map_or(&b""[..], |id| &id[..]);
-        let id = head.request_id.unwrap_or(made);
-        exchange.keep_for_log(Logged::new(
-            head.method_text.as_bytes(),
-            head.authority.unwrap_or(b""),
-            head.target,
-            id,
-        ));
-    }
-    if let (Framing::Length(length), Some(max)) = (head.framing, shard.config.sizes.body_bytes_max)
-        && length > max
-    {
-        return Err(Failure::refused(Stage::RequestHead, Refusal::ContentTooLarge));
-    }
-    if head.max_forwards == Some(0) {
-        let answer = answer_as_last_hop(connection, &head);
-        let consumed = head.consumed;
-        received.consume(consumed);
-        return Ok(Some(answer));
-    }
-    first_cluster(connection, exchange).ok_or(Failure::no_healthy_upstream())?;
-    let cluster = exchange.cluster.get().expect("set");
-    let fallback = head.authority.is_none().then(|| cluster.fallback_authority());
-    let forwarding = RequestForwarding {
-        client_address: connection.address_text(),
-        scheme: Scheme::Http,
-        request_id: made_id.as_ref().map(|id| &id[..]),
-        authority_if_missing: fallback.as_ref().map_or(b"", |host| host.as_bytes()),
-        upgrade: true,
-    };
-    request.message = spare_vector();
-    write_request(&head, &forwarding, &mut request.message);
-    request.method = head.method;
-    request.version = head.version;
-    request.framing = head.framing;
-    request.keep_alive = head.keep_alive;
-    request.upgrade = head.upgrade.map(Box::from);
-    let consumed = head.consumed;
-    received.consume(consumed);
-    if request.framing == Framing::None {
-        exchange.request_whole.set(true);
-    } else {
-        request.body = BodyProgress::new(request.framing);
-        inline_body(received, request, exchange);
-        shard.metrics().bytes_copied.add(exchange.request_bytes.get());
-        exchange.request_whole.set(request.body.is_done());
-    }
-    Ok(Some(Head::Request))
-}
-
-/// Puts a small body that is all there behind its head: one send, and the request can be replayed.
-fn inline_body(received: &mut Received, request: &mut Request, exchange: &Exchange) {
-    let Framing::Length(length) = request.framing else { return };
-    let here = received.bytes().len() as u64;
-    if length > 0 && length <= here && length <= limits::INLINE_BODY_BYTES_MAX as u64 {
-        request.message.extend_from_slice(&received.bytes()[..length as usize]);
-        received.consume(length as usize);
-        request.body.take_plain(length);
-        exchange.request_bytes.set(length);
-    }
-}
-
-fn first_cluster<'a>(connection: &Connection, exchange: &'a Exchange) -> Option<&'a Rc<Cluster>> {
-    let shard = &connection.shard;
-    let live = exchange.pin(shard.views.of_slot(connection.slot));
-    let listener = live.listener(connection.slot)?;
-    let snapshot = &live.loaded.snapshot;
-    let table = &snapshot.route_tables[listener.http.first()?.table.0 as usize];
-    let rule = table.hosts.first()?.rules.first()?;
-    match &snapshot.routes[rule.route.0 as usize].action {
-        Action::Forward(backends) => Some(
-            exchange
-                .cluster
-                .get_or_init(|| live.cluster(shard, backends[0].cluster.expect("one")).clone()),
-        ),
-        _ => None,
-    }
-}
-
-fn refuse(error: RequestError) -> Failure {
-    Failure::refused(Stage::RequestHead, Refusal::from_status(error.status()))
-}
-
-fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>) -> Head {
-    let shard = &connection.shard;
-    let bodyless = matches!(head.framing, Framing::None | Framing::Length(0));
-    let keep_alive = head.keep_alive && bodyless && !shard.is_leaving(connection.slot);
-    let mut reply = spare_vector();
-    if head.method == Method::Trace {
-        write_trace_reply(head, keep_alive, &shard.date(), &mut reply);
-    } else {
-        let allow = allowed_methods(shard.config.trace_method);
-        let local = LocalReply {
-            status: 200,
-            client_version: head.version,
-            keep_alive,
-            head_only: false,
-            allow: Some(allow),
-            retry_after_s: None,
-            date: &shard.date(),
-        };
-        write_local_reply(&local, &mut reply);
-    }
-    Head::Answer { reply, keep_alive }
 }
 
 /// What an exchange that went well leaves behind.
@@ -290,9 +120,9 @@ async fn forward(
     exchange: &Exchange,
 ) -> Result<Done, Failure> {
     let shard = &connection.shard;
-    let until = shard.config.timeouts.request.map_or(Instant::NEVER, |t| exchange.began + t);
-    let timer = Timer { deadline: &connection.deadline, until };
-    let cluster = exchange.cluster.get().ok_or(Failure::no_healthy_upstream())?;
+    let timer = Timer { deadline: &connection.deadline, until: due(shard, exchange) };
+    let cluster = exchange.cluster(shard).ok_or_else(Failure::no_cluster)?;
+    mirror_whole(connection, request, exchange);
     let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, cluster) {
         Ok((in_flight, upstream)) => (in_flight, upstream, true),
         Err(endpoint) => Box::pin(obtain(connection, cluster, exchange, endpoint, timer)).await?,
@@ -331,7 +161,7 @@ async fn forward(
             }
             Ok(Responded::Upgraded { from_upstream }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
-                debug_assert!(request.upgrade.is_some(), "an unasked 101 is an error");
+                debug_assert!(request.upgrade().is_some(), "an unasked 101 is an error");
                 exchange.count_upgrade(connection);
                 let joining = join(connection, received, exchange, upstream, from_upstream);
                 return Ok(Box::pin(joining).await);
@@ -349,6 +179,34 @@ async fn forward(
             continue;
         }
         return Err(failure);
+    }
+}
+
+/// When the exchange must be over: by its route, else by the process's config.
+#[inline]
+fn due(shard: &Shard, exchange: &Exchange) -> Instant {
+    let after_ms = |ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into()));
+    let (whole, of_backend) = match exchange.plan() {
+        Some(plan) => {
+            let of_process = || shard.config.timeouts.request;
+            let whole = plan.request_timeout_ms.map_or_else(of_process, after_ms);
+            (whole, plan.backend_request_timeout_ms.and_then(after_ms))
+        }
+        None => (shard.config.timeouts.request, None),
+    };
+    let whole = whole.map_or(Instant::NEVER, |timeout| exchange.began + timeout);
+    let of_backend = of_backend.map_or(Instant::NEVER, |timeout| lateen_ring::now() + timeout);
+    whole.min(of_backend)
+}
+
+/// Sends copies of a request to the mirrors of its route, if it is all in memory.
+#[inline]
+fn mirror_whole(connection: &Connection, request: &Request, exchange: &Exchange) {
+    if let Some(plan) = exchange.plan()
+        && !plan.mirrors.is_empty()
+        && let Some(live) = exchange.live()
+    {
+        mirror(&connection.shard, live, plan, request);
     }
 }
 
@@ -500,16 +358,16 @@ impl Drop for NotedBytes<'_> {
 async fn answer(
     connection: &Connection,
     exchange: &Exchange,
-    reply: Vec<u8>,
-    keep_alive: bool,
+    own: OwnAnswer,
 ) -> After {
+    let OwnAnswer { reply, status, keep_alive, failure } = own;
     let timeout = connection.shard.config.timeouts.write;
     let sent =
         send(&connection.stream, connection.counts(), connection.timer(), timeout, one(reply));
-    exchange.status.set(200);
-    let failure = sent.await.err().map(|_| Failure::client_gone(Stage::ResponseBody));
-    exchange.observe(connection, failure);
-    match failure {
+    exchange.status.set(status);
+    let gone = sent.await.err().map(|_| Failure::client_gone(Stage::ResponseBody));
+    exchange.observe(connection, gone.or(failure));
+    match gone {
         None if keep_alive => After::KeepAlive,
         None => After::Linger,
         Some(_) => After::Close,

@@ -19,6 +19,7 @@ use std::time::Duration;
 use lateen_ring::{Address, Binding};
 use lateen_snapshot::model::{Epoch, Snapshot};
 
+use crate::decide::route::RouteTables;
 use crate::loaded::{EpochWord, ListenerSlot, Loaded, Published};
 use crate::worker::{Order, Preparation};
 
@@ -28,6 +29,8 @@ pub struct Offer {
     pub epoch: Epoch,
     /// The model.
     pub snapshot: Snapshot,
+    /// The way of a request through it.
+    pub tables: RouteTables,
     /// Is told once.
     pub answer: Box<dyn FnOnce(Outcome) + Send>,
 }
@@ -134,9 +137,9 @@ impl Rollout {
     }
 
     fn begin(&mut self, offer: Offer) -> Option<Orders> {
-        let Offer { epoch, snapshot, answer } = offer;
+        let Offer { epoch, snapshot, tables, answer } = offer;
         self.serial += 1;
-        let after = Loaded::after(&self.live, self.serial, epoch, snapshot, &mut self.slots);
+        let after = Loaded::after(&self.live, self.serial, epoch, snapshot, tables, &mut self.slots);
         let bound = after.map_err(|error| error.to_string()).and_then(|loaded| {
             let added = self.bind_added(&loaded)?;
             Ok((Arc::new(loaded), added))

@@ -38,6 +38,8 @@ pub struct Shard {
     pub clients: Clients,
     /// Clients beyond the cap that are being told so.
     pub refusing: Cell<usize>,
+    /// Mirrored copies under way.
+    pub mirroring: Cell<usize>,
     /// Bounds of heads, as the codec wants them.
     pub head_limits: HeadLimits,
     counters: Rc<Counters>,
@@ -112,6 +114,7 @@ impl Shard {
             pool: Pool::new(&config.pool, share_down(&config, worker)),
             clients: Clients::new((config.connections_max / config.workers).max(1)),
             refusing: Cell::new(0),
+            mirroring: Cell::new(0),
             head_limits,
             counters: Rc::new(Counters { metrics, worker }),
             worker,

@@ -24,6 +24,7 @@ use lateen_snapshot::message::{
 };
 use lateen_snapshot::model::Epoch;
 
+use crate::decide::route::RouteTables;
 use crate::last_good;
 use crate::limits;
 use crate::loaded::Published;
@@ -162,6 +163,10 @@ impl Subscription {
             Ok(arrived) => arrived,
             Err(error) => return reject(error.to_string()),
         };
+        let tables = match RouteTables::build(&snapshot) {
+            Ok(tables) => tables,
+            Err(error) => return reject(error.to_string()),
+        };
         let tell = tell.clone();
         let answer = Box::new(move |outcome| {
             let _ = match outcome {
@@ -175,7 +180,7 @@ impl Subscription {
                 Outcome::Superseded => Ok(()),
             };
         });
-        match self.offers.offer(Offer { epoch, snapshot, answer }) {
+        match self.offers.offer(Offer { epoch, snapshot, tables, answer }) {
             true => Ok(()),
             false => Err(Trouble::Ending),
         }

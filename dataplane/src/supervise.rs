@@ -21,6 +21,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
 use crate::bootstrap::config::Config;
+use crate::decide::route::BuildError;
 use crate::limits;
 use crate::loaded::{EpochWord, ListenerSlot, Loaded, Published};
 use crate::observe::access_log_writer::{AccessLog, OpenError};
@@ -53,6 +54,9 @@ pub enum LaunchError {
     /// The access log can't be written.
     #[error(transparent)]
     AccessLog(#[from] OpenError),
+    /// The snapshot can't be run.
+    #[error("the snapshot to begin with can't be run: {0}")]
+    Snapshot(#[from] BuildError),
     /// A worker could not start.
     #[error(transparent)]
     Worker(#[from] StartError),
@@ -143,7 +147,7 @@ impl Proxy {
         let metrics = Metrics::new(config.workers);
         let lifecycle = Arc::new(Lifecycle::default());
         let (listening, mut sockets) = bind_all(&config, &snapshot)?;
-        let loaded = Arc::new(Loaded::first(epoch, snapshot));
+        let loaded = Arc::new(Loaded::first(epoch, snapshot)?);
         let word = Arc::new(EpochWord::new(loaded.serial));
         let published = Arc::new(Published::new(loaded.clone()));
         let sources = AdminSources {

@@ -1,4 +1,3 @@
 //! What is decided about a connection or a request, without I/O and with `now` as an argument.
 
 pub mod balance;
-pub mod split;

@@ -255,6 +255,13 @@ pub struct WorkerMetrics {
     response_latency: Histogram<{ LATENCY_BOUNDS_US.len() + 1 }>,
     response_flags: [Counter; ResponseFlag::COUNT],
     connections: [ConnectionMetrics; 2],
+    /// `mirror_total`: copies of requests sent to mirrors.
+    pub mirror: Counter,
+    /// `mirror_skipped_total`: copies that were not made: the request was not all in memory, or too
+    /// many were under way.
+    pub mirror_skipped: Counter,
+    /// `mirror_failed_total`: copies without an answer.
+    pub mirror_failed: Counter,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.

@@ -37,6 +37,7 @@ impl Collector for Scrape {
         page.requests()?;
         page.connections()?;
         page.pools_and_bytes()?;
+        page.mirrors()?;
         page.control()?;
         page.engine_and_workers()?;
         page.process()
@@ -101,6 +102,15 @@ impl Page<'_, '_> {
         self.counter("tcp_read_bytes", "Bytes read from sockets, of both sides", read)?;
         let written = self.sum_sides(|worker, side| worker.connections(side).write_bytes.value());
         self.counter("tcp_write_bytes", "Bytes written to sockets, of both sides", written)
+    }
+
+    fn mirrors(&mut self) -> Result<(), Error> {
+        let sent = self.sum(|worker| worker.mirror.value());
+        self.counter("mirror", "Copies of requests sent to mirrors", sent)?;
+        let skipped = self.sum(|worker| worker.mirror_skipped.value());
+        self.counter("mirror_skipped", "Copies of requests that were not made", skipped)?;
+        let failed = self.sum(|worker| worker.mirror_failed.value());
+        self.counter("mirror_failed", "Copies of requests without an answer", failed)
     }
 
     fn pools_and_bytes(&mut self) -> Result<(), Error> {
