@@ -159,7 +159,11 @@ async fn exchange(
                 received.push(lease);
             }
             // The end of a body that only the end of the stream ends, or of one that is cut off.
-            None => return body.end().is_ok().then_some(false),
+            None => {
+                thrown_away.clear();
+                let ended = body.end_of_stream(&mut thrown_away, BodyEncoding::Plain);
+                return ended.is_ok().then_some(false);
+            }
         }
     }
 }
