@@ -180,6 +180,7 @@ fn judge_head(
         request_id: made_id.as_ref().map(|id| &id[..]),
         authority_if_missing: &shard.fallback_authority,
         upgrade: true,
+        edits: None,
     };
     request.message = spare_vector();
     write_request(&head, &forwarding, &mut request.message);
@@ -235,6 +236,8 @@ fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>) -> Head {
             allow: Some(allow),
             retry_after_s: None,
             date: &shard.date(),
+            location: None,
+            edits: None,
         };
         write_local_reply(&local, &mut reply);
     }
@@ -531,6 +534,8 @@ async fn answer_failure(
         allow: exchange.allow.get(),
         retry_after_s: (failure.cause == Cause::Overflow).then_some(1),
         date: &shard.date(),
+        location: None,
+        edits: None,
     };
     write_local_reply(&local, &mut reply);
     exchange.status.set(status);

@@ -256,6 +256,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
             (false, false) => Persistence::Close,
         },
         date: &shard.date(),
+        edits: None,
     };
     let is_interim = head.is_interim();
     let mut out = spare_vector();

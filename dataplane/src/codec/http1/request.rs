@@ -66,6 +66,11 @@ impl<'h> RequestHead<'h> {
         self.fields.iter().map(|field| (field.name, field.value))
     }
 
+    /// The same as httparse left them: what a matcher goes through again and again.
+    pub fn field_lines(&self) -> &'h [Header<'h>] {
+        self.fields
+    }
+
     /// The value of the first field of this name, in any case.
     pub fn field(&self, name: &str) -> Option<&'h [u8]> {
         self.fields().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
