@@ -140,6 +140,13 @@ pub const REFUSAL_PENALTY_MAX: Duration = Duration::from_secs(30);
 /// endpoints penalised the scan then comes once in 2^10 picks.
 pub const EXTRA_PROBES_MAX: usize = 8;
 
+// Routing.
+
+/// A compiled regular expression; a hundred times what a path pattern of usual length takes.
+pub const REGEX_PROGRAM_BYTES_MAX: usize = 256 * KIB;
+/// What matching with one may keep beside it, on each worker that does.
+pub const REGEX_CACHE_BYTES_MAX: usize = 256 * KIB;
+
 // Drain.
 
 /// Accepting goes on that long after `/ready` turned 503. Source: issue.
