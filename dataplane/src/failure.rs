@@ -32,7 +32,7 @@ pub enum Stage {
 pub enum Side {
     /// The client's.
     Downstream,
-    /// The proxy's own: a cap, or no endpoint to choose from.
+    /// The proxy's own: a cap, no route, or no endpoint to choose from.
     Local,
     /// The endpoint's, or the network's on the way to it.
     Upstream,
@@ -95,6 +95,10 @@ pub enum Cause {
     Refused(Refusal),
     /// The client closed or reset its connection, or stopped reading for `--write-timeout`.
     ClientGone,
+    /// No route takes the request.
+    NoRoute,
+    /// The route's backend does not exist.
+    NoCluster,
     /// Every endpoint was tried or there is none.
     NoHealthyUpstream,
     /// A cap on connections or requests was reached.
@@ -151,11 +155,15 @@ pub enum ResponseFlag {
     /// and tells it apart by `response_code_details`, which we have not; LR is its flag for a reset
     /// of its own making.
     LocalReset,
+    /// NR: no route.
+    NoRoute,
+    /// NC: no cluster.
+    NoCluster,
 }
 
 impl ResponseFlag {
     /// Every flag, at its [`index`](Self::index).
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::UpstreamConnectionFailure,
         Self::NoHealthyUpstream,
         Self::UpstreamReset,
@@ -166,6 +174,8 @@ impl ResponseFlag {
         Self::DownstreamProtocolError,
         Self::DownstreamGone,
         Self::LocalReset,
+        Self::NoRoute,
+        Self::NoCluster,
     ];
 
     /// How many flags there are.
@@ -189,6 +199,8 @@ impl ResponseFlag {
             Self::DownstreamProtocolError => "DPE",
             Self::DownstreamGone => "DC",
             Self::LocalReset => "LR",
+            Self::NoRoute => "NR",
+            Self::NoCluster => "NC",
         }
     }
 }
@@ -259,6 +271,16 @@ impl Failure {
         Self { stage, side: Side::Local, cause: Cause::Overflow, retryable: false }
     }
 
+    /// No host, or no rule of its host, takes the request.
+    pub const fn no_route() -> Self {
+        Self { stage: Stage::Decide, side: Side::Local, cause: Cause::NoRoute, retryable: false }
+    }
+
+    /// The backend that was chosen is a reference that leads nowhere.
+    pub const fn no_cluster() -> Self {
+        Self { stage: Stage::Decide, side: Side::Local, cause: Cause::NoCluster, retryable: false }
+    }
+
     /// The balancer has nothing (more) to offer.
     pub const fn no_healthy_upstream() -> Self {
         Self {
@@ -306,6 +328,8 @@ impl Failure {
             Cause::Refused(Refusal::RequestTimeout) => (Some(408), Flag::DownstreamTimeout),
             Cause::Refused(refusal) => (Some(refusal.status()), Flag::DownstreamProtocolError),
             Cause::ClientGone => (None, Flag::DownstreamGone),
+            Cause::NoRoute => (Some(404), Flag::NoRoute),
+            Cause::NoCluster => (Some(500), Flag::NoCluster),
             Cause::NoHealthyUpstream => (Some(503), Flag::NoHealthyUpstream),
             Cause::Overflow => (Some(503), Flag::Overflow),
             Cause::ConnectFailed => (Some(503), Flag::UpstreamConnectionFailure),
@@ -314,9 +338,10 @@ impl Failure {
             Cause::UpstreamTimeout => (Some(504), Flag::UpstreamTimeout),
             Cause::CutOff => (None, Flag::LocalReset),
         };
-        let classification = match self.side {
-            Side::Downstream => Classification::Success,
-            Side::Local | Side::Upstream => Classification::Failure,
+        let classification = match (self.side, self.cause) {
+            // Asked for what is not there: the client's mistake, although it is answered here.
+            (Side::Downstream, _) | (_, Cause::NoRoute) => Classification::Success,
+            (Side::Local | Side::Upstream, _) => Classification::Failure,
         };
         Outcome { status, flag, classification }
     }
@@ -335,6 +360,8 @@ mod tests {
             (Failure::upstream_protocol(Stage::ResponseHead), Some(502), "UPE", "failure"),
             (Failure::upstream_timeout(Stage::ResponseHead), Some(504), "UT", "failure"),
             (Failure::overflow(Stage::Accept), Some(503), "UO", "failure"),
+            (Failure::no_route(), Some(404), "NR", "success"),
+            (Failure::no_cluster(), Some(500), "NC", "failure"),
             (Failure::client_gone(Stage::ResponseBody), None, "DC", "success"),
             (Failure::cut_off(Stage::Request), None, "LR", "failure"),
         ];

@@ -432,6 +432,8 @@ async fn answer_failure(
         allow: (status == 405).then(|| allowed_methods(shard.config.trace_method)),
         retry_after_s: (failure.cause == Cause::Overflow).then_some(1),
         date: &shard.date(),
+        location: None,
+        edits: None,
     };
     write_local_reply(&local, &mut reply);
     exchange.status.set(status);

@@ -79,6 +79,8 @@ fn refuse(shard: &Rc<Shard>, stream: Stream, slot: ListenerSlot) {
             allow: None,
             retry_after_s: Some(1),
             date: &shard.date(),
+            location: None,
+            edits: None,
         };
         write_local_reply(&local, &mut reply);
         let deadline = Deadline::new();
