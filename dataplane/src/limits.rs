@@ -160,13 +160,6 @@ pub const CONTROL_BACKOFF_MOST: Duration = Duration::from_secs(5);
 /// Bytes of a proxy's name.
 pub const PROXY_NAME_BYTES_MAX: usize = 253;
 
-// Routing.
-
-/// A compiled regular expression; a hundred times what a path pattern of usual length takes.
-pub const REGEX_PROGRAM_BYTES_MAX: usize = 256 * KIB;
-/// What matching with one may keep beside it, on each worker that does.
-pub const REGEX_CACHE_BYTES_MAX: usize = 256 * KIB;
-
 // Drain.
 
 /// Accepting goes on that long after `/ready` turned 503. Source: issue.

@@ -29,7 +29,7 @@ impl Live {
     /// A view of `loaded`.
     pub fn new(loaded: Arc<Loaded>) -> Self {
         let clusters = vec![OnceCell::new(); loaded.snapshot.clusters.len()].into_boxed_slice();
-        let regexes = WorkerRegexes::new(&loaded.tables);
+        let regexes = WorkerRegexes::of(&loaded.tables);
         Self { loaded, regexes, clusters }
     }
 

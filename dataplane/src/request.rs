@@ -16,22 +16,18 @@ use lateen_ring::{Instant, Moved, Stream, keep_vector, spare_vector};
 use crate::client::Connection;
 use crate::cluster::Chosen;
 use crate::codec::body::{BodyProgress, Framing};
-use crate::codec::http1::fields::FieldScratch;
-use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
-use crate::codec::http1::request::{
-    RequestError, RequestHead, allowed_methods, may_end_head, parse_request,
-};
-use crate::codec::http1::write_request::{RequestForwarding, write_request};
-use crate::codec::message::{Method, Scheme};
-use crate::exchange::{CutWatch, Exchange, Logged, Request};
-use crate::failure::{Cause, Failure, Refusal, Side, Stage};
+use crate::codec::http1::reply::{LocalReply, write_local_reply};
+use crate::codec::http1::request::allowed_methods;
+use crate::codec::message::Method;
+use crate::exchange::{CutWatch, Exchange, Request};
+use crate::failure::{Cause, Failure, Side, Stage};
 use crate::forward::mirror::mirror;
 use crate::forward::obtain::{dial, obtain, take_pooled};
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::forward::request_body::send_request_body;
 use crate::forward::response::{Call, Responded, respond};
-use crate::forward::transfer::{Stopped, Timer, one, receive, send};
+use crate::forward::transfer::{Timer, one, send};
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
 use crate::judge::{Head, OwnAnswer, judge_head, read_head};
 use crate::observe::metrics::CloseReason;
@@ -355,11 +351,7 @@ impl Drop for NotedBytes<'_> {
 }
 
 /// Sends an answer of the proxy's own to a request that was well formed.
-async fn answer(
-    connection: &Connection,
-    exchange: &Exchange,
-    own: OwnAnswer,
-) -> After {
+async fn answer(connection: &Connection, exchange: &Exchange, own: OwnAnswer) -> After {
     let OwnAnswer { reply, status, keep_alive, failure } = own;
     let timeout = connection.shard.config.timeouts.write;
     let sent =

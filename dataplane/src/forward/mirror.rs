@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use lateen_ring::{Deadline, Instant, spawn};
+use lateen_ring::{Deadline, spawn};
 
 use crate::cluster::{Chosen, Cluster};
 use crate::codec::body::{BodyEncoding, BodyProgress};

@@ -17,7 +17,7 @@ struct Admin {
 
 fn published() -> Arc<Published> {
     let loaded = Loaded::first(Epoch { store: 7, number: 3 }, Snapshot::default());
-    Arc::new(Published::new(Arc::new(loaded)))
+    Arc::new(Published::new(Arc::new(loaded.expect("an empty one is whole"))))
 }
 
 fn start(timeout: Duration) -> Admin {

@@ -86,7 +86,8 @@ async fn live(seed: u64, tracing: bool) -> Report {
         unix_us_at_zero: 0,
         follows_host: false,
     };
-    let loaded = Arc::new(Loaded::first(Epoch::default(), topology.snapshot()));
+    let loaded = Loaded::first(Epoch::default(), topology.snapshot());
+    let loaded = Arc::new(loaded.expect("the snapshot of flags is whole"));
     let word = Arc::new(EpochWord::new(loaded.serial));
     let shard = Rc::new(Shard::new(config, word, loaded, metrics, 0, None, &seeds));
     let accepting = vec![Accepting::begin(&shard, ListenerSlot(0), listener)];

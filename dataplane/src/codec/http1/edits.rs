@@ -132,7 +132,7 @@ fn check_name(name: &str) -> Result<(), EditError> {
         return Err(EditError::Name(name.to_owned()));
     }
     match classify(name.as_bytes()) {
-        Kind::Ordinary | Kind::Date => Ok(()),
+        Kind::Ordinary | Kind::Date | Kind::LateenDebug => Ok(()),
         _ => Err(EditError::Reserved(name.to_owned())),
     }
 }

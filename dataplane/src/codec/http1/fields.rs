@@ -329,7 +329,7 @@ fn read_field<'h>(
         // Passed on: each hop that is asked says which config it answered by.
         Kind::LateenDebug if request => {
             facts.wants_epoch = true;
-            return Ok(false);
+            return Ok(());
         }
         Kind::ForwardedProto if request => {}
         Kind::Trailer => {
@@ -394,7 +394,12 @@ fn nominate<'h>(
         | Kind::RequestId
         | Kind::Via => return Err(FieldError::NominationForbidden),
         Kind::Ordinary if is_forwarding(option) => return Err(FieldError::NominationForbidden),
-        Kind::Ordinary | Kind::Connection | Kind::HopByHop | Kind::Trailer | Kind::Upgrade => {}
+        Kind::Ordinary
+        | Kind::Connection
+        | Kind::HopByHop
+        | Kind::LateenDebug
+        | Kind::Trailer
+        | Kind::Upgrade => {}
     }
     for (index, field) in fields.iter().enumerate() {
         let nominated = field.name.as_bytes().eq_ignore_ascii_case(option);

@@ -7,10 +7,10 @@
 
 use std::cell::{OnceCell, RefCell};
 
-use regex::bytes::{Regex, RegexBuilder};
+use lateen_snapshot::validate::text::compile_regex;
+use regex::bytes::Regex;
 
 use crate::decide::route::RouteTables;
-use crate::limits;
 
 /// Position in [`Regexes`].
 #[derive(Clone, Copy, Debug)]
@@ -27,29 +27,18 @@ impl Regexes {
     ///
     /// # Errors
     /// It is no regular expression, or its program is larger than
-    /// [`REGEX_PROGRAM_BYTES_MAX`](limits::REGEX_PROGRAM_BYTES_MAX).
+    /// [`REGEX_PROGRAM_BYTES_MAX`](lateen_snapshot::limits::REGEX_PROGRAM_BYTES_MAX).
     pub(super) fn add(&mut self, pattern: &str) -> Result<RegexIndex, regex::Error> {
-        if pattern.contains(')') {
-            // `a)|(b` would end the group below and escape its anchors.
-            build(pattern)?;
-        }
-        self.programs.push(build(&format!(r"\A(?:{pattern})\z"))?);
+        self.programs.push(compile_regex(pattern)?);
         Ok(RegexIndex(self.programs.len() as u32 - 1))
     }
-}
-
-fn build(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern)
-        .size_limit(limits::REGEX_PROGRAM_BYTES_MAX)
-        .dfa_size_limit(limits::REGEX_CACHE_BYTES_MAX)
-        .build()
 }
 
 /// What one worker needs to match with the expressions of one snapshot; made for its
 /// [`RouteTables`], and used with no others.
 ///
 /// An expression costs memory from its first use on this worker:
-/// [`REGEX_CACHE_BYTES_MAX`](limits::REGEX_CACHE_BYTES_MAX) at the most, a few KiB usually.
+/// [`REGEX_CACHE_BYTES_MAX`](lateen_snapshot::limits::REGEX_CACHE_BYTES_MAX) at the most, a few KiB usually.
 #[derive(Debug)]
 pub struct WorkerRegexes {
     own: Box<[OnceCell<Regex>]>,
