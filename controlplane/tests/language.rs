@@ -87,6 +87,16 @@ fn one_key_twice_is_shown_at_both_places() {
 }
 
 #[test]
+fn names_of_a_large_mapping_are_unique_too() {
+    let labels: String = (0..40).map(|index| format!("    l{}: a\n", index % 39)).collect();
+    let text =
+        format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n  labels:\n{labels}");
+    let parsed = parse_text(&text);
+    assert_eq!(parsed.diagnostics.len(), 1);
+    assert_eq!(parsed.diagnostics[0].message, "`l0` is there twice");
+}
+
+#[test]
 fn the_namespace_is_default_where_none_is_named() {
     let parsed = parse_text(
         "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: a}, spec: {}}",

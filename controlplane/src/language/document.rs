@@ -289,26 +289,21 @@ impl Reader<'_> {
 
     /// The fields without those whose name was there before, which are reported.
     fn without_duplicates(&mut self, fields: Vec<Field>) -> Vec<Field> {
-        let mut first_spans: HashMap<String, Span> = HashMap::with_capacity(fields.len());
-        let mut kept = Vec::with_capacity(fields.len());
-        for field in fields {
-            match first_spans.get(&field.name) {
-                None => {
-                    first_spans.insert(field.name.clone(), field.name_span);
-                    kept.push(field);
-                }
-                Some(&first) => {
-                    let message = format!("`{}` is there twice", field.name);
-                    let first = Place::new(self.file.clone(), first);
-                    let diagnostic = self
-                        .error(message, field.name_span)
-                        .with_label("again here")
-                        .with_related(first, "first here");
-                    self.diagnostics.push(diagnostic);
-                }
-            }
+        let firsts = first_positions(&fields);
+        if firsts.iter().enumerate().all(|(index, &first)| index == first) {
+            return fields;
         }
-        kept
+        for (index, field) in fields.iter().enumerate().filter(|(index, _)| firsts[*index] < *index)
+        {
+            let first = Place::new(self.file.clone(), fields[firsts[index]].name_span);
+            let diagnostic = self
+                .error(format!("`{}` is there twice", field.name), field.name_span)
+                .with_label("again here")
+                .with_related(first, "first here");
+            self.diagnostics.push(diagnostic);
+        }
+        let indexed = fields.into_iter().enumerate();
+        indexed.filter(|(index, _)| firsts[*index] == *index).map(|(_, field)| field).collect()
     }
 
     fn resolve(
@@ -355,6 +350,18 @@ impl Reader<'_> {
     fn error(&self, message: impl Into<String>, span: Span) -> Diagnostic {
         Diagnostic::error(message, Place::new(self.file.clone(), span))
     }
+}
+
+/// For each field the position of the first with its name.
+fn first_positions(fields: &[Field]) -> Vec<usize> {
+    // Nearly all mappings are this small; comparing names then costs less than hashing them.
+    if fields.len() <= 16 {
+        let first_of = |field: &Field| fields.iter().position(|other| other.name == field.name);
+        return fields.iter().filter_map(first_of).collect();
+    }
+    let mut firsts = HashMap::with_capacity(fields.len());
+    let positions = fields.iter().enumerate();
+    positions.map(|(index, field)| *firsts.entry(field.name.as_str()).or_insert(index)).collect()
 }
 
 fn stop(diagnostic: Diagnostic) -> Stop {

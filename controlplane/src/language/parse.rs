@@ -9,18 +9,18 @@ use serde::de::value::Error as TypeError;
 use crate::language::diagnostic::{Diagnostic, Severity};
 use crate::language::document::{self, Document, Node, Value};
 use crate::language::object::{Declared, Metadata, Object, ObjectKey, ObjectKind};
-use crate::language::place::{Place, SourceFile, Span};
+use crate::language::place::{SourceFile, Span};
 use crate::language::rules::check::check as check_rules;
 use crate::language::schema::catalog::shape_of;
 use crate::language::schema::check::{check, list_of, nearest, shorten};
 use crate::limits::DIAGNOSTICS_MAX;
 
-/// What was found in a set of files.
-#[derive(Debug, Default)]
+/// What was found in one file, or in a set of them.
+#[derive(Clone, Debug, Default)]
 pub struct Parsed {
     /// The objects that are right on their own, in the order of the files. References between them
     /// were not looked at.
-    pub declared: Vec<Declared>,
+    pub declared: Vec<Arc<Declared>>,
     /// What is wrong, in the order of the files. With an error among them the set is refused.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -35,18 +35,44 @@ impl Parsed {
 /// Reads a set of files. Never fails and never panics: what can't be read is among the diagnostics,
 /// of which all are found, not the first. Cost: linear in the bytes.
 pub fn parse(files: &[Arc<SourceFile>]) -> Parsed {
+    let parts: Vec<Parsed> = files.iter().map(parse_file).collect();
+    combine(&parts)
+}
+
+/// Reads one file of a set. What comes out can be kept for as long as the file stays as it is, and
+/// is put together with the others by [`combine`].
+pub fn parse_file(file: &Arc<SourceFile>) -> Parsed {
     let mut parsed = Parsed::default();
-    for file in files {
-        for document in document::read(file, &mut parsed.diagnostics) {
-            for object in objects_of(document) {
-                take(object, &mut parsed);
-            }
+    for document in document::read(file, &mut parsed.diagnostics) {
+        for object in objects_of(document) {
+            take(object, &mut parsed);
         }
     }
-    refuse_duplicates(&mut parsed);
-    sort(files, &mut parsed.diagnostics);
-    limit(&mut parsed.diagnostics);
+    sort(&mut parsed.diagnostics);
     parsed
+}
+
+/// Puts the files of a set together: of objects with one key the first is kept, the others are
+/// errors. Cost: linear in the objects; none is copied.
+pub fn combine<'a>(parts: impl IntoIterator<Item = &'a Parsed>) -> Parsed {
+    let mut combined = Parsed::default();
+    let mut firsts: HashMap<&ObjectKey, &Declared> = HashMap::new();
+    for part in parts {
+        let mut diagnostics = part.diagnostics.clone();
+        for declared in &part.declared {
+            match firsts.get(&declared.key) {
+                Some(first) => diagnostics.push(declared_twice(declared, first)),
+                None => {
+                    firsts.insert(&declared.key, declared);
+                    combined.declared.push(declared.clone());
+                }
+            }
+        }
+        sort(&mut diagnostics);
+        combined.diagnostics.append(&mut diagnostics);
+    }
+    limit(&mut combined.diagnostics);
+    combined
 }
 
 /// A document, or the items of a `List` as `kubectl` writes it.
@@ -82,7 +108,7 @@ fn take(document: Document, parsed: &mut Parsed) {
         Ok(declared) => {
             check_rules(&declared, diagnostics);
             if diagnostics.len() == errors_before {
-                parsed.declared.push(declared);
+                parsed.declared.push(Arc::new(declared));
             }
         }
         Err(diagnostic) => diagnostics.push(*diagnostic),
@@ -241,33 +267,16 @@ fn object_of(kind: ObjectKind, spec: &Node, root: &Node) -> Result<Object, TypeE
     })
 }
 
-/// Keeps the first of the objects with one key and reports the others.
-fn refuse_duplicates(parsed: &mut Parsed) {
-    let mut first_places: BTreeMap<ObjectKey, Place> = BTreeMap::new();
-    let diagnostics = &mut parsed.diagnostics;
-    parsed.declared.retain(|declared| {
-        let place = declared.place_of("metadata.name");
-        let Some(first) = first_places.get(&declared.key) else {
-            first_places.insert(declared.key.clone(), place);
-            return true;
-        };
-        let message = format!("{} is declared twice", declared.key);
-        let diagnostic = Diagnostic::error(message, place)
-            .with_label("again here")
-            .with_related(first.clone(), "first here");
-        diagnostics.push(diagnostic);
-        false
-    });
+fn declared_twice(declared: &Declared, first: &Declared) -> Diagnostic {
+    let message = format!("{} is declared twice", declared.key);
+    Diagnostic::error(message, declared.place_of("metadata.name"))
+        .with_label("again here")
+        .with_related(first.place_of("metadata.name"), "first here")
 }
 
-/// By file and place: in the order in which one would mend them.
-fn sort(files: &[Arc<SourceFile>], diagnostics: &mut [Diagnostic]) {
-    let positions: HashMap<*const SourceFile, usize> =
-        files.iter().enumerate().map(|(index, file)| (Arc::as_ptr(file), index)).collect();
-    diagnostics.sort_by_key(|diagnostic| {
-        let place = diagnostic.place.as_ref()?;
-        Some((positions.get(&Arc::as_ptr(&place.file)).copied(), place.span.start))
-    });
+/// Of one file, by place: in the order in which one would mend them.
+fn sort(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by_key(|found| found.place.as_ref().map(|place| place.span.start));
 }
 
 fn limit(diagnostics: &mut Vec<Diagnostic>) {
