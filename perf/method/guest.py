@@ -28,7 +28,7 @@ CPU = "max,-erms,-fsrm"
 KERNEL_ARGUMENTS = (
     "console=ttyS0 quiet panic=-1 tsc=reliable tsc_early_khz=1000000 clocksource=tsc lpj=4000000 "
     "no_timer_check nokaslr randomize_kstack_offset=off init_on_alloc=0 mitigations=off preempt=none "
-    "audit=0 apparmor=0 selinux=0"
+    "audit=0 lsm=capability"
 )
 
 STATUS = "exit status of the measurement: "
