@@ -18,6 +18,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Waker;
 
 use rustix::io::Errno;
+use rustix::net::SendFlags;
 use socket2::SockAddr;
 
 use crate::buffer::Lease;
@@ -127,10 +128,18 @@ pub(crate) struct Send {
     pub(crate) error: Option<Errno>,
     /// Bytes that the kernel took since the socket was opened: progress, for write timeouts.
     pub(crate) bytes_total: u64,
+    /// What is sent may wait for the splice that follows it (`MSG_MORE`).
+    pub(crate) ahead: bool,
     pub(crate) waker: Option<Waker>,
 }
 
 impl Send {
+    /// What `send(2)` is told.
+    #[inline]
+    pub(crate) fn flags(&self) -> SendFlags {
+        if self.ahead { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL }
+    }
+
     pub(crate) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -241,7 +250,14 @@ impl Socket {
             edges: Edges::default(),
             fd,
             recv: Recv::default(),
-            send: Send { op: None, in_flight: false, error: None, bytes_total: 0, waker: None },
+            send: Send {
+                op: None,
+                in_flight: false,
+                error: None,
+                bytes_total: 0,
+                ahead: false,
+                waker: None,
+            },
             rare: None,
         }
     }
