@@ -352,7 +352,9 @@ impl Core {
         });
         self.tasks.shrink(&self.queue);
         self.wheel.borrow_mut().shrink();
-        heap::trim();
+        if self.with(|engine, _| engine.simulation().is_none()) {
+            heap::trim();
+        }
     }
 
     fn report(&self, busy: Duration) -> TurnReport {
