@@ -5,6 +5,7 @@ import os
 from statistics import median
 
 from .counters import HARDWARE_EVENTS, SYSCALL_EVENT, Counting, cpu_us
+from .emulation import count_syscalls_emulated, measure_emulated, profile
 from .processes import Failed, free_port, wait_until_answering
 
 WARM_UP_SECONDS = 1
@@ -15,7 +16,7 @@ LATENCY_CONNECTIONS = 64
 class Bench:
     """What all rows share: processes, programs, CPUs, and what this machine can count."""
 
-    def __init__(self, processes, programs, proxy_cpus, load_cpus, hardware, syscalls, say):
+    def __init__(self, processes, programs, proxy_cpus, load_cpus, hardware, syscalls, say, emulation=None):
         self.processes = processes
         self.programs = programs
         self.proxy_cpus = proxy_cpus
@@ -23,6 +24,7 @@ class Bench:
         self.hardware = hardware
         self.syscalls = syscalls
         self.say = say
+        self.emulation = emulation
 
     def start_upstream(self, row):
         """Starts the upstream, checked by one direct request; its port."""
@@ -74,7 +76,8 @@ def measure_load(bench, row, peers, rounds, seconds):
         try:
             cpus = bench.proxy_cpus | bench.load_cpus if peer.name.endswith("-2") else bench.proxy_cpus
             alive[peer.name] = peer.start(bench.processes, row, upstream, cpus)
-            bench.load(row, alive[peer.name][1], WARM_UP_SECONDS)
+            if not bench.emulation:
+                bench.load(row, alive[peer.name][1], WARM_UP_SECONDS)
             samples[peer.name] = []
         except (Failed, OSError) as error:
             failures[peer.name] = str(error)
@@ -90,6 +93,8 @@ def measure_load(bench, row, peers, rounds, seconds):
             samples[name].append(sample)
             bench.say(f"  round {number + 1} {name}: {brief(sample)}")
     syscalls = {name: count_syscalls(bench, row, *alive[name]) for name in samples} if bench.syscalls else {}
+    for name in samples if bench.emulation and bench.emulation.profiles else ():
+        profile(bench, row, name, alive[name][0].pid, alive[name][1])
     for process, _ in alive.values():
         bench.processes.stop(process)
     bench.processes.stop(upstream_process)
@@ -97,6 +102,8 @@ def measure_load(bench, row, peers, rounds, seconds):
 
 
 def measure_once(bench, row, pid, port, seconds):
+    if bench.emulation:
+        return measure_emulated(bench, row, pid, port)
     before_us = cpu_us(pid)
     with Counting(pid, HARDWARE_EVENTS if bench.hardware else []) as counting:
         totals = bench.load(row, port, seconds)
@@ -115,6 +122,8 @@ def measure_once(bench, row, pid, port, seconds):
 
 
 def brief(sample):
+    if "instructions_emulated" in sample:
+        return f"{sample['instructions_emulated']:,.0f} instructions/request (emulated)"
     parts = [f"{sample['requests_per_second']:,.0f} requests/s", f"{sample['cpu_us']:.2f} CPU µs/request"]
     if "instructions" in sample:
         parts.append(f"{sample['instructions']:,.0f} instructions/request")
@@ -124,6 +133,8 @@ def brief(sample):
 def count_syscalls(bench, row, process, port):
     """Syscalls per request, in a load of its own: the tracepoint costs time at every syscall."""
     try:
+        if bench.emulation:
+            return count_syscalls_emulated(bench, row, process.pid, port)
         with Counting(process.pid, [SYSCALL_EVENT]) as counting:
             totals = bench.load(row, port, SYSCALL_SECONDS)
     except (Failed, OSError):

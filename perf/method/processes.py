@@ -38,9 +38,10 @@ class Processes:
         for process in list(reversed(self.running)):
             self.stop(process)
 
-    def start(self, name, command, cpus, group=None):
+    def start(self, name, command, cpus, group=None, conversation=False):
         """Starts `command` on the CPUs in `cpus`, and in the cgroup `group` if there is one; its
-        output goes to a file in the work directory."""
+        output goes to a file in the work directory, or with `conversation` its standard input and
+        output are pipes for lines of text."""
         def before_exec():
             if group:
                 with open(f"{group}/cgroup.procs", "w") as file:
@@ -51,7 +52,9 @@ class Processes:
         log_path = os.path.join(self.directory, f"{name}.log")
         with open(log_path, "wb") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=before_exec
+                command, stdin=subprocess.PIPE if conversation else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if conversation else log, stderr=log, text=conversation,
+                preexec_fn=before_exec,
             )
         process.log_path = log_path
         process.title = name

@@ -4,7 +4,8 @@ from statistics import median
 
 from .rows import FLOOR_OF_NGINX_MAX
 
-FIGURES = [("instructions", "instructions/request", 0), ("cycles", "cycles/request", 0),
+FIGURES = [("instructions", "instructions/request", 0),
+           ("instructions_emulated", "instructions/request (emulated)", 0), ("cycles", "cycles/request", 0),
            ("cpu_us", "CPU µs/request", 2)]
 BASES = ("floor", "floor-splice", "pipe-copy", "pipe-splice", "nginx", "haproxy", "nginx-stream", "haproxy-tcp")
 
@@ -12,7 +13,10 @@ BASES = ("floor", "floor-splice", "pipe-copy", "pipe-splice", "nginx", "haproxy"
 def judged_figure(result):
     """Instructions where all samples have them, else CPU time."""
     every = [sample for samples in result["samples"].values() for sample in samples]
-    return "instructions" if every and all("instructions" in sample for sample in every) else "cpu_us"
+    for figure in ("instructions", "instructions_emulated"):
+        if every and all(figure in sample for sample in every):
+            return figure
+    return "cpu_us"
 
 
 def series(result, name, figure):
@@ -114,14 +118,15 @@ def load_text(entry, result):
     figures = [item for item in FIGURES
                if all(item[0] in sample for samples in result["samples"].values() for sample in samples)]
     judged = entry["judged"]
-    header = ["peer", *(title for _, title, _ in figures), "syscalls/request", "requests/s",
+    timed = any("requests_per_second" in sample for samples in result["samples"].values() for sample in samples)
+    header = ["peer", *(title for _, title, _ in figures), "syscalls/request", *(["requests/s"] if timed else []),
               *(f"÷ {base}" for base in present)]
     lines = []
     for name in result["samples"]:
         syscalls = result["syscalls_per_request"].get(name)
         cells = [name, *(spread(series(result, name, key), decimals) for key, _, decimals in figures)]
         cells += ["–" if syscalls is None else number(syscalls, 2)]
-        cells += [number(median(series(result, name, "requests_per_second")), 0)]
+        cells += [number(median(series(result, name, "requests_per_second")), 0)] if timed else []
         for base in present:
             reached = ratio(result, name, base, judged["figure"])
             cells.append("–" if reached is None else f"{reached[0]:.2f} ({reached[1]:.2f}–{reached[2]:.2f})")

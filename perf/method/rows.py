@@ -30,6 +30,12 @@ class Row:
     kind: str = "load"
 
     @property
+    def emulable(self):
+        """Whether an emulator's count of instructions says something: it counts one for each byte of
+        a copy that takes a CPU one instruction, and its time is not a clock's."""
+        return self.kind == "load" and self.body_bytes < 4096
+
+    @property
     def path(self):
         return f"/{self.body_bytes}"
 

@@ -349,6 +349,14 @@ impl Engine {
         }
     }
 
+    /// Lets go what was sent ahead of a splice, if anything is held.
+    pub(crate) fn push(&mut self, io: &mut Io, key: SocketKey) {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => direct::push(io, key),
+            Self::Sim(_) => io.sockets.at(key).send.ahead = false,
+        }
+    }
+
     /// An empty pipe to splice through, for what comes from `key`; `None` if there is none to be had.
     pub(crate) fn lend_pipe(&mut self, io: &mut Io, key: SocketKey) -> Option<Pipe> {
         match self {

@@ -8,7 +8,7 @@
 //!
 //! - [`Stream`], [`Listener`], [`splice()`], [`Deadline`], [`mailbox()`]: what tasks use
 //! - `runtime`, `task`, `timer`, `pulse`: the worker's loop
-//! - `socket`, `buffer`, `chunk`: who owns which memory while the kernel uses it
+//! - `pages`, `socket`, `buffer`, `chunk`, `heap`: who owns which memory while the kernel uses it
 //! - `engine`: io_uring, epoll, and the calls they share; the simulation
 //! - [`sim`]: what tests tell the simulation
 //!
@@ -27,9 +27,11 @@ pub mod features;
 pub mod time;
 mod task;
 mod timer;
+mod pages;
 mod socket;
 pub mod buffer;
 pub mod chunk;
+mod heap;
 mod engine;
 pub mod sim;
 

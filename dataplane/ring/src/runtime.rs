@@ -22,6 +22,7 @@ use crate::chunk::Spares;
 use crate::engine::sim::Sim;
 use crate::engine::{Counts, Engine, Io, Wait};
 use crate::features::Features;
+use crate::heap;
 use crate::pulse::{Pulse, TurnReport};
 use crate::setup::{Config, SetupError, start_engine, system};
 use crate::sim::SimConfig;
@@ -98,6 +99,7 @@ impl Runtime {
     /// # Errors
     /// [`SetupError`]; with [`EngineChoice::Auto`] a host without io_uring is no error.
     pub fn new(config: &Config) -> Result<Self, SetupError> {
+        heap::settle();
         let pool = Pool::new(config.buffer_bytes, config.buffers_max).map_err(|error| {
             system("reserving receive buffers")(crate::engine::direct::errno_of(&error))
         })?;
@@ -344,12 +346,15 @@ impl Core {
         self.with(|engine, io| {
             engine.shrink(io);
             io.sockets.shrink();
+            io.starved.shrink_to_fit();
             io.spares = Spares::default();
             io.pipes = Pipes::default();
         });
         self.tasks.shrink(&self.queue);
         self.wheel.borrow_mut().shrink();
-        trim_heap();
+        if self.with(|engine, _| engine.simulation().is_none()) {
+            heap::trim();
+        }
     }
 
     fn report(&self, busy: Duration) -> TurnReport {
@@ -423,18 +428,6 @@ impl Drop for Runtime {
         std::mem::forget(core.clone());
     }
 }
-
-/// Has the allocator return free memory to the system, also from between what is in use: a burst
-/// leaves its heap in pieces (`malloc_trim(3)`; other C libraries do without).
-#[cfg(all(target_env = "gnu", not(miri)))]
-#[expect(unsafe_code, reason = "a call of the C library")]
-fn trim_heap() {
-    // SAFETY: it takes no pointer, locks what it needs, and frees nothing that is in use.
-    let _ = unsafe { libc::malloc_trim(0) };
-}
-
-#[cfg(not(all(target_env = "gnu", not(miri))))]
-fn trim_heap() {}
 
 /// A task that can be ended from outside. It keeps neither the task nor the runtime alive.
 pub struct TaskHandle {

@@ -18,11 +18,13 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Waker;
 
 use rustix::io::Errno;
+use rustix::net::SendFlags;
 use socket2::SockAddr;
 
 use crate::buffer::Lease;
 use crate::chunk::Sending;
 use crate::engine::sim::network::EndId;
+use crate::pages::Pages;
 
 /// Received buffers that may wait for a slow reader before its receive is stopped.
 pub(crate) const READY_LEASES_MAX: usize = 4;
@@ -126,10 +128,18 @@ pub(crate) struct Send {
     pub(crate) error: Option<Errno>,
     /// Bytes that the kernel took since the socket was opened: progress, for write timeouts.
     pub(crate) bytes_total: u64,
+    /// What is sent may wait for the splice that follows it (`MSG_MORE`).
+    pub(crate) ahead: bool,
     pub(crate) waker: Option<Waker>,
 }
 
 impl Send {
+    /// What `send(2)` is told.
+    #[inline]
+    pub(crate) fn flags(&self) -> SendFlags {
+        if self.ahead { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL }
+    }
+
     pub(crate) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -240,7 +250,14 @@ impl Socket {
             edges: Edges::default(),
             fd,
             recv: Recv::default(),
-            send: Send { op: None, in_flight: false, error: None, bytes_total: 0, waker: None },
+            send: Send {
+                op: None,
+                in_flight: false,
+                error: None,
+                bytes_total: 0,
+                ahead: false,
+                waker: None,
+            },
             rare: None,
         }
     }
@@ -313,8 +330,7 @@ pub(crate) const SLOT_BYTES: usize = size_of::<Socket>();
 /// The slots of one worker.
 #[derive(Default)]
 pub(crate) struct Sockets {
-    slots: Vec<Socket>,
-    free: Vec<u32>,
+    slots: Pages<Socket>,
     /// What a slot that is made anew begins with: past all that slots before it had.
     first_generation: u32,
 }
@@ -324,18 +340,11 @@ pub(crate) const GENERATION_MASK: u32 = (1 << 24) - 1;
 
 impl Sockets {
     pub(crate) fn insert(&mut self, fd: Option<OwnedFd>) -> SocketKey {
-        match self.free.pop() {
-            Some(index) => {
-                let slot = &mut self.slots[index as usize];
-                *slot = Socket::new(slot.generation, fd);
-                SocketKey { index, generation: slot.generation }
-            }
-            None => {
-                let generation = self.first_generation;
-                self.slots.push(Socket::new(generation, fd));
-                SocketKey { index: self.slots.len() as u32 - 1, generation }
-            }
-        }
+        let first_generation = self.first_generation;
+        let index = self.slots.take(|| Socket::new(first_generation, None));
+        let slot = self.slots.at(index);
+        slot.fd = fd;
+        SocketKey { index, generation: slot.generation }
     }
 
     /// The socket that `key` names.
@@ -344,38 +353,33 @@ impl Sockets {
     /// If it is gone: handles and completions never outlive their slot.
     #[inline]
     pub(crate) fn at(&mut self, key: SocketKey) -> &mut Socket {
-        let socket = &mut self.slots[key.index as usize];
+        let socket = self.slots.at(key.index);
         assert_eq!(socket.generation, key.generation, "a handle outlived its socket");
         socket
     }
 
     /// The socket that `key` names, unless it is gone.
     pub(crate) fn find(&mut self, key: SocketKey) -> Option<&mut Socket> {
-        self.slots.get_mut(key.index as usize).filter(|s| s.generation == key.generation)
+        self.slots.find(key.index).filter(|s| s.generation == key.generation)
     }
 
     /// Frees a slot; the descriptor, the leases and the wakers in it are dropped by the caller.
     pub(crate) fn remove(&mut self, key: SocketKey) -> Socket {
         let generation = key.generation.wrapping_add(1) & GENERATION_MASK;
         let socket = std::mem::replace(self.at(key), Socket::new(generation, None));
-        self.free.push(key.index);
+        self.slots.free(key.index);
         socket
     }
 
-    /// Gives back the memory of the free slots behind the last one in use. Generations keep growing.
+    /// Gives back the memory of the pages of slots that nobody uses. Generations keep growing.
     pub(crate) fn shrink(&mut self) {
-        let kept = slots_in_use(self.slots.len(), &self.free);
-        let gone = self.slots[kept..].iter().map(|slot| slot.generation).max();
-        self.first_generation = self.first_generation.max(gone.unwrap_or(0));
-        self.slots.truncate(kept);
-        self.slots.shrink_to_fit();
-        self.free.retain(|index| (*index as usize) < kept);
-        self.free.shrink_to_fit();
+        let Self { slots, first_generation } = self;
+        slots.shrink(|gone| *first_generation = gone.generation.max(*first_generation));
     }
 
     /// Sockets that are open or closing.
     pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.len()
     }
 }
 
@@ -400,6 +404,7 @@ mod tests {
             drop(sockets.remove(key));
         }
         assert_eq!(sockets.len(), 0);
+        sockets.shrink();
         let second: Vec<_> = (0..1_500).map(|_| sockets.insert(None)).collect();
         for &key in &first {
             assert!(sockets.find(key).is_none(), "{key:?} came back to life");

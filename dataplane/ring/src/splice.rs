@@ -176,17 +176,27 @@ pub fn splice<'a>(
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let Some(pipe) = lent.take() else { return Poll::Ready(Spliced::NoPipe) };
+            let Some(pipe) = lent.take() else {
+                sink.push();
+                return Poll::Ready(Spliced::NoPipe);
+            };
             let wanted = (limit - taken).min(pipe.capacity as u64) as usize;
             match source.poll_splice_in(cx, pipe, wanted) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Spliced::Ended),
+                Poll::Ready(Ok(0)) => {
+                    sink.push();
+                    return Poll::Ready(Spliced::Ended);
+                }
                 Poll::Ready(Ok(count)) => {
                     taken += count as u64;
                     moved.taken.set(moved.taken.get() + count as u64);
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Spliced::SourceFailed(error)),
+                Poll::Ready(Err(error)) => {
+                    sink.push();
+                    return Poll::Ready(Spliced::SourceFailed(error));
+                }
                 Poll::Pending => {
                     lent.give_back();
+                    sink.push();
                     if pauses && taken > 0 {
                         return Poll::Ready(Spliced::Paused);
                     }

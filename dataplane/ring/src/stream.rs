@@ -277,6 +277,28 @@ impl Stream {
         self.starting(|engine, io| engine.send_chunks(io, self.key, chunks)).0
     }
 
+    /// Like [`Stream::start_send`], for what goes ahead of a [`splice`](crate::splice()) to this
+    /// stream: the kernel may hold it until the splice brings its first bytes, and then sends both as
+    /// one. A splice that has to wait for its source, or finds no pipe, lets it go; whoever does
+    /// something else instead calls [`Stream::push`].
+    ///
+    /// # Panics
+    /// As [`Stream::start_send`].
+    pub fn start_send_ahead(&self, chunks: [Option<Chunk>; CHUNKS_MAX]) -> Started {
+        self.core.with(|_, io| io.sockets.at(self.key).send.ahead = true);
+        self.start_send(chunks)
+    }
+
+    /// Lets go what [`Stream::start_send_ahead`] sent, if the kernel may still hold it.
+    pub fn push(&self) {
+        self.core.with(|engine, io| {
+            let send = &mut io.sockets.at(self.key).send;
+            if send.ahead {
+                engine.push(io, self.key);
+            }
+        });
+    }
+
     /// Like [`Stream::start_send`], for bytes that may have to be sent again: they are given back,
     /// without a copy where the kernel has taken them already.
     ///

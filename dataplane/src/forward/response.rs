@@ -22,7 +22,9 @@ use crate::codec::message::{Persistence, Version};
 use crate::exchange::{Exchange, Request};
 use crate::failure::{Failure, Stage};
 use crate::forward::received::Received;
-use crate::forward::transfer::{BodyStop, Stopped, Timer, Way, finish_send, one, transfer_body};
+use crate::forward::transfer::{
+    BodyStop, Stopped, Timer, Way, finish_send, is_worth_splicing, one, transfer_body,
+};
 use crate::limits;
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
@@ -155,7 +157,17 @@ fn start_answer(
         invalid = copied.err();
     }
     // Nothing is under way to the client: every earlier send was waited for, or ended the exchange.
-    (connection.stream.start_send([Some(Chunk::Vector(head)), second, None]), invalid)
+    let chunks = [Some(Chunk::Vector(head)), second, None];
+    // The head of what is spliced goes with the first bytes of that, as one segment.
+    let spliced = answer.body.encoding == BodyEncoding::Plain
+        && incoming.is_empty()
+        && body.remaining().is_some_and(is_worth_splicing);
+    let started = if spliced {
+        connection.stream.start_send_ahead(chunks)
+    } else {
+        connection.stream.start_send(chunks)
+    };
+    (started, invalid)
 }
 
 async fn pass_body_on(

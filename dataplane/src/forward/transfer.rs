@@ -216,6 +216,7 @@ pub async fn transfer_body(
             lateen_ring::yield_now().await;
         }
         if !received.is_empty() {
+            way.sink.push();
             let before = passed.get();
             let chunk = next_chunk(received, body, encoding, passed)?;
             way.metrics.bytes_copied.add(passed.get() - before);
@@ -243,7 +244,7 @@ pub async fn transfer_body(
             continue;
         }
         match body.remaining() {
-            Some(left) if may_splice && left >= limits::SPLICE_BYTES_MIN => {
+            Some(left) if may_splice && is_worth_splicing(left) => {
                 let spliced = splice_body(way, left, passed).await?;
                 body.take_plain(spliced);
                 if !body.is_done() {
@@ -252,6 +253,7 @@ pub async fn transfer_body(
                 }
             }
             left => {
+                way.sink.push();
                 let more = read_more(way, received, left.unwrap_or(u64::MAX)).await?;
                 if !more {
                     let mut out = lateen_ring::spare_vector();
@@ -263,6 +265,11 @@ pub async fn transfer_body(
             }
         }
     }
+}
+
+/// Whether so much of a body moves by splice, if it is passed on as it comes.
+pub fn is_worth_splicing(left: u64) -> bool {
+    left >= limits::SPLICE_BYTES_MIN
 }
 
 /// What of `received` goes to the sink next, if anything.

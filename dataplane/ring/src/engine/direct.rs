@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SocketFlags};
 use rustix::pipe::SpliceFlags;
 use socket2::SockRef;
 
@@ -96,7 +96,7 @@ fn set_len(vector: &mut Vec<u8>, bytes: usize) {
 pub(crate) fn send_once(io: &mut Io, key: SocketKey, bytes: &[u8]) -> usize {
     let socket = io.sockets.at(key);
     add(&io.counts.submitted, 1);
-    match retry(|| rustix::net::send(socket.fd(), bytes, SendFlags::NOSIGNAL)) {
+    match retry(|| rustix::net::send(socket.fd(), bytes, socket.send.flags())) {
         Ok(count) => {
             add(&io.counts.completed, 1);
             socket.send.bytes_total += count as u64;
@@ -125,19 +125,20 @@ pub(crate) fn has_unread(io: &mut Io, key: SocketKey) -> bool {
 /// Sends as much of `send.op` as the socket takes. Ok(true) when all is gone.
 pub(crate) fn send(io: &mut Io, key: SocketKey) -> Result<bool, Errno> {
     let socket = io.sockets.at(key);
+    let flags = socket.send.flags();
     loop {
         let fd = socket.fd.as_ref().ok_or(Errno::BADF)?;
         let Some(op) = socket.send.op.as_mut() else { return Ok(true) };
         add(&io.counts.submitted, 1);
         let sent = match op.single() {
-            Some(bytes) => retry(|| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL)),
+            Some(bytes) => retry(|| rustix::net::send(fd, bytes, flags)),
             None => {
                 let mut parts = [IoSlice::new(&[]); crate::chunk::CHUNKS_MAX];
                 for (part, bytes) in parts.iter_mut().zip(op.remaining()) {
                     *part = IoSlice::new(bytes);
                 }
                 let mut control = SendAncillaryBuffer::default();
-                retry(|| rustix::net::sendmsg(fd, &parts, &mut control, SendFlags::NOSIGNAL))
+                retry(|| rustix::net::sendmsg(fd, &parts, &mut control, flags))
             }
         };
         match sent {
@@ -192,12 +193,22 @@ pub(crate) fn splice_out(io: &mut Io, key: SocketKey, pipe: &mut Pipe) -> Result
         Ok(count) => {
             add(&io.counts.completed, 1);
             socket.send.bytes_total += count as u64;
+            // It took along what was sent ahead of it.
+            socket.send.ahead = false;
             pipe.drained(count);
         }
         Err(Errno::AGAIN) => socket.edges.writable = false,
         Err(_) => {}
     }
     moved
+}
+
+/// Lets go what was sent ahead of a splice that brings nothing yet.
+pub(crate) fn push(io: &mut Io, key: SocketKey) {
+    let socket = io.sockets.at(key);
+    socket.send.ahead = false;
+    // Setting it again sends what is held (`tcp(7)`). A Unix socket refuses, and holds nothing.
+    let _ = rustix::net::sockopt::set_tcp_nodelay(socket.fd(), true);
 }
 
 pub(crate) fn accept(io: &mut Io, key: SocketKey) -> Result<OwnedFd, Errno> {

@@ -199,11 +199,12 @@ impl Uring {
         let socket = io.sockets.at(key);
         debug_assert!(!socket.send.in_flight, "one send at a time");
         let fd = Fd(socket.fd().as_raw_fd());
+        let flags = socket.send.flags().bits();
         let op = socket.send.op.as_mut().expect("there is something to send");
         if op.remaining().map(<[u8]>::len).sum::<usize>() <= SMALL_SEND_BYTES {
             self.small_sends += 1;
         }
-        let entry = send_entry(fd, op);
+        let entry = send_entry(fd, op, flags);
         socket.send.in_flight = true;
         self.start(io, key, &entry.user_data(tag(Kind::Send, key)));
     }
@@ -579,13 +580,13 @@ impl Drop for Uring {
     }
 }
 
-fn send_entry(fd: Fd, op: &mut Sending) -> Entry {
+fn send_entry(fd: Fd, op: &mut Sending, flags: u32) -> Entry {
     match op.single() {
         Some(bytes) => {
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            opcode::Send::new(fd, bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL).build()
+            opcode::Send::new(fd, bytes.as_ptr(), length).flags(flags as i32).build()
         }
-        None => opcode::SendMsg::new(fd, op.message()).flags(libc::MSG_NOSIGNAL as u32).build(),
+        None => opcode::SendMsg::new(fd, op.message()).flags(flags).build(),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::io::{ErrorKind, Write};
 use std::thread;
+use std::time::Duration;
 
-use lateen_ring::{Moved, Spliced, Stream, spawn, splice};
+use lateen_ring::{Deadline, Moved, Spliced, Stream, spawn, splice};
 
 use crate::support::{
     NoDescriptorsLeft, a_while, on_all, pair, pattern, receive_all, reset, streams,
@@ -170,5 +171,63 @@ fn pauses_when_the_source_has_nothing_more_and_leaves_it_to_any_receive() {
         drop(sink);
         let got = receive_all(&reader).await.expect("a clean end");
         assert_eq!(got, b"burstcopy".repeat(5));
+    });
+}
+
+#[test]
+fn what_goes_ahead_of_a_splice_does_not_wait_for_a_silent_source() {
+    // Left to itself the kernel holds it for 200 ms at least. A machine that is busy may be late, but
+    // hardly each time.
+    const SOON: Duration = Duration::from_millis(100);
+    on_all(async || {
+        let mut in_time = 0;
+        for _ in 0..4 {
+            let (source, mut peer) = pair().await;
+            let (sink, reader) = streams().await;
+            let chunks = [Some(b"head".as_slice().into()), None, None];
+            sink.start_send_ahead(chunks);
+            let splicing = spawn(async move {
+                sink.flush().await.expect("read");
+                let moved = Moved::default();
+                let end = splice(&source, &sink, 4, false, &moved).await;
+                assert!(matches!(end, Spliced::Done), "{end:?}");
+            });
+            let deadline = Deadline::new();
+            deadline.set_after(SOON);
+            let head = deadline.guard(reader.recv()).await.ok();
+            in_time += u32::from(head.is_some());
+            peer.write_all(b"body").expect("connected");
+            let rest = receive_all(&reader).await.expect("a clean end");
+            match head {
+                Some(head) => {
+                    assert_eq!(&*head.expect("no reset").expect("bytes"), b"head");
+                    assert_eq!(rest, b"body");
+                }
+                None => assert_eq!(rest, b"headbody"),
+            }
+            drop(splicing);
+        }
+        assert!(in_time > 0, "the head was held each time");
+    });
+}
+
+#[test]
+fn what_goes_ahead_of_a_splice_comes_first_and_without_a_splice_it_comes_too() {
+    on_all(async || {
+        let (source, mut peer) = pair().await;
+        let (sink, reader) = streams().await;
+        let moved = Moved::default();
+        let head = || [Some(b"head".as_slice().into()), None, None];
+        peer.write_all(b"body").expect("connected");
+        sink.start_send_ahead(head());
+        sink.flush().await.expect("read");
+        let end = splice(&source, &sink, 4, false, &moved).await;
+        assert!(matches!(end, Spliced::Done), "{end:?}");
+        sink.start_send_ahead(head());
+        sink.flush().await.expect("read");
+        sink.push();
+        sink.send(b"copy".as_slice()).await.expect("read");
+        drop(sink);
+        assert_eq!(receive_all(&reader).await.expect("a clean end"), b"headbodyheadcopy");
     });
 }

@@ -6,6 +6,14 @@
 //!
 //! `--mode reconnect`: each of `--connections` slots connects, asks once, reads the whole answer,
 //! closes, and begins again.
+//!
+//! `--mode closed`: each of `--connections` slots keeps its connection and asks again when it was
+//! answered.
+//!
+//! With `--requests N` instead of `--seconds N` the last two end with the Nth answer, and stop
+//! twice for whoever counts what they cause: after `--warm-up N` requests one line is printed and
+//! one awaited, and so again between the last answer and the end. Connecting, warming up and
+//! disconnecting then belong to nobody's count.
 
 use std::{
     collections::VecDeque,
@@ -18,11 +26,17 @@ use std::{
 
 use lateen_floor::{args::Args, epoll::Epoll, head::parse_response, socket};
 
-const USAGE: &str = "load --mode open|reconnect --target ADDR --path PATH --connections N \
-                     --seconds N [--rate N]";
+const USAGE: &str = "load --mode open|reconnect|closed --target ADDR --path PATH --connections N \
+                     --seconds N|--requests N [--rate N] [--warm-up N] [--header-bytes N]";
+
+/// Request headers are padded with this many fields.
+const HEADER_FIELDS: usize = 30;
 
 /// How long answers are awaited after the last request was due.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// A load of a number of requests is given up after this.
+const REQUESTS_TIME_MAX: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = Args::from_env(USAGE);
@@ -30,13 +44,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let target: SocketAddr = args.required("target");
     let path: String = args.required("path");
     let connections: usize = args.required("connections");
-    let seconds: u64 = args.required("seconds");
+    let seconds: Option<u64> = args.optional("seconds");
+    let requests: Option<u64> = args.optional("requests");
+    let warm_up: u64 = args.optional("warm-up").unwrap_or(0);
+    let header_bytes: usize = args.optional("header-bytes").unwrap_or(0);
     let rate: Option<u64> = args.optional("rate");
     args.finish();
     let interval = match (mode.as_str(), rate) {
         ("open", Some(rate @ 1..)) => Some(Duration::from_nanos(1_000_000_000 / rate)),
-        ("reconnect", None) => None,
+        ("reconnect" | "closed", None) => None,
         _ => return Err("--rate N goes with --mode open, and only with it".into()),
+    };
+    let length = match (seconds, requests) {
+        (Some(seconds), None) => Length::Time(Duration::from_secs(seconds)),
+        (None, Some(requests)) if interval.is_none() => Length::Requests(requests),
+        _ => return Err("one of --seconds N and --requests N, with --mode open the former".into()),
     };
     socket::raise_descriptor_limit()?;
     // The kernel may fire this thread's timers 50 µs late by default, which would be measured.
@@ -45,23 +67,57 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut load = Load {
         epoll: Epoll::new()?,
         target,
-        request: format!("GET {path} HTTP/1.1\r\nHost: {target}\r\n\r\n").into_bytes(),
+        request: request(&path, target, header_bytes),
         body_bytes: path.trim_start_matches('/').parse()?,
         slots: Vec::new(),
         idle: Vec::new(),
         due: VecDeque::new(),
         latencies_ns: Vec::new(),
         errors: 0,
-        reconnect: interval.is_none(),
+        reconnect: mode == "reconnect",
     };
     for index in 0..connections {
         let connection = load.connect(index)?;
         load.slots.push(connection);
         load.idle.push(index);
     }
-    let elapsed = load.run(Duration::from_secs(seconds), interval)?;
+    if let Length::Requests(_) = length {
+        load.run(Length::Requests(warm_up), None)?;
+        pause()?;
+        load.latencies_ns.clear();
+    }
+    let elapsed = load.run(length, interval)?;
     load.report(elapsed);
+    if let Length::Requests(_) = length {
+        pause()?;
+    }
     Ok(())
+}
+
+/// A GET, with about `header_bytes` of further fields.
+fn request(path: &str, target: SocketAddr, header_bytes: usize) -> Vec<u8> {
+    let mut text = format!("GET {path} HTTP/1.1\r\nHost: {target}\r\n");
+    for index in 0..if header_bytes == 0 { 0 } else { HEADER_FIELDS } {
+        let name = format!("x-field-{index:02}");
+        let value_bytes =
+            (header_bytes / HEADER_FIELDS).saturating_sub(name.len() + ": \r\n".len());
+        text += &format!("{name}: {}\r\n", "v".repeat(value_bytes));
+    }
+    (text + "\r\n").into_bytes()
+}
+
+/// Says that all is quiet and waits for a line, or the end, of stdin.
+fn pause() -> io::Result<()> {
+    println!("quiet");
+    io::stdin().read_line(&mut String::new()).map(drop)
+}
+
+/// When a load ends.
+#[derive(Clone, Copy)]
+enum Length {
+    Time(Duration),
+    /// So many requests are sent; the load ends when all are answered.
+    Requests(u64),
 }
 
 struct Load {
@@ -87,9 +143,12 @@ struct Connection {
 
 impl Load {
     /// Runs the schedule, then waits for what is under way; returns the time the load took.
-    fn run(&mut self, length: Duration, interval: Option<Duration>) -> io::Result<Duration> {
+    fn run(&mut self, length: Length, interval: Option<Duration>) -> io::Result<Duration> {
         let start = Instant::now();
-        let end = start + length;
+        let (mut end, mut unsent) = match length {
+            Length::Time(length) => (start + length, u64::MAX),
+            Length::Requests(count) => (start + REQUESTS_TIME_MAX, count),
+        };
         let mut next = start;
         let mut ready = Vec::new();
         loop {
@@ -101,14 +160,21 @@ impl Load {
                         next += interval;
                     }
                 }
-                None if now < end => self.due.extend(self.idle.iter().map(|_| now)),
+                None if now < end => {
+                    let count = unsent.min(self.idle.len() as u64);
+                    self.due.extend((0..count).map(|_| now));
+                    unsent -= count;
+                    if unsent == 0 {
+                        end = now;
+                    }
+                }
                 None => {}
             }
             self.start_due()?;
             let quiet = self.due.is_empty() && self.idle.len() == self.slots.len();
             if now >= end && (quiet || now >= end + GRACE) {
                 self.errors += (self.slots.len() - self.idle.len() + self.due.len()) as u64;
-                return Ok(length.max(now.min(end) - start));
+                return Ok(end - start);
             }
             let wake = if next < end && interval.is_some() { next } else { end + GRACE };
             let timeout = wake.saturating_duration_since(Instant::now());
