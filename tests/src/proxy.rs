@@ -2,6 +2,7 @@
 //! its memory and its exit code.
 
 use crate::binary;
+use crate::control::Control;
 use crate::http::{self, Response};
 use crate::metrics::Scrape;
 use crate::wait::{PATIENCE, eventually, within};
@@ -55,6 +56,7 @@ macro_rules! on_both_engines {
 /// The flags of a proxy that is about to start.
 #[derive(Debug)]
 pub struct Launch {
+    command: &'static str,
     listen: Vec<String>,
     flags: Vec<String>,
     workers: usize,
@@ -67,7 +69,24 @@ impl Launch {
         let upstreams: Vec<String> = upstreams.iter().map(SocketAddr::to_string).collect();
         let flags = ["--engine", engine.name(), "--upstream", &upstreams.join(",")];
         let flags = flags.map(str::to_owned).into();
-        Self { listen: Vec::new(), flags, workers: 1, io_uring_forbidden: false }
+        Self { command: "quick", listen: Vec::new(), flags, workers: 1, io_uring_forbidden: false }
+    }
+
+    /// `run` with one worker under this control plane.
+    pub fn under(engine: Engine, control: &Control) -> Self {
+        let (socket, state) = (control.socket(), control.state());
+        let flags = [
+            "--engine",
+            engine.name(),
+            "--name",
+            "test",
+            "--control",
+            &socket.to_string_lossy(),
+            "--state",
+            &state.to_string_lossy(),
+        ];
+        let flags = flags.map(str::to_owned).into();
+        Self { command: "run", listen: Vec::new(), flags, workers: 1, io_uring_forbidden: false }
     }
 
     /// Adds a flag with its value.
@@ -105,7 +124,7 @@ impl Launch {
     /// # Panics
     /// When it ends or stays silent instead: the message has what it said.
     pub fn start(mut self) -> Proxy {
-        if self.listen.is_empty() {
+        if self.listen.is_empty() && self.command == "quick" {
             self.listen.push("127.0.0.1:0".to_owned());
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -114,7 +133,7 @@ impl Launch {
             true => proxy_without_io_uring(),
             false => Command::new(binary::proxy()),
         };
-        command.arg("quick");
+        command.arg(self.command);
         for address in &self.listen {
             command.args(["--listen", address]);
         }
