@@ -43,16 +43,16 @@ share="-t 9p -o trans=virtio,version=9p2000.L,msize=512000"
 busybox mount $share,cache=loose,ro host /lower
 busybox mount -t tmpfs tmpfs /upper
 busybox mkdir /upper/data /upper/work
-busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /root
+busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /new
 {mounts}
-busybox mount --move /proc /root/proc
-busybox mount --move /sys /root/sys
-busybox mount --move /dev /root/dev
-busybox mkdir -p /root/dev/shm
-busybox mount -t tmpfs tmpfs /root/dev/shm
-busybox mount -t tracefs tracefs /root/sys/kernel/tracing
+busybox mount --move /proc /new/proc
+busybox mount --move /sys /new/sys
+busybox mount --move /dev /new/dev
+busybox mkdir -p /new/dev/shm
+busybox mount -t tmpfs tmpfs /new/dev/shm
+busybox mount -t tracefs tracefs /new/sys/kernel/tracing
 busybox ip link set lo up
-busybox chroot /root /bin/sh -c {job}
+busybox chroot /new /bin/sh -c {job}
 echo "{status}$?"
 busybox poweroff -f
 """
@@ -151,12 +151,12 @@ def share(tag, path, more):
 
 def make_initramfs(kernel, directory, job, writable):
     tree = os.path.join(directory, "initramfs")
-    for name in ("bin", "modules", "proc", "sys", "dev", "lower", "upper", "root"):
+    for name in ("bin", "modules", "proc", "sys", "dev", "lower", "upper", "new"):
         os.makedirs(os.path.join(tree, name))
     shutil.copy(shutil.which("busybox"), os.path.join(tree, "bin", "busybox"))
     for path in kernel.modules:
         shutil.copy(path, os.path.join(tree, "modules"))
-    mounts = [f"busybox mount $share out{index} {shlex.quote('/root' + path)}" for index, path in enumerate(writable)]
+    mounts = [f"busybox mount $share out{index} {shlex.quote('/new' + path)}" for index, path in enumerate(writable)]
     init = os.path.join(tree, "init")
     with open(init, "w") as file:
         file.write(INIT.format(mounts="\n".join(mounts), job=shlex.quote(job), status=STATUS))

@@ -79,8 +79,7 @@ impl<T> Pages<T> {
         }
         while self.pages.pop_if(|slots| slots.is_empty()).is_some() {}
         self.pages.shrink_to_fit();
-        let is_gone = |slots: &Box<[T]>| slots.is_empty();
-        let gone = self.pages.iter().enumerate().filter(|(_, slots)| is_gone(slots));
+        let gone = self.pages.iter().enumerate().filter(|(_, slots)| slots.is_empty());
         self.gone = gone.map(|(page, _)| page as u32).rev().collect();
         self.free.retain(|index| {
             self.pages.get(*index as usize / PAGE_SLOTS).is_some_and(|slots| !slots.is_empty())
