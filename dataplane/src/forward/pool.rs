@@ -3,7 +3,7 @@
 //! Before: a response was read whole from a connection that may carry another. After: the next
 //! request to the endpoint takes it. While it idles, the receive for the next response is armed
 //! already: it costs no buffer, and bytes or an end that come unasked show that the connection is
-//! no good. A keeper task per worker removes those at once, and others for age.
+//! no good. A keeper task per worker removes those at once, and others for age or number.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,6 +15,7 @@ use lateen_ring::{Deadline, Instant, Stream};
 
 use crate::bootstrap::config::PoolLimits;
 use crate::decide::balance::EndpointIndex;
+use crate::limits;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
 use crate::plant::{self, Plant};
 use crate::shard::{Counters, Shard};
@@ -69,7 +70,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// An empty pool for `endpoint_count` endpoints and at most `count_max` connections.
+    /// An empty pool for `endpoint_count` endpoints. It keeps `count_max` connections, and for a
+    /// moment as many more as were in use at a time.
     pub fn new(endpoint_count: usize, limits: &PoolLimits, count_max: usize) -> Self {
         Self {
             idle: RefCell::new((0..endpoint_count).map(|_| VecDeque::new()).collect()),
@@ -117,13 +119,15 @@ impl Pool {
                 return evict(shard, idle);
             }
         }
-        if self.count.get() >= self.count_max {
-            self.evict_oldest(shard, endpoint);
-        }
         self.idle.borrow_mut()[endpoint.as_usize()].push_back(idle);
         self.count.set(self.count.get() + 1);
-        if self.sweep_at.get() == Instant::NEVER {
-            self.sweep_at.set(now + self.limits.idle_timeout);
+        // One too many is closed once it was of no use for a while: where more requests than the
+        // pool holds are answered in one turn, the next turn needs all their connections again.
+        let has_surplus = self.count.get() > self.count_max;
+        let patience =
+            if has_surplus { limits::POOL_SURPLUS_IDLE } else { self.limits.idle_timeout };
+        if self.sweep_at.get() > now + patience {
+            self.sweep_at.set(now + patience);
             if let Some(keeper) = &*self.keeper.borrow() {
                 keeper.wake_by_ref();
             }
@@ -139,28 +143,11 @@ impl Pool {
         }
     }
 
-    /// Makes room: the oldest of this endpoint, else of any other.
-    fn evict_oldest(&self, shard: &Shard, endpoint: EndpointIndex) {
-        let oldest = {
-            let mut idle = self.idle.borrow_mut();
-            match idle[endpoint.as_usize()].pop_front() {
-                Some(oldest) => Some(oldest),
-                None => idle
-                    .iter_mut()
-                    .filter(|of_endpoint| !of_endpoint.is_empty())
-                    .min_by_key(|of_endpoint| of_endpoint.front().map(|idle| idle.since))
-                    .and_then(VecDeque::pop_front),
-            }
-        };
-        if let Some(oldest) = oldest {
-            self.count.set(self.count.get() - 1);
-            evict(shard, oldest);
-        }
-    }
-
-    /// Removes every connection that has news or is too old, and says when to look again.
+    /// Removes every connection that has news, is too old, or is one too many and of no use; says
+    /// when to look again.
     fn sweep(&self, shard: &Shard, cx: &mut Context<'_>) -> Instant {
         let now = lateen_ring::now();
+        let mut left = self.count.get();
         let mut bad = Vec::new();
         let mut next = Instant::NEVER;
         for of_endpoint in self.idle.borrow_mut().iter_mut() {
@@ -168,15 +155,21 @@ impl Pool {
             while index < of_endpoint.len() {
                 let idle = &of_endpoint[index];
                 let news = idle.upstream.stream.poll_news(cx) == Poll::Ready(());
-                if is_stale(news) || now >= idle.dies {
+                let dies = if left > self.count_max {
+                    idle.dies.min(idle.since + limits::POOL_SURPLUS_IDLE)
+                } else {
+                    idle.dies
+                };
+                if is_stale(news) || now >= dies {
                     bad.extend(of_endpoint.remove(index));
+                    left -= 1;
                     continue;
                 }
-                next = next.min(idle.dies);
+                next = next.min(dies);
                 index += 1;
             }
         }
-        self.count.set(self.count.get() - bad.len());
+        self.count.set(left);
         for idle in bad {
             evict(shard, idle);
         }
