@@ -128,6 +128,9 @@ pub const LISTENERS_MAX: usize = 64;
 pub const ENDPOINTS_MAX: usize = 100_000;
 /// Idle upstream connections of one upstream, in the whole process. Source: issue.
 pub const POOL_IDLE_MAX: usize = 256;
+/// Idle connections past that number are kept for so long, so that those in use by turns are not
+/// closed and opened again. At most as many as were in use at a time.
+pub const POOL_SURPLUS_IDLE: Duration = Duration::from_secs(1);
 /// The greatest `--pool-idle-max`.
 pub const POOL_IDLE_MAX_MOST: usize = 1 << 20;
 /// An idle pooled connection is closed after. Source: issue.

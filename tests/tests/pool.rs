@@ -17,6 +17,7 @@ lateen_tests::on_both_engines!(
     an_idle_pooled_connection_times_out,
     an_old_pooled_connection_is_not_used_again,
     no_more_idle_connections_are_kept_than_allowed,
+    connections_that_are_used_by_turns_are_kept_although_they_are_many,
     an_upstream_that_closes_after_each_response_is_served,
     bytes_behind_a_response_never_answer_the_next_request,
 );
@@ -188,6 +189,30 @@ fn no_more_idle_connections_are_kept_than_allowed(engine: Engine) {
     });
     assert_eq!(upstream.connections(), CLIENTS);
     proxy.await_metric("tcp_open_connections", &[("side", "upstream")], 3.0);
+}
+
+fn connections_that_are_used_by_turns_are_kept_although_they_are_many(engine: Engine) {
+    const CLIENTS: usize = 8;
+    const ROUNDS: usize = 5;
+    // All are answered at the same time and idle at the same time, again and again.
+    let together = Arc::new(Barrier::new(CLIENTS));
+    let upstream = Upstream::answering(move |_| {
+        together.wait();
+        ok("x", 1)
+    });
+    let proxy = Launch::new(engine, &[upstream.address()]).with("--pool-idle-max", 3).start();
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = Peer::connect(proxy.address());
+                for _ in 0..ROUNDS {
+                    assert_eq!(exchange(&mut client, GET).status, 200);
+                }
+            });
+        }
+    });
+    assert_eq!(upstream.connections(), CLIENTS);
+    proxy.await_metric("pool_evicted_total", &[], 5.0);
 }
 
 fn an_upstream_that_closes_after_each_response_is_served(engine: Engine) {

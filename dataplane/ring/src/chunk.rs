@@ -88,6 +88,11 @@ impl Sending {
         (self.chunk..CHUNKS_MAX).map(|chunk| self.rest_of(chunk)).filter(|bytes| !bytes.is_empty())
     }
 
+    /// How much is left to send.
+    pub(crate) fn bytes_left(&self) -> usize {
+        self.remaining().map(<[u8]>::len).sum()
+    }
+
     /// The message header over all that is left, valid while `self` is neither moved out of its box
     /// nor changed.
     pub(crate) fn message(&mut self) -> *const libc::msghdr {

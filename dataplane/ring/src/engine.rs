@@ -35,6 +35,8 @@ pub(crate) struct Io {
     pub(crate) pipes: Pipes,
     /// Sockets whose receive found no buffer, in the order in which they starved.
     pub(crate) starved: VecDeque<SocketKey>,
+    /// Since the last turn a task began to wait for the end of a send.
+    pub(crate) send_awaited: bool,
     pub(crate) counts: Rc<Counts>,
 }
 
@@ -46,6 +48,7 @@ impl Io {
             spares: Spares::default(),
             pipes: Pipes::default(),
             starved: VecDeque::new(),
+            send_awaited: false,
             counts: Rc::default(),
         }
     }

@@ -20,9 +20,9 @@ pub enum Feature {
     WaitingAccept,
     /// A registered ring descriptor (Linux 5.18): a cheaper `io_uring_enter`.
     RegisteredRing,
-    /// A wait for several completions that gives up on all but the first after a moment (Linux
-    /// 6.12): small sends complete while they are submitted, and need no wait of their own.
-    MinWait,
+    /// Operations that report only failure (Linux 5.17): small sends are over when they have been
+    /// submitted, and need no completion and no wait of their own.
+    QuietSend,
 }
 
 impl Feature {
@@ -35,7 +35,7 @@ impl Feature {
         (Self::MultishotAccept, "multishot-accept"),
         (Self::WaitingAccept, "waiting-accept"),
         (Self::RegisteredRing, "registered-ring"),
-        (Self::MinWait, "min-wait"),
+        (Self::QuietSend, "quiet-send"),
     ];
 
     const fn bit(self) -> u16 {
@@ -124,7 +124,7 @@ mod tests {
         assert!(features.has(Feature::DeferTaskrun));
         assert_eq!(
             features.to_string(),
-            "defer-taskrun,no-sqarray,multishot-accept,waiting-accept,registered-ring,min-wait"
+            "defer-taskrun,no-sqarray,multishot-accept,waiting-accept,registered-ring,quiet-send"
         );
         assert_eq!(Features::NONE.to_string(), "none");
     }

@@ -16,6 +16,7 @@
 
 pub mod stream;
 pub mod listener;
+pub mod relay;
 pub mod splice;
 pub mod deadline;
 pub mod mailbox;
@@ -43,6 +44,7 @@ pub use features::{Feature, Features, UnknownFeature};
 pub use listener::{Binding, Listener};
 pub use mailbox::{PostError, Receiver, Sender, mailbox};
 pub use pulse::{Pulse, TurnReport};
+pub use relay::{Relayed, poll_relay};
 pub use runtime::{Held, IDLE_STREAM_BYTES, Runtime, TaskHandle, clock, now, spawn, yield_now};
 pub use setup::{Config, EngineChoice, SetupError};
 pub use splice::{Moved, Spliced, splice};

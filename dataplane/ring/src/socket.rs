@@ -124,6 +124,10 @@ pub(crate) struct Send {
     pub(crate) op: Option<Box<Sending>>,
     /// The kernel holds `op`: it may not be touched until the completion.
     pub(crate) in_flight: bool,
+    /// The engine will be told of its failure only; see `engine/uring/sending.rs`.
+    pub(crate) quiet: bool,
+    /// A task waits for its end, and not only for a failure.
+    pub(crate) awaited: bool,
     /// Set once a send failed; the stream sends nothing more.
     pub(crate) error: Option<Errno>,
     /// Bytes that the kernel took since the socket was opened: progress, for write timeouts.
@@ -134,6 +138,19 @@ pub(crate) struct Send {
 }
 
 impl Send {
+    fn new() -> Self {
+        Self {
+            op: None,
+            in_flight: false,
+            quiet: false,
+            awaited: false,
+            ahead: false,
+            error: None,
+            bytes_total: 0,
+            waker: None,
+        }
+    }
+
     /// What `send(2)` is told.
     #[inline]
     pub(crate) fn flags(&self) -> SendFlags {
@@ -141,6 +158,7 @@ impl Send {
     }
 
     pub(crate) fn wake(&mut self) {
+        self.awaited = false;
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -250,14 +268,7 @@ impl Socket {
             edges: Edges::default(),
             fd,
             recv: Recv::default(),
-            send: Send {
-                op: None,
-                in_flight: false,
-                error: None,
-                bytes_total: 0,
-                ahead: false,
-                waker: None,
-            },
+            send: Send::new(),
             rare: None,
         }
     }

@@ -20,7 +20,7 @@ use crate::buffer::Lease;
 use crate::chunk::{CHUNKS_MAX, Chunk};
 use crate::engine::{Engine, Io};
 use crate::runtime::{Core, current, with_current};
-use crate::socket::{self, Accepted, Connect, End, Interest, Recv, RecvState, SocketKey, Watch};
+use crate::socket::{Accepted, Connect, End, Interest, Recv, RecvState, SocketKey, Watch};
 use crate::splice::Pipe;
 
 /// A connected byte stream.
@@ -263,7 +263,7 @@ impl Stream {
                 {
                     engine.send_chunks(io, self.key, chunks);
                 }
-                poll_sent(&mut io.sockets.at(self.key).send, cx)
+                poll_sent(io, self.key, cx)
             })
         })
     }
@@ -337,7 +337,7 @@ impl Stream {
 
     /// See [`Stream::flush`].
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.core.with(|_, io| poll_sent(&mut io.sockets.at(self.key).send, cx))
+        self.core.with(|_, io| poll_sent(io, self.key, cx))
     }
 
     /// Bytes that the kernel took from this stream so far: a send that makes progress moves it.
@@ -415,6 +415,10 @@ impl Stream {
 
     pub(crate) fn key(&self) -> SocketKey {
         self.key
+    }
+
+    pub(crate) fn is_multishot(&self) -> bool {
+        self.multishot.get()
     }
 
     /// Waits until up to `bytes_max` bytes have moved from the socket into `pipe`; 0 is the end.
@@ -502,7 +506,7 @@ impl Stream {
 
 /// What a receive answers at once: bytes, or how the stream ended after them.
 #[inline]
-fn take_received(recv: &mut Recv) -> Option<io::Result<Option<Lease>>> {
+pub(crate) fn take_received(recv: &mut Recv) -> Option<io::Result<Option<Lease>>> {
     match (recv.pop(), recv.end) {
         (Some(lease), _) => Some(Ok(Some(lease))),
         (None, Some(End::Fin)) => Some(Ok(None)),
@@ -513,7 +517,8 @@ fn take_received(recv: &mut Recv) -> Option<io::Result<Option<Lease>>> {
 
 /// Ready once nothing is being sent any more.
 #[inline]
-fn poll_sent(send: &mut socket::Send, cx: &Context<'_>) -> Poll<io::Result<()>> {
+pub(crate) fn poll_sent(io: &mut Io, key: SocketKey, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    let send = &mut io.sockets.at(key).send;
     if let Some(errno) = send.error {
         return Poll::Ready(Err(errno.into()));
     }
@@ -521,11 +526,13 @@ fn poll_sent(send: &mut socket::Send, cx: &Context<'_>) -> Poll<io::Result<()>> 
         return Poll::Ready(Ok(()));
     }
     set_waker(&mut send.waker, cx);
+    send.awaited = true;
+    io.send_awaited = true;
     Poll::Pending
 }
 
 #[inline]
-fn set_waker(slot: &mut Option<std::task::Waker>, cx: &Context<'_>) {
+pub(crate) fn set_waker(slot: &mut Option<std::task::Waker>, cx: &Context<'_>) {
     match slot {
         Some(known) if known.will_wake(cx.waker()) => {}
         _ => *slot = Some(cx.waker().clone()),

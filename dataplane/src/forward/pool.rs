@@ -3,7 +3,7 @@
 //! Before: a response was read whole from a connection that may carry another. After: the next
 //! request to the endpoint takes it. While it idles, the receive for the next response is armed
 //! already: it costs no buffer, and bytes or an end that come unasked show that the connection is
-//! no good. A keeper task per worker removes those at once, and others for age.
+//! no good. A keeper task per worker removes those at once, and others for age or number.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,6 +15,7 @@ use lateen_ring::{Deadline, Instant, Stream};
 
 use crate::bootstrap::config::PoolLimits;
 use crate::cluster::{Chosen, Cluster, Endpoint};
+use crate::limits;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
 use crate::plant::{self, Plant};
 use crate::shard::{Counters, Shard};
@@ -69,16 +70,8 @@ impl IdleList {
         self.list.borrow_mut().as_mut()?.pop_back()
     }
 
-    fn pop_oldest(&self) -> Option<Idle> {
-        self.list.borrow_mut().as_mut()?.pop_front()
-    }
-
     fn push(&self, idle: Idle) {
         self.list.borrow_mut().get_or_insert_default().push_back(idle);
-    }
-
-    fn oldest_since(&self) -> Option<Instant> {
-        Some(self.list.borrow().as_ref()?.front()?.since)
     }
 
     fn take_all(&self) -> VecDeque<Idle> {
@@ -100,7 +93,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// An empty pool for at most `count_max` connections of each cluster.
+    /// An empty pool. It keeps `count_max` connections of each cluster, and for a moment as many more
+    /// as were in use at a time.
     pub fn new(limits: &PoolLimits, count_max: usize) -> Self {
         Self {
             endpoints: RefCell::new(Vec::new()),
@@ -155,16 +149,18 @@ impl Pool {
                 return evict(shard, idle);
             }
         }
-        if cluster.idle_count.get() >= self.count_max {
-            evict_oldest(shard, cluster, endpoint);
-        }
         endpoint.idle.push(idle);
         cluster.idle_count.set(cluster.idle_count.get() + 1);
         if !endpoint.idle.listed.replace(true) {
             self.endpoints.borrow_mut().push((cluster.clone(), endpoint.clone()));
         }
-        if self.sweep_at.get() == Instant::NEVER {
-            self.sweep_at.set(now + self.limits.idle_timeout);
+        // One too many is closed once it was of no use for a while: where more requests than the
+        // pool holds are answered in one turn, the next turn needs all their connections again.
+        let has_surplus = cluster.idle_count.get() > self.count_max;
+        let patience =
+            if has_surplus { limits::POOL_SURPLUS_IDLE } else { self.limits.idle_timeout };
+        if self.sweep_at.get() > now + patience {
+            self.sweep_at.set(now + patience);
             if let Some(keeper) = &*self.keeper.borrow() {
                 keeper.wake_by_ref();
             }
@@ -189,7 +185,8 @@ impl Pool {
         }
     }
 
-    /// Removes every connection that has news or is too old, and says when to look again.
+    /// Removes every connection that has news, is too old, or is one too many and of no use; says
+    /// when to look again.
     fn sweep(&self, shard: &Shard, cx: &mut Context<'_>) -> Instant {
         let now = lateen_ring::now();
         let mut bad = Vec::new();
@@ -200,19 +197,23 @@ impl Pool {
                 endpoint.idle.listed.set(false);
                 return false;
             };
-            let before = idle_ones.len();
             let mut index = 0;
             while index < idle_ones.len() {
                 let idle = &idle_ones[index];
                 let news = idle.upstream.stream.poll_news(cx) == Poll::Ready(());
-                if is_stale(news) || now >= idle.dies {
+                let dies = if cluster.idle_count.get() > self.count_max {
+                    idle.dies.min(idle.since + limits::POOL_SURPLUS_IDLE)
+                } else {
+                    idle.dies
+                };
+                if is_stale(news) || now >= dies {
                     bad.extend(idle_ones.remove(index));
+                    count_down(cluster, 1);
                     continue;
                 }
-                next = next.min(idle.dies);
+                next = next.min(dies);
                 index += 1;
             }
-            count_down(cluster, before - idle_ones.len());
             let any_left = !idle_ones.is_empty();
             if !any_left {
                 *list = None;
@@ -229,23 +230,6 @@ impl Pool {
 
 fn count_down(cluster: &Cluster, count: usize) {
     cluster.idle_count.set(cluster.idle_count.get() - count);
-}
-
-/// Makes room: the oldest of this endpoint, else of any other of its cluster.
-#[cold]
-fn evict_oldest(shard: &Shard, cluster: &Cluster, endpoint: &Endpoint) {
-    let oldest = endpoint.idle.pop_oldest().or_else(|| {
-        let with_idle = cluster
-            .endpoints()
-            .iter()
-            .filter_map(|endpoint| endpoint.idle.oldest_since().map(|since| (since, endpoint)));
-        let (_, endpoint) = with_idle.min_by_key(|(since, _)| *since)?;
-        endpoint.idle.pop_oldest()
-    });
-    if let Some(oldest) = oldest {
-        count_down(cluster, 1);
-        evict(shard, oldest);
-    }
 }
 
 /// Whether news of an idle connection make it no good, which they do.

@@ -8,12 +8,13 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::Shutdown;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use lateen_ring::{Deadline, Moved, Spliced, Stream, splice};
+use lateen_ring::{Deadline, Instant, Moved, Relayed, Spliced, Stream, poll_relay, splice};
 
 use crate::client::Connection;
 use crate::failure::{Failure, Stage};
@@ -67,16 +68,11 @@ pub async fn tunnel(
     let unfinished = Unfinished { client: client.stream, upstream: upstream.stream };
     let from_client = std::mem::take(&mut client.received);
     let from_upstream = std::mem::take(&mut upstream.received);
-    let mut up = pin!(relay(&client, &upstream, from_client, metrics, &passed.up));
-    let mut down = pin!(relay(&upstream, &client, from_upstream, metrics, &passed.down));
+    let moved_at = Cell::new(lateen_ring::now());
+    let mut up = pin!(relay(&client, &upstream, from_client, metrics, &passed.up, &moved_at));
+    let mut down = pin!(relay(&upstream, &client, from_upstream, metrics, &passed.down, &moved_at));
     let (mut up_done, mut down_done) = (false, false);
-    let progress = || {
-        passed.up.get()
-            + passed.down.get()
-            + client.stream.bytes_sent()
-            + upstream.stream.bytes_sent()
-    };
-    let mut seen = progress();
+    let mut sent = 0;
     deadline.set_after(idle_timeout);
     let ended = poll_fn(|cx| {
         if !up_done {
@@ -113,12 +109,23 @@ pub async fn tunnel(
         if down_done && upstream.stream.poll_hung_up(cx).is_ready() {
             return Poll::Ready(TunnelEnd::UpstreamBroke(CloseReason::ConnectionReset));
         }
-        let now = progress();
-        if now != seen {
-            seen = now;
-            deadline.set_after(idle_timeout);
+        // Not moved for each message, but once it has passed.
+        while deadline.poll_past(cx).is_ready() {
+            let now = lateen_ring::now();
+            if client.stream.is_sending() || upstream.stream.is_sending() {
+                // What a slow reader takes of a send wakes nobody.
+                let before = sent;
+                sent = client.stream.bytes_sent() + upstream.stream.bytes_sent();
+                if sent != before {
+                    moved_at.set(now);
+                }
+            }
+            if now >= moved_at.get() + idle_timeout {
+                return Poll::Ready(TunnelEnd::Idle);
+            }
+            deadline.set(moved_at.get() + idle_timeout);
         }
-        deadline.poll_past(cx).map(|()| TunnelEnd::Idle)
+        Poll::Pending
     })
     .await;
     std::mem::forget(unfinished);
@@ -173,23 +180,27 @@ enum Broke {
     Sink(CloseReason),
 }
 
-/// Carries one direction until its source closes, and passes the FIN on.
+/// Carries one direction until its source closes, and passes the FIN on. Notes in `moved_at` when
+/// something was passed.
 async fn relay(
     source: &End<'_>,
     sink: &End<'_>,
     mut received: Received,
     metrics: &WorkerMetrics,
     passed: &Cell<u64>,
+    moved_at: &Cell<Instant>,
 ) -> Result<(), Broke> {
     source.stream.set_multishot(true);
-    let of_source = |error| Broke::Source(CloseReason::of_error(&error));
-    let of_sink = |error| Broke::Sink(CloseReason::of_error(&error));
-    if !received.is_empty() {
-        let count = received.bytes().len();
-        sink.stream.send(received.take(count)).await.map_err(of_sink)?;
+    let copied = |count: usize| {
         sink.counts.write_bytes.add(count as u64);
         metrics.bytes_copied.add(count as u64);
         passed.set(passed.get() + count as u64);
+        moved_at.set(lateen_ring::now());
+    };
+    if !received.is_empty() {
+        let count = received.bytes().len();
+        sink.stream.send(received.take(count)).await.map_err(of_sink)?;
+        copied(count);
     }
     let mut full_reads = 0;
     let mut yielded_at = passed.get();
@@ -199,24 +210,35 @@ async fn relay(
             yielded_at = passed.get();
             lateen_ring::yield_now().await;
         }
-        let Some(lease) = source.stream.recv().await.map_err(of_source)? else { break };
-        let count = lease.len();
+        let count = match poll_fn(|cx| poll_relay(source.stream, sink.stream, cx)).await {
+            Relayed::Bytes(count) => count,
+            Relayed::Ended => break,
+            Relayed::SourceFailed(error) => return Err(of_source(error)),
+            Relayed::SinkFailed(error) => return Err(of_sink(error)),
+        };
         source.counts.read_bytes.add(count as u64);
-        sink.stream.send(lease).await.map_err(of_sink)?;
-        sink.counts.write_bytes.add(count as u64);
-        metrics.bytes_copied.add(count as u64);
-        passed.set(passed.get() + count as u64);
+        copied(count);
         full_reads = if count >= limits::RECEIVE_BUFFER_BYTES { full_reads + 1 } else { 0 };
         if full_reads >= limits::TUNNEL_FULL_READS {
             full_reads = 0;
-            if relay_by_splice(source, sink, metrics, passed).await? == AfterSplice::Ended {
+            let after = relay_by_splice(source, sink, metrics, passed, moved_at).await?;
+            if after == AfterSplice::Ended {
                 break;
             }
         }
     }
+    sink.stream.flush().await.map_err(of_sink)?;
     // The sink may be gone already, which it will tell by itself.
     let _ = sink.stream.shutdown(Shutdown::Write);
     Ok(())
+}
+
+fn of_source(error: io::Error) -> Broke {
+    Broke::Source(CloseReason::of_error(&error))
+}
+
+fn of_sink(error: io::Error) -> Broke {
+    Broke::Sink(CloseReason::of_error(&error))
 }
 
 #[derive(PartialEq, Eq)]
@@ -232,21 +254,35 @@ async fn relay_by_splice(
     sink: &End<'_>,
     metrics: &WorkerMetrics,
     passed: &Cell<u64>,
+    moved_at: &Cell<Instant>,
 ) -> Result<AfterSplice, Broke> {
     source.stream.recv_stop().await;
     while let Some(lease) = source.stream.try_recv() {
         let count = lease.len() as u64;
         source.counts.read_bytes.add(count);
-        let sent = sink.stream.send(lease).await;
-        sent.map_err(|error| Broke::Sink(CloseReason::of_error(&error)))?;
+        sink.stream.send(lease).await.map_err(of_sink)?;
         sink.counts.write_bytes.add(count);
         metrics.bytes_copied.add(count);
         passed.set(passed.get() + count);
+        moved_at.set(lateen_ring::now());
     }
+    // A splice goes straight to the socket: it must not overtake what is on its way.
+    sink.stream.flush().await.map_err(of_sink)?;
     loop {
         let moved = Moved::default();
-        let limit = limits::TUNNEL_SPLICE_BYTES;
-        let outcome = splice(source.stream, sink.stream, limit, true, &moved).await;
+        let outcome = {
+            let limit = limits::TUNNEL_SPLICE_BYTES;
+            let mut splicing = pin!(splice(source.stream, sink.stream, limit, true, &moved));
+            poll_fn(|cx| {
+                let before = moved.taken() + moved.given();
+                let polled = splicing.as_mut().poll(cx);
+                if moved.taken() + moved.given() != before {
+                    moved_at.set(lateen_ring::now());
+                }
+                polled
+            })
+            .await
+        };
         source.counts.read_bytes.add(moved.taken());
         sink.counts.write_bytes.add(moved.given());
         metrics.bytes_spliced.add(moved.given());
@@ -256,10 +292,8 @@ async fn relay_by_splice(
             Spliced::Paused if moved.given() >= limits::TUNNEL_BURST_BYTES_MIN => {}
             Spliced::Paused | Spliced::NoPipe => return Ok(AfterSplice::CopyAgain),
             Spliced::Ended => return Ok(AfterSplice::Ended),
-            Spliced::SourceFailed(error) => {
-                return Err(Broke::Source(CloseReason::of_error(&error)));
-            }
-            Spliced::SinkFailed(error) => return Err(Broke::Sink(CloseReason::of_error(&error))),
+            Spliced::SourceFailed(error) => return Err(of_source(error)),
+            Spliced::SinkFailed(error) => return Err(of_sink(error)),
         }
     }
 }

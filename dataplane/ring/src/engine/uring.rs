@@ -14,7 +14,6 @@ use io_uring::{IoUring, cqueue, opcode};
 use rustix::io::Errno;
 use socket2::SockAddr;
 
-use crate::chunk::Sending;
 use crate::engine::uring::setup::{BUFFER_GROUP, publish_buffers, set_up};
 use crate::engine::uring::tag::{Kind, key_of, tag};
 use crate::engine::{Io, Wait, add, direct};
@@ -23,14 +22,11 @@ use crate::socket::{
     End, Interest, READY_ACCEPTS_MAX, READY_LEASES_MAX, RecvState, SocketKey, Watch,
 };
 
-/// A send of so many bytes fits a socket's buffer unless its peer has stopped reading.
-const SMALL_SEND_BYTES: usize = 4_096;
-/// How long a wait holds out for the completions of small sends, if one of them blocks after all.
-const MIN_WAIT_US: u32 = 1_000;
 /// Waits for readiness before the first attempt (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19): for
 /// receives that are armed when nothing can have arrived yet.
 const POLL_FIRST: u16 = 1;
 
+mod sending;
 mod setup;
 mod tag;
 
@@ -45,8 +41,10 @@ pub(crate) struct Uring {
     call: Box<u64>,
     /// Completions of one turn, copied out so that handling one may submit.
     finished: Vec<(u64, i32, u32)>,
-    /// Small sends handed over since the last wait.
-    small_sends: usize,
+    /// Sends that report only failure, since the last enter that made all of them; see `sending`.
+    quiet: Vec<SocketKey>,
+    /// The last enter did not make all of them.
+    unsettled: bool,
     /// A receive of this turn found no buffer.
     ran_dry: bool,
 }
@@ -59,8 +57,8 @@ impl Uring {
     /// ENOMEM where the locked-memory limit is too low (kernels before 5.12).
     pub(crate) fn new(io: &Io, eventfd: OwnedFd, wanted: Features) -> Result<Self, Errno> {
         let (ring, mut features) = set_up(wanted)?;
-        if !ring.params().is_feature_min_timeout() {
-            features = features.without(Feature::MinWait);
+        if !ring.params().is_feature_skip_cqe_on_success() {
+            features = features.without(Feature::QuietSend);
         }
         if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
             return Err(Errno::NOSYS);
@@ -83,7 +81,8 @@ impl Uring {
             eventfd,
             call: Box::new(0),
             finished: Vec::new(),
-            small_sends: 0,
+            quiet: Vec::new(),
+            unsettled: false,
             ran_dry: false,
         };
         uring.await_call();
@@ -97,6 +96,7 @@ impl Uring {
     /// Gives back what a burst of completions took.
     pub(crate) fn shrink(&mut self) {
         self.finished.shrink_to_fit();
+        self.quiet.shrink_to_fit();
     }
 
     /// May published buffers be taken back now? Only if the kernel picks them inside
@@ -195,20 +195,6 @@ impl Uring {
         self.start(io, key, &entry.user_data(tag(Kind::Cancel, key)));
     }
 
-    pub(crate) fn send(&mut self, io: &mut Io, key: SocketKey) {
-        let socket = io.sockets.at(key);
-        debug_assert!(!socket.send.in_flight, "one send at a time");
-        let fd = Fd(socket.fd().as_raw_fd());
-        let flags = socket.send.flags().bits();
-        let op = socket.send.op.as_mut().expect("there is something to send");
-        if op.remaining().map(<[u8]>::len).sum::<usize>() <= SMALL_SEND_BYTES {
-            self.small_sends += 1;
-        }
-        let entry = send_entry(fd, op, flags);
-        socket.send.in_flight = true;
-        self.start(io, key, &entry.user_data(tag(Kind::Send, key)));
-    }
-
     pub(crate) fn connect(&mut self, io: &mut Io, key: SocketKey) {
         let socket = io.sockets.at(key);
         let fd = Fd(socket.fd().as_raw_fd());
@@ -301,22 +287,16 @@ impl Uring {
         // sleeps while sockets starve beside free buffers.
         let hungry = self.feed_starved(io) && !io.starved.is_empty();
         add(&io.counts.enters, 1);
-        let backlog = hungry || !self.finished.is_empty();
-        // What small sends post while they are submitted is no news: wait for one more.
-        let small_sends = std::mem::take(&mut self.small_sends);
-        let (want, args) = if small_sends > 0 && self.features.has(Feature::MinWait) {
-            (1 + small_sends, SubmitArgs::new().min_wait_usec(MIN_WAIT_US))
-        } else {
-            (1, SubmitArgs::new())
-        };
+        let backlog = hungry || self.unsettled || !self.finished.is_empty();
+        let wait = self.wait_for_quiet(io, wait);
         let entered = match wait {
             _ if backlog => self.ring.submit(),
             Wait::No => self.ring.submit(),
-            Wait::Forever => self.ring.submitter().submit_with_args(want, &args),
+            Wait::Forever => self.ring.submit_and_wait(1),
             Wait::AtMost(duration) => {
                 let timespec = Timespec::from(duration);
-                let args = args.timespec(&timespec);
-                self.ring.submitter().submit_with_args(want, &args)
+                let args = SubmitArgs::new().timespec(&timespec);
+                self.ring.submitter().submit_with_args(1, &args)
             }
         };
         match entered.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
@@ -325,12 +305,15 @@ impl Uring {
             Ok(_) | Err(Errno::TIME | Errno::INTR | Errno::BUSY | Errno::AGAIN) => {}
             Err(errno) => return Err(errno),
         }
+        // Before completions are handled, which may submit more.
+        let all_made = self.all_made();
         self.reap();
         let mut finished = std::mem::take(&mut self.finished);
         add(&io.counts.completed, finished.len() as u64);
         for (tag, result, flags) in finished.drain(..) {
             self.complete(io, tag, result, flags);
         }
+        self.settle_quiet(io, all_made);
         if std::mem::take(&mut self.ran_dry) {
             // Once a turn, however many found nothing: a published buffer is memory soon.
             io.pool.grow();
@@ -496,25 +479,6 @@ impl Uring {
         }
     }
 
-    fn complete_send(&mut self, io: &mut Io, key: SocketKey, outcome: Result<usize, Errno>) {
-        let socket = io.sockets.at(key);
-        socket.send.in_flight = false;
-        let op = socket.send.op.as_mut().expect("a send is kept until it completes");
-        match outcome {
-            Ok(count) => {
-                socket.send.bytes_total += count as u64;
-                if !op.advance(count) && !socket.closing {
-                    return self.send(io, key);
-                }
-            }
-            Err(Errno::INTR | Errno::AGAIN) if !socket.closing => return self.send(io, key),
-            Err(errno) => socket.send.error = Some(errno),
-        }
-        let op = socket.send.op.take().expect("checked above");
-        socket.send.wake();
-        io.spares.retire(op);
-    }
-
     fn complete_accept(
         &mut self,
         io: &mut Io,
@@ -577,16 +541,6 @@ impl Drop for Uring {
         // The kernel still holds the word: better to lose eight bytes than to let it write into
         // memory that is somebody else's.
         std::mem::forget(std::mem::take(&mut self.call));
-    }
-}
-
-fn send_entry(fd: Fd, op: &mut Sending, flags: u32) -> Entry {
-    match op.single() {
-        Some(bytes) => {
-            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            opcode::Send::new(fd, bytes.as_ptr(), length).flags(flags as i32).build()
-        }
-        None => opcode::SendMsg::new(fd, op.message()).flags(flags).build(),
     }
 }
 

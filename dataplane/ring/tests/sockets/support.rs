@@ -31,7 +31,7 @@ pub(crate) fn variants() -> Vec<(&'static str, Config)> {
         &["-multishot-accept"],
         &["-waiting-accept"],
         &["-registered-ring"],
-        &["-min-wait"],
+        &["-quiet-send"],
         // What Linux 5.15 has.
         &[
             "-defer-taskrun",
@@ -41,7 +41,7 @@ pub(crate) fn variants() -> Vec<(&'static str, Config)> {
             "-multishot-accept",
             "-waiting-accept",
             "-registered-ring",
-            "-min-wait",
+            "-quiet-send",
         ],
     ];
     let mut variants = vec![("epoll", Config { engine: EngineChoice::Epoll, ..Config::default() })];
