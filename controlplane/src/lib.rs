@@ -3,10 +3,12 @@
 //! 1. [`source`]: the files of one folder, whenever they change.
 //! 2. [`language`]: what they declare, or what is wrong with it and where.
 //! 3. [`store`]: every accepted revision of what was declared, and which of them is live.
-//! 4. [`resolver`]: addresses of services that are declared by a DNS name.
+//! 4. [`compile`]: a snapshot for each proxy, or what does not fit together and where.
+//! 5. [`resolver`]: addresses of services that are declared by a DNS name.
 
 pub mod limits;
 pub mod source;
 pub mod language;
 pub mod store;
+pub mod compile;
 pub mod resolver;
