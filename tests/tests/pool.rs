@@ -10,6 +10,7 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
 lateen_tests::on_both_engines!(
+    requests_that_follow_each_other_share_a_connection,
     a_dead_pooled_connection_is_replaced_once,
     a_body_that_was_not_begun_goes_to_the_replacement,
     a_request_that_may_not_be_repeated_is_not,
@@ -37,6 +38,17 @@ fn dying(count: Arc<AtomicUsize>) -> Upstream {
             peer.send(ok("x", 1));
         }
     })
+}
+
+/// Who has its answer may ask again at once, on another connection: the upstream's is free by then.
+fn requests_that_follow_each_other_share_a_connection(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut clients = [0; 2].map(|_| Peer::connect(proxy.address()));
+    for turn in 0..400 {
+        assert_eq!(exchange(&mut clients[turn % 2], GET).status, 200);
+    }
+    assert_eq!(upstream.connections(), 1);
 }
 
 fn a_dead_pooled_connection_is_replaced_once(engine: Engine) {

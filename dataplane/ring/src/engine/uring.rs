@@ -310,10 +310,18 @@ impl Uring {
         self.reap();
         let mut finished = std::mem::take(&mut self.finished);
         add(&io.counts.completed, finished.len() as u64);
+        if self.has_quiet() {
+            // Sends end before anything else is told: what a peer did on account of one must not
+            // overtake who waits for its end.
+            let is_send = |(tag, ..): &mut (u64, i32, u32)| Kind::from_tag(*tag) == Kind::Send;
+            for (tag, result, flags) in finished.extract_if(.., is_send) {
+                self.complete(io, tag, result, flags);
+            }
+            self.settle_quiet(io, all_made);
+        }
         for (tag, result, flags) in finished.drain(..) {
             self.complete(io, tag, result, flags);
         }
-        self.settle_quiet(io, all_made);
         if std::mem::take(&mut self.ran_dry) {
             // Once a turn, however many found nothing: a published buffer is memory soon.
             io.pool.grow();

@@ -75,6 +75,10 @@ impl Uring {
         queue.is_empty() && !queue.cq_overflow()
     }
 
+    pub(super) fn has_quiet(&self) -> bool {
+        !self.quiet.is_empty()
+    }
+
     /// Ends the quiet sends that no completion of this turn named; later if some were not made.
     pub(super) fn settle_quiet(&mut self, io: &mut Io, all_made: bool) {
         self.unsettled = !all_made && !self.quiet.is_empty();
