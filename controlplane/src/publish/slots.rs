@@ -86,8 +86,14 @@ pub(super) enum NoSlot {
 
 /// The place of one connection.
 pub(super) struct Slot {
-    slots: Arc<Slots>,
     pub(super) link: Arc<Link>,
+    // Last: who waits for the place finds the link's descriptor closed.
+    _place: Place,
+}
+
+struct Place {
+    slots: Arc<Slots>,
+    id: u64,
 }
 
 impl Slots {
@@ -142,7 +148,7 @@ impl Slots {
             is_evicted: AtomicBool::new(false),
         });
         state.links.insert(id, link.clone());
-        Ok(Slot { slots: self.clone(), link })
+        Ok(Slot { link, _place: Place { slots: self.clone(), id } })
     }
 
     /// From now on nobody gets in.
@@ -160,9 +166,9 @@ impl Slots {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.slots.lock().links.remove(&self.link.id);
+        self.slots.lock().links.remove(&self.id);
         self.slots.changed.notify_all();
     }
 }

@@ -1,6 +1,6 @@
 //! The socket's file: whose it is, who may open it, when it goes.
 //!
-//! Before: nothing. After: a listening socket for [`accept`](super::accept). One control plane at a
+//! Before: nothing. After: a listening socket for `accept`. One control plane at a
 //! time holds the lock beside the file, until its process ends however it ends; only under that lock
 //! is a file taken for stale. The lock's file stays: to remove it would let two processes hold two
 //! locks of one name.
