@@ -68,6 +68,7 @@ fn requests(bytes: &[u8], iterations: u64) -> anyhow::Result<()> {
         request_id: Some(b"0123456789abcdef0123456789abcdef"),
         authority_if_missing: b"127.0.0.1:8080",
         upgrade: true,
+        edits: None,
     };
     for _ in 0..iterations {
         out.clear();
@@ -97,6 +98,7 @@ fn responses(bytes: &[u8], iterations: u64) -> anyhow::Result<()> {
         request_method: Method::Get,
         persistence: Persistence::KeepAlive,
         date: &date,
+        edits: None,
     };
     for _ in 0..iterations {
         out.clear();

@@ -7,12 +7,16 @@
 pub mod config;
 mod flags;
 pub mod host;
+pub mod quick;
 mod value;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+
+use lateen_snapshot::model::Snapshot;
 
 use crate::bootstrap::config::Config;
 use crate::bootstrap::host::Host;
@@ -20,12 +24,36 @@ use crate::bootstrap::host::Host;
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `quick`: run a proxy with this config.
-    Quick(Box<Config>),
+    /// `quick`: run a proxy with this config and snapshot.
+    Quick(Box<Quick>),
+    /// `run`: run a proxy under a control plane.
+    Run(Box<Run>),
     /// `try`: show what it does, against an embedded upstream.
     Try,
     /// `--help` or `--version`: print this on stdout and exit 0.
     Print(String),
+}
+
+/// What `quick` runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quick {
+    /// The process's config.
+    pub config: Config,
+    /// Its only snapshot.
+    pub snapshot: Snapshot,
+}
+
+/// What `run` runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The process's config.
+    pub config: Config,
+    /// The proxy's name in the mesh.
+    pub name: String,
+    /// The control plane's socket.
+    pub control: PathBuf,
+    /// Where the last good snapshot is kept.
+    pub state: PathBuf,
 }
 
 /// Why nothing can be started: one line, which says what is wrong and how to mend it.
@@ -62,8 +90,9 @@ where
     match flags::CommandLine::try_parse_from(arguments) {
         Ok(line) => match line.command {
             flags::Subcommand::Quick(flags) => {
-                Ok(Command::Quick(Box::new(flags.into_config(host)?)))
+                Ok(Command::Quick(Box::new(flags.into_quick(host)?)))
             }
+            flags::Subcommand::Run(flags) => Ok(Command::Run(Box::new(flags.into_run(host)?))),
             flags::Subcommand::Try => Ok(Command::Try),
         },
         Err(error) => match error.kind() {

@@ -11,6 +11,7 @@ use lateen_ring::{Deadline, Instant, Stream};
 
 use crate::accept::clients::ClientId;
 use crate::forward::transfer::Timer;
+use crate::loaded::ListenerSlot;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
 use crate::shard::Shard;
 
@@ -27,14 +28,24 @@ pub struct Connection {
     peer_text: AddressText,
     /// Its place in the table of clients.
     pub client: ClientId,
+    /// Where it came in.
+    pub slot: ListenerSlot,
     close_reason: Cell<CloseReason>,
+    /// When detection got the first byte of the request that comes next; `NEVER` if it got none.
+    first_byte_at: Cell<Instant>,
     /// Detection, a request, or the connecting of a tunnel is under way.
     pub unfinished: Cell<bool>,
 }
 
 impl Connection {
-    /// A connection that was just accepted from `peer` and entered as `client`.
-    pub fn new(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, client: ClientId) -> Self {
+    /// A connection that was just accepted at `slot` from `peer` and entered as `client`.
+    pub fn new(
+        shard: Rc<Shard>,
+        stream: Stream,
+        peer: SocketAddr,
+        client: ClientId,
+        slot: ListenerSlot,
+    ) -> Self {
         shard.metrics().connections(ConnectionSide::Downstream).on_open();
         // A v4 client of a dual-stack listener is a v4 client.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -45,7 +56,9 @@ impl Connection {
             peer,
             peer_text: AddressText::new(peer),
             client,
+            slot,
             close_reason: Cell::new(CloseReason::Orderly),
+            first_byte_at: Cell::new(Instant::NEVER),
             unfinished: Cell::new(false),
         }
     }
@@ -68,6 +81,18 @@ impl Connection {
         Timer { deadline: &self.deadline, until: Instant::NEVER }
     }
 
+    /// Detection got a request's first byte at `at`.
+    pub fn request_began(&self, at: Instant) {
+        self.first_byte_at.set(at);
+    }
+
+    /// When the first byte came of the request that is about to be served: now, unless detection had
+    /// it for a while.
+    #[inline]
+    pub fn take_request_began(&self) -> Instant {
+        lateen_ring::now().min(self.first_byte_at.replace(Instant::NEVER))
+    }
+
     /// Notes how the connection ends, for `tcp_close_total`.
     pub fn closes_for(&self, reason: CloseReason) {
         self.close_reason.set(reason);
@@ -79,6 +104,9 @@ impl Drop for Connection {
         if self.unfinished.get() {
             // The task was aborted, or panicked: what the client has may look whole.
             self.stream.reset_on_close();
+            if self.close_reason.get() == CloseReason::Orderly {
+                self.closes_for(CloseReason::ConnectionAborted);
+            }
         }
         self.counts().on_close(self.close_reason.get());
         self.shard.clients.leave(self.client);

@@ -1,19 +1,27 @@
 //! What is known of one request while it is served, for its log line and its counters.
 //!
-//! Before: `request` makes one per request. After: [`Exchange::observe`] writes the line and counts.
+//! Before: `request` makes one per request. After: [`Exchange::observe`] writes the line and counts;
+//! where nobody lives to call it, [`CutWatch`] does.
 //! Plain cells: the halves of an exchange (body up, response down) run at the same time and both
 //! note what they did.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
 
 use lateen_ring::{Instant, keep_vector, spare_vector};
+use lateen_snapshot::model::RouteId;
 
 use crate::client::Connection;
+use crate::cluster::Cluster;
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::message::{Method, Version};
 use crate::decide::balance::EndpointIndex;
-use crate::failure::{Cause, Failure, Stage};
+use crate::decide::route::plan::{Answer, BackendPlan, RoutePlan};
+use crate::failure::{Failure, Stage};
+use crate::live::Live;
 use crate::observe::access_log::Entry;
+use crate::shard::Shard;
 
 /// A request that is to be forwarded.
 #[derive(Debug)]
@@ -26,8 +34,10 @@ pub struct Request {
     pub framing: Framing,
     /// Whether the client wants to go on after it.
     pub keep_alive: bool,
-    /// The protocols that it offers to leave HTTP/1.1 for, if it does.
-    pub upgrade: Option<Box<[u8]>>,
+    /// What few requests have.
+    pub rare: Option<Box<Rare>>,
+    /// Something of the response's head is to be changed.
+    pub edits_response: bool,
     /// The head for the upstream, and the body if it is small and all there.
     pub message: Vec<u8>,
     /// What of the body is still to come.
@@ -35,6 +45,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// The protocols that it offers to leave HTTP/1.1 for, if it does.
+    pub fn upgrade(&self) -> Option<&[u8]> {
+        self.rare.as_ref()?.upgrade.as_deref()
+    }
+
     /// What is known before its head was read.
     pub fn unread() -> Self {
         Self {
@@ -42,11 +57,62 @@ impl Request {
             version: Version::Http11,
             framing: Framing::None,
             keep_alive: false,
-            upgrade: None,
+            rare: None,
+            edits_response: false,
             message: Vec::new(),
             body: BodyProgress::new(Framing::None),
         }
     }
+}
+
+/// What is told of a request so far.
+///
+/// ```text
+/// Unread ──head──▶ Asked ──101──▶ Counted ──▶ Whole
+///    └───────────────┴──any other end───────────▲
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Nothing: its head is not whole, so it is no request yet.
+    Unread,
+    /// Nothing, but it is a request.
+    Asked,
+    /// It is counted. The line waits for the end of its tunnel.
+    Counted,
+    /// It is counted and logged.
+    Whole,
+}
+
+/// What few requests have.
+#[derive(Debug)]
+pub struct Rare {
+    /// The protocols that it offers to leave HTTP/1.1 for, if it does.
+    pub upgrade: Option<Box<[u8]>>,
+    /// For its response.
+    pub added: AddedFields,
+}
+
+/// What a response gets beside its route's edits.
+#[derive(Debug, Default)]
+pub struct AddedFields {
+    /// Fields of the upstream's that are left out, by lower-case name.
+    pub cut: &'static [&'static str],
+    /// Whole lines.
+    pub lines: Vec<u8>,
+}
+
+/// The route that a request takes, and which of its backends answers.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteUse {
+    /// Of the snapshot that the request is pinned to.
+    pub route: RouteId,
+    /// Position among the route's backends.
+    pub backend: u16,
+}
+
+impl RouteUse {
+    /// Before the head was judged.
+    const NONE: Self = Self { route: RouteId(u32::MAX), backend: 0 };
 }
 
 /// The facts of one request.
@@ -83,11 +149,14 @@ pub struct Exchange {
     pub request_whole: Cell<bool>,
     /// Only the close ends the response's body.
     pub ends_by_close: Cell<bool>,
-    /// `Allow` of a refusal.
-    pub allow: Cell<Option<&'static str>>,
     /// How the tunnel ended that a 101 made of it.
     pub tunnel_failure: Cell<Option<Failure>>,
+    /// Its route; a placeholder until its head was judged.
+    pub route: Cell<RouteUse>,
     endpoint: Cell<Option<EndpointIndex>>,
+    /// The snapshot that it runs on, from its head to its end.
+    live: OnceCell<Rc<Live>>,
+    told: Cell<Told>,
     /// Inline: a box for each request costs more than these words.
     logged: RefCell<Option<Logged>>,
 }
@@ -112,11 +181,46 @@ impl Exchange {
             read_by_count: Cell::new(false),
             request_whole: Cell::new(false),
             ends_by_close: Cell::new(false),
-            allow: Cell::new(None),
             tunnel_failure: Cell::new(None),
+            route: Cell::new(RouteUse::NONE),
             endpoint: Cell::new(None),
+            live: OnceCell::new(),
+            told: Cell::new(Told::Unread),
             logged: RefCell::new(None),
         }
+    }
+
+    /// The request runs on this snapshot; to be said once.
+    #[inline]
+    pub fn pin(&self, live: Rc<Live>) -> &Rc<Live> {
+        self.live.get_or_init(|| live)
+    }
+
+    /// The snapshot that it runs on; `None` until its head was judged.
+    pub fn live(&self) -> Option<&Rc<Live>> {
+        self.live.get()
+    }
+
+    /// What happens to requests of its route; `None` until its head was judged.
+    #[inline]
+    pub fn plan(&self) -> Option<&RoutePlan> {
+        let live = self.live.get()?;
+        let RouteUse { route, .. } = self.route.get();
+        (route != RouteUse::NONE.route).then(|| live.loaded.tables.plan(route))
+    }
+
+    /// The backend that answers it; `None` until its head was judged.
+    #[inline]
+    pub fn backend(&self) -> Option<&BackendPlan> {
+        let Answer::Backends { backends, .. } = &self.plan()?.answer else { return None };
+        backends.get(usize::from(self.route.get().backend))
+    }
+
+    /// The cluster that answers it.
+    #[inline]
+    pub fn cluster(&self, shard: &Shard) -> Option<&Rc<Cluster>> {
+        let id = self.backend()?.cluster?;
+        Some(self.live.get()?.cluster(shard, id))
     }
 
     /// The request goes to `endpoint`.
@@ -125,30 +229,53 @@ impl Exchange {
         self.endpoint.set(Some(endpoint));
     }
 
+    fn upstream_address(&self, shard: &Shard) -> Option<SocketAddr> {
+        let endpoint = self.endpoint.get()?;
+        Some(self.cluster(shard)?.address_of(endpoint))
+    }
+
     /// Keeps what the log line will say of the head.
     pub fn keep_for_log(&self, logged: Logged) {
         *self.logged.borrow_mut() = Some(logged);
     }
 
+    /// The head was read whole.
+    #[inline]
+    pub fn note_asked(&self) {
+        self.told.set(Told::Asked);
+    }
+
+    /// A 101 went out. It is the response and counts as one; the line waits for its tunnel's end.
+    pub fn count_upgrade(&self, connection: &Connection) {
+        self.count(connection, None);
+        self.told.set(Told::Counted);
+    }
+
     /// Counts the exchange and logs it.
     pub fn observe(&self, connection: &Connection, failure: Option<Failure>) {
-        let shard = &connection.shard;
-        let metrics = shard.metrics();
-        let now = lateen_ring::now();
-        let unread = failure.is_some_and(|failure| {
-            failure.stage == Stage::RequestHead && failure.cause == Cause::ClientGone
-        });
-        if unread {
-            // No head was read, so there was no request; the flag counts all the same.
-            let _ = metrics.record_failure(Failure::client_gone(Stage::RequestHead));
-        } else {
-            metrics.request.increment();
-            let latency_us = now.micros_since(self.began);
-            metrics.record_response(self.status.get(), failure, latency_us);
+        let metrics = connection.shard.metrics();
+        match (self.told.replace(Told::Whole), failure) {
+            (Told::Counted, None) => {}
+            // What came after the response is no response; the flag counts all the same.
+            (Told::Counted, Some(failure)) => {
+                metrics.record_failure(failure);
+            }
+            // No head was read and nothing answered, so there was no request; likewise.
+            (Told::Unread, Some(failure)) if self.status.get() == 0 => {
+                metrics.record_failure(failure);
+            }
+            (_, failure) => self.count(connection, failure),
         }
-        if shard.logs() {
+        if connection.shard.logs() {
             self.log(connection, failure);
         }
+    }
+
+    fn count(&self, connection: &Connection, failure: Option<Failure>) {
+        let metrics = connection.shard.metrics();
+        metrics.request.increment();
+        let latency_us = lateen_ring::now().micros_since(self.began);
+        metrics.record_response(self.status.get(), failure, latency_us);
     }
 
     fn log(&self, connection: &Connection, failure: Option<Failure>) {
@@ -169,7 +296,7 @@ impl Exchange {
                 time_us: 0,
                 request_id: parts.request_id,
                 downstream: connection.peer,
-                upstream: self.endpoint.get().map(|endpoint| shard.address_of(endpoint)),
+                upstream: self.upstream_address(shard),
                 method: parts.method,
                 authority: parts.authority,
                 path: parts.path,
@@ -182,12 +309,35 @@ impl Exchange {
                 upstream_us,
                 processing_us: total_us.saturating_sub(waited_us),
                 retries: self.retries.get(),
-                epoch: 0,
+                epoch: self.live.get().map_or(0, |live| live.loaded.epoch.number),
             },
         );
         if let Some(logged) = logged {
             keep_vector(logged.text);
         }
+    }
+}
+
+/// Tells of an exchange that nobody lives to observe: its task is aborted when a drain's grace is
+/// over, or panics. To be kept beside the exchange as long as that is served.
+pub struct CutWatch<'a> {
+    /// Whose client.
+    pub connection: &'a Connection,
+    /// What to tell of.
+    pub exchange: &'a Exchange,
+}
+
+impl Drop for CutWatch<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let stage = match self.exchange.told.get() {
+            Told::Whole => return,
+            Told::Unread => Stage::RequestHead,
+            Told::Asked if self.exchange.status.get() == 0 => Stage::Request,
+            Told::Asked => Stage::ResponseBody,
+            Told::Counted => Stage::Tunnel,
+        };
+        self.exchange.observe(self.connection, Some(Failure::cut_off(stage)));
     }
 }
 

@@ -32,7 +32,7 @@ pub enum Stage {
 pub enum Side {
     /// The client's.
     Downstream,
-    /// The proxy's own: a cap, or no endpoint to choose from.
+    /// The proxy's own: a cap, no route, or no endpoint to choose from.
     Local,
     /// The endpoint's, or the network's on the way to it.
     Upstream,
@@ -95,6 +95,10 @@ pub enum Cause {
     Refused(Refusal),
     /// The client closed or reset its connection, or stopped reading for `--write-timeout`.
     ClientGone,
+    /// No route takes the request.
+    NoRoute,
+    /// The route's backend does not exist.
+    NoCluster,
     /// Every endpoint was tried or there is none.
     NoHealthyUpstream,
     /// A cap on connections or requests was reached.
@@ -107,6 +111,8 @@ pub enum Cause {
     UpstreamProtocol,
     /// The endpoint made no progress in time, or `--request-timeout` ended.
     UpstreamTimeout,
+    /// The proxy broke it off itself: a drain's grace was over, or its task panicked.
+    CutOff,
 }
 
 /// One failure of one request or connection.
@@ -145,11 +151,19 @@ pub enum ResponseFlag {
     DownstreamProtocolError,
     /// DC: downstream connection termination.
     DownstreamGone,
+    /// LR: local reset. Envoy marks what its own end cuts off with DC, as if the client had left,
+    /// and tells it apart by `response_code_details`, which we have not; LR is its flag for a reset
+    /// of its own making.
+    LocalReset,
+    /// NR: no route.
+    NoRoute,
+    /// NC: no cluster.
+    NoCluster,
 }
 
 impl ResponseFlag {
     /// Every flag, at its [`index`](Self::index).
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::UpstreamConnectionFailure,
         Self::NoHealthyUpstream,
         Self::UpstreamReset,
@@ -159,6 +173,9 @@ impl ResponseFlag {
         Self::Overflow,
         Self::DownstreamProtocolError,
         Self::DownstreamGone,
+        Self::LocalReset,
+        Self::NoRoute,
+        Self::NoCluster,
     ];
 
     /// How many flags there are.
@@ -181,6 +198,9 @@ impl ResponseFlag {
             Self::Overflow => "UO",
             Self::DownstreamProtocolError => "DPE",
             Self::DownstreamGone => "DC",
+            Self::LocalReset => "LR",
+            Self::NoRoute => "NR",
+            Self::NoCluster => "NC",
         }
     }
 }
@@ -251,6 +271,16 @@ impl Failure {
         Self { stage, side: Side::Local, cause: Cause::Overflow, retryable: false }
     }
 
+    /// No host, or no rule of its host, takes the request.
+    pub const fn no_route() -> Self {
+        Self { stage: Stage::Decide, side: Side::Local, cause: Cause::NoRoute, retryable: false }
+    }
+
+    /// The backend that was chosen is a reference that leads nowhere.
+    pub const fn no_cluster() -> Self {
+        Self { stage: Stage::Decide, side: Side::Local, cause: Cause::NoCluster, retryable: false }
+    }
+
     /// The balancer has nothing (more) to offer.
     pub const fn no_healthy_upstream() -> Self {
         Self {
@@ -286,6 +316,11 @@ impl Failure {
         Self { stage, side: Side::Upstream, cause: Cause::UpstreamTimeout, retryable: false }
     }
 
+    /// The proxy broke it off: the endpoint may be working on the request, so never repeated.
+    pub const fn cut_off(stage: Stage) -> Self {
+        Self { stage, side: Side::Local, cause: Cause::CutOff, retryable: false }
+    }
+
     /// The one mapping from a failure to status, flag and classification.
     pub const fn outcome(self) -> Outcome {
         use ResponseFlag as Flag;
@@ -293,16 +328,20 @@ impl Failure {
             Cause::Refused(Refusal::RequestTimeout) => (Some(408), Flag::DownstreamTimeout),
             Cause::Refused(refusal) => (Some(refusal.status()), Flag::DownstreamProtocolError),
             Cause::ClientGone => (None, Flag::DownstreamGone),
+            Cause::NoRoute => (Some(404), Flag::NoRoute),
+            Cause::NoCluster => (Some(500), Flag::NoCluster),
             Cause::NoHealthyUpstream => (Some(503), Flag::NoHealthyUpstream),
             Cause::Overflow => (Some(503), Flag::Overflow),
             Cause::ConnectFailed => (Some(503), Flag::UpstreamConnectionFailure),
             Cause::UpstreamReset => (Some(502), Flag::UpstreamReset),
             Cause::UpstreamProtocol => (Some(502), Flag::UpstreamProtocolError),
             Cause::UpstreamTimeout => (Some(504), Flag::UpstreamTimeout),
+            Cause::CutOff => (None, Flag::LocalReset),
         };
-        let classification = match self.side {
-            Side::Downstream => Classification::Success,
-            Side::Local | Side::Upstream => Classification::Failure,
+        let classification = match (self.side, self.cause) {
+            // Asked for what is not there: the client's mistake, although it is answered here.
+            (Side::Downstream, _) | (_, Cause::NoRoute) => Classification::Success,
+            (Side::Local | Side::Upstream, _) => Classification::Failure,
         };
         Outcome { status, flag, classification }
     }
@@ -321,7 +360,10 @@ mod tests {
             (Failure::upstream_protocol(Stage::ResponseHead), Some(502), "UPE", "failure"),
             (Failure::upstream_timeout(Stage::ResponseHead), Some(504), "UT", "failure"),
             (Failure::overflow(Stage::Accept), Some(503), "UO", "failure"),
+            (Failure::no_route(), Some(404), "NR", "success"),
+            (Failure::no_cluster(), Some(500), "NC", "failure"),
             (Failure::client_gone(Stage::ResponseBody), None, "DC", "success"),
+            (Failure::cut_off(Stage::Request), None, "LR", "failure"),
         ];
         for (failure, status, flag, classification) in table {
             let outcome = failure.outcome();

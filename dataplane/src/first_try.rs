@@ -8,7 +8,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bootstrap::{self, Command, host::Host};
+use lateen_snapshot::model::Epoch;
+
+use crate::bootstrap::{self, Command, Quick, host::Host};
 use crate::supervise::{Proxy, Signals};
 
 /// How long one of the requests may take.
@@ -25,12 +27,13 @@ pub fn run(host: &Host, out: &mut impl Write) -> anyhow::Result<bool> {
     let upstream_text = upstream.to_string();
     let arguments =
         ["lateen-proxy", "quick", "--listen", "127.0.0.1:0", "--upstream", &upstream_text];
-    let Command::Quick(config) = bootstrap::parse(arguments, host)? else {
+    let Command::Quick(quick) = bootstrap::parse(arguments, host)? else {
         anyhow::bail!("the quick command did not parse as itself");
     };
+    let Quick { config, snapshot } = *quick;
     let workers = config.workers;
     let signals = Signals::new()?;
-    let proxy = Proxy::launch(*config)?;
+    let proxy = Proxy::launch(config, Epoch::default(), snapshot)?;
     let address = proxy.listening()[0];
     writeln!(out, "proxy      {address}, {workers} worker(s)")?;
     writeln!(out, "upstream   {upstream}, embedded")?;

@@ -1,29 +1,35 @@
 //! A request or tunnel that counts as load of its endpoint until it is dropped.
 
-use std::rc::Rc;
+use std::net::SocketAddr;
 
-use crate::decide::balance::EndpointIndex;
+use crate::cluster::Chosen;
 use crate::plant::{self, Plant};
-use crate::shard::Shard;
 
-/// Counts as one in flight at the endpoint while it lives.
+/// Counts as one in flight at the endpoint while it lives. It pins the endpoint and its cluster, not
+/// the snapshot.
+#[derive(Debug)]
 pub struct InFlight {
-    shard: Rc<Shard>,
-    endpoint: EndpointIndex,
+    chosen: Chosen,
 }
 
 impl InFlight {
     /// Adds one to the endpoint's load.
     #[inline]
-    pub fn new(shard: &Rc<Shard>, endpoint: EndpointIndex) -> Self {
-        shard.balancer.borrow_mut().on_start(endpoint);
-        Self { shard: shard.clone(), endpoint }
+    pub fn new(chosen: Chosen) -> Self {
+        chosen.endpoint().load.on_start();
+        Self { chosen }
     }
 
     /// The endpoint.
     #[inline]
-    pub fn endpoint(&self) -> EndpointIndex {
-        self.endpoint
+    pub fn chosen(&self) -> &Chosen {
+        &self.chosen
+    }
+
+    /// Where it is.
+    #[inline]
+    pub fn address(&self) -> SocketAddr {
+        self.chosen.address()
     }
 }
 
@@ -31,13 +37,7 @@ impl Drop for InFlight {
     #[inline]
     fn drop(&mut self) {
         if !plant::has(Plant::LoadKept) {
-            self.shard.balancer.borrow_mut().on_end(self.endpoint);
+            self.chosen.endpoint().load.on_end();
         }
-    }
-}
-
-impl std::fmt::Debug for InFlight {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("InFlight").field(&self.endpoint).finish()
     }
 }

@@ -4,22 +4,32 @@
 //!
 //! 1. [`bootstrap`]: flags become one immutable config.
 //! 2. [`supervise`]: the main thread binds, starts a [`worker`] per core, watches, drains.
+//!    [`subscription`] hears from the control plane, [`rollout`] brings a change to every worker.
 //! 3. [`accept`]: clients are let in, and what they speak is detected.
 //! 4. [`connection`]: the L4 conductor; [`request`]: the L7 conductor. They own the branching.
+//!    [`judge`] finds out what a request head asks for and where that goes.
 //! 5. [`codec`]: heads and bodies, sans-io. [`decide`]: which endpoint, pure.
 //! 6. [`forward`]: pools, connects, transfers, tunnels.
 //! 7. [`observe`]: counters, log lines, the admin endpoint.
 //!
-//! What a worker owns stands in [`shard`]; nothing on the packet's way is shared between workers.
+//! What the process runs on is [`loaded`] once; each worker has a [`live`] view of it, and what it
+//! knows of [`cluster`]s. What a worker owns stands in [`shard`]; nothing on the packet's way is shared between workers.
 
 pub mod bootstrap;
 pub mod supervise;
+pub mod rollout;
+pub mod subscription;
+pub mod last_good;
 pub mod worker;
 pub mod shard;
+pub mod loaded;
+pub mod live;
+pub mod cluster;
 pub mod accept;
 pub mod client;
 pub mod connection;
 pub mod request;
+pub mod judge;
 pub mod exchange;
 pub mod in_flight;
 pub mod failure;
@@ -29,5 +39,6 @@ pub mod decide;
 pub mod forward;
 pub mod observe;
 pub mod first_try;
+pub mod program;
 #[doc(hidden)]
 pub mod plant;

@@ -26,8 +26,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// From `connect(2)` to an established connection. Source: issue.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Of a client's silence before its upstream is connected and whoever speaks first decides. Source:
-/// issue; Linkerd's 10 s stall server-first protocols (linkerd2#5922).
+/// Of a client's silence, or of a first line that may become a request's, before its upstream is
+/// connected and whoever speaks first decides. Source: issue; Linkerd's 10 s stall server-first
+/// protocols (linkerd2#5922).
 pub const DETECT_TIMEOUT: Duration = Duration::from_millis(50);
 /// The longest time span that a flag takes; keeps deadlines in nanoseconds far from overflow.
 pub const TIME_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -87,6 +88,10 @@ pub const TUNNEL_SPLICE_BYTES: u64 = 16 * 1024 * 1024;
 /// While one side is waited for, the other is watched for a reset from then on, where no receive is
 /// armed that would tell sooner. Short waits are the rule and should cost nothing.
 pub const PEER_WATCH_AFTER: Duration = Duration::from_millis(100);
+/// Mirrored copies under way at a time, per worker; further ones are left out and counted.
+pub const MIRRORS_MAX: usize = 256;
+/// Until a mirror has answered a copy; then its connection is closed.
+pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Endpoints that one request tries to connect to.
 pub const CONNECT_TRIES_MAX: usize = 3;
 /// At a drain, connections idle for longer than this close at once; the others get as long to send
@@ -139,6 +144,21 @@ pub const REFUSAL_PENALTY_MAX: Duration = Duration::from_secs(30);
 /// Endpoints looked at beyond the two choices before the whole list is scanned. With half of the
 /// endpoints penalised the scan then comes once in 2^10 picks.
 pub const EXTRA_PROBES_MAX: usize = 8;
+
+// Control plane.
+
+/// From a Hello to the control plane's Welcome.
+pub const CONTROL_WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// From a frame's first byte to its last.
+pub const CONTROL_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until the control plane has taken an answer.
+pub const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// First wait before the control plane is connected to again; it doubles …
+pub const CONTROL_BACKOFF_LEAST: Duration = Duration::from_millis(50);
+/// … up to this.
+pub const CONTROL_BACKOFF_MOST: Duration = Duration::from_secs(5);
+/// Bytes of a proxy's name.
+pub const PROXY_NAME_BYTES_MAX: usize = 253;
 
 // Drain.
 

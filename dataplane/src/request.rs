@@ -6,32 +6,30 @@
 //! owns the branching; the rooms it calls never call each other.
 
 use std::cell::Cell;
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use lateen_ring::{Instant, Moved, Stream, keep_vector, spare_vector};
 
 use crate::client::Connection;
+use crate::cluster::Chosen;
 use crate::codec::body::{BodyProgress, Framing};
-use crate::codec::http1::fields::FieldScratch;
-use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
-use crate::codec::http1::request::{
-    RequestError, RequestHead, allowed_methods, may_end_head, parse_request,
-};
-use crate::codec::http1::write_request::{RequestForwarding, write_request};
-use crate::codec::message::{Method, Scheme};
-use crate::decide::balance::EndpointIndex;
-use crate::exchange::{Exchange, Logged, Request};
-use crate::failure::{Cause, Failure, Refusal, Side, Stage};
+use crate::codec::http1::reply::{LocalReply, write_local_reply};
+use crate::codec::http1::request::allowed_methods;
+use crate::codec::message::Method;
+use crate::exchange::{CutWatch, Exchange, Request};
+use crate::failure::{Cause, Failure, Side, Stage};
+use crate::forward::mirror::mirror;
 use crate::forward::obtain::{dial, obtain, take_pooled};
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::forward::request_body::send_request_body;
 use crate::forward::response::{Call, Responded, respond};
-use crate::forward::transfer::{Stopped, Timer, one, receive, send};
+use crate::forward::transfer::{Timer, one, send};
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
-use crate::limits;
+use crate::judge::{Head, OwnAnswer, judge_head, read_head};
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
@@ -52,38 +50,39 @@ pub enum After {
 /// Serves one request, whose first bytes are in `received`; what came behind it stays there.
 ///
 /// Whatever is rare on the way of a request is boxed, so that its future stays small.
-pub async fn proxy_request(connection: &Connection, received: &mut Received) -> After {
-    let exchange = Exchange::begin(lateen_ring::now());
-    let mut request = Request::unread();
+#[expect(clippy::manual_async_fn, reason = "an async fn would keep its arguments twice")]
+pub fn proxy_request<'a>(
+    connection: &'a Connection,
+    received: &'a mut Received,
+) -> impl Future<Output = After> + 'a {
+    async move {
+        let exchange = Exchange::begin(connection.take_request_began());
+        let _watch = CutWatch { connection, exchange: &exchange };
+        let mut request = Request::unread();
 
-    // The head. Nothing was forwarded yet: whatever is wrong with it is answered here and ends the
-    // connection.
-    {
-        let head = match judge_head(connection, received, &exchange, &mut request) {
-            Ok(Some(head)) => Ok(head),
-            Ok(None) => Box::pin(read_head(connection, received, &exchange, &mut request)).await,
-            Err(failure) => Err(failure),
-        };
-        if !matches!(head, Ok(Head::Request)) {
-            return Box::pin(answer_head(connection, &exchange, head)).await;
+        // The head. Nothing was forwarded yet: whatever is wrong with it is answered here and ends the
+        // connection.
+        {
+            let head = match judge_head(connection, received, &exchange, &mut request) {
+                Ok(Some(head)) => Ok(head),
+                Ok(None) => {
+                    Box::pin(read_head(connection, received, &exchange, &mut request)).await
+                }
+                Err(failure) => Err(failure),
+            };
+            if !matches!(head, Ok(Head::Request)) {
+                return Box::pin(answer_head(connection, &exchange, head)).await;
+            }
+        }
+
+        // The exchange. From here on a failure may come before or after the first byte of a response.
+        let outcome = forward(connection, received, &mut request, &exchange).await;
+        keep_vector(std::mem::take(&mut request.message));
+        match outcome {
+            Ok(done) => conclude(connection, &exchange, &done),
+            Err(failure) => Box::pin(fail(connection, &exchange, failure, Some(&request))).await,
         }
     }
-
-    // The exchange. From here on a failure may come before or after the first byte of a response.
-    let outcome = forward(connection, received, &mut request, &exchange).await;
-    keep_vector(std::mem::take(&mut request.message));
-    match outcome {
-        Ok(done) => conclude(connection, &exchange, &done),
-        Err(failure) => Box::pin(fail(connection, &exchange, failure, Some(&request))).await,
-    }
-}
-
-/// What a head asks for.
-enum Head {
-    /// To be forwarded.
-    Request,
-    /// The proxy is the last hop for it (Max-Forwards: 0).
-    Answer { reply: Vec<u8>, keep_alive: bool },
 }
 
 /// Answers a request whose head says all there is to say.
@@ -93,152 +92,10 @@ async fn answer_head(
     head: Result<Head, Failure>,
 ) -> After {
     match head {
-        Ok(Head::Answer { reply, keep_alive }) => {
-            answer(connection, exchange, reply, keep_alive).await
-        }
+        Ok(Head::Answer(own)) => answer(connection, exchange, own).await,
         Ok(Head::Request) => unreachable!("that is forwarded"),
         Err(failure) => fail(connection, exchange, failure, None).await,
     }
-}
-
-/// Waits for the rest of a head that did not come in one piece.
-async fn read_head(
-    connection: &Connection,
-    received: &mut Received,
-    exchange: &Exchange,
-    request: &mut Request,
-) -> Result<Head, Failure> {
-    let shard = &connection.shard;
-    let timeout = shard.config.timeouts.header;
-    let timer = Timer { deadline: &connection.deadline, until: exchange.began + timeout };
-    loop {
-        let seen = received.bytes().len();
-        received.settle();
-        match receive(&connection.stream, connection.counts(), timer, timeout).await {
-            Ok(Some(lease)) => received.push(lease),
-            Ok(None) => return Err(Failure::client_gone(Stage::RequestHead)),
-            Err(Stopped::Broken(reason)) => {
-                connection.closes_for(reason);
-                return Err(Failure::client_gone(Stage::RequestHead));
-            }
-            Err(Stopped::TimedOut) => {
-                return Err(Failure::refused(Stage::RequestHead, Refusal::RequestTimeout));
-            }
-        }
-        if may_end_head(received.bytes(), seen, &shard.head_limits)
-            && let Some(head) = judge_head(connection, received, exchange, request)?
-        {
-            return Ok(head);
-        }
-    }
-}
-
-/// Parses the head, and if it is whole, rewrites it for the upstream into `request`. No await: the
-/// scratch for its fields never becomes part of a future.
-#[inline]
-fn judge_head(
-    connection: &Connection,
-    received: &mut Received,
-    exchange: &Exchange,
-    request: &mut Request,
-) -> Result<Option<Head>, Failure> {
-    let shard = &connection.shard;
-    let mut scratch = FieldScratch::new();
-    let parsed = parse_request(received.bytes(), &mut scratch, &shard.head_limits);
-    let head = match parsed {
-        Ok(Some(head)) => head,
-        Ok(None) => return Ok(None),
-        Err(error) => return Err(refuse(exchange, error)),
-    };
-    exchange.version.set(head.version);
-    exchange.method.set(head.method);
-    let made_id = head.request_id.is_none().then(|| shard.request_id());
-    if shard.logs() {
-        let made = made_id.as_ref().map_or(&b""[..], |id| &id[..]);
-        let id = head.request_id.unwrap_or(made);
-        exchange.keep_for_log(Logged::new(
-            head.method_text.as_bytes(),
-            head.authority.unwrap_or(b""),
-            head.target,
-            id,
-        ));
-    }
-    if let (Framing::Length(length), Some(max)) = (head.framing, shard.config.sizes.body_bytes_max)
-        && length > max
-    {
-        return Err(Failure::refused(Stage::RequestHead, Refusal::ContentTooLarge));
-    }
-    if head.max_forwards == Some(0) {
-        let answer = answer_as_last_hop(connection, &head);
-        let consumed = head.consumed;
-        received.consume(consumed);
-        return Ok(Some(answer));
-    }
-    let forwarding = RequestForwarding {
-        client_address: connection.address_text(),
-        scheme: Scheme::Http,
-        request_id: made_id.as_ref().map(|id| &id[..]),
-        authority_if_missing: &shard.fallback_authority,
-        upgrade: true,
-    };
-    request.message = spare_vector();
-    write_request(&head, &forwarding, &mut request.message);
-    request.method = head.method;
-    request.version = head.version;
-    request.framing = head.framing;
-    request.keep_alive = head.keep_alive;
-    request.upgrade = head.upgrade.map(Box::from);
-    let consumed = head.consumed;
-    received.consume(consumed);
-    if request.framing == Framing::None {
-        exchange.request_whole.set(true);
-    } else {
-        request.body = BodyProgress::new(request.framing);
-        inline_body(received, request, exchange);
-        shard.metrics().bytes_copied.add(exchange.request_bytes.get());
-        exchange.request_whole.set(request.body.is_done());
-    }
-    Ok(Some(Head::Request))
-}
-
-/// Puts a small body that is all there behind its head: one send, and the request can be replayed.
-fn inline_body(received: &mut Received, request: &mut Request, exchange: &Exchange) {
-    let Framing::Length(length) = request.framing else { return };
-    let here = received.bytes().len() as u64;
-    if length > 0 && length <= here && length <= limits::INLINE_BODY_BYTES_MAX as u64 {
-        request.message.extend_from_slice(&received.bytes()[..length as usize]);
-        received.consume(length as usize);
-        request.body.take_plain(length);
-        exchange.request_bytes.set(length);
-    }
-}
-
-fn refuse(exchange: &Exchange, error: RequestError) -> Failure {
-    exchange.allow.set(error.allow());
-    Failure::refused(Stage::RequestHead, Refusal::from_status(error.status()))
-}
-
-fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>) -> Head {
-    let shard = &connection.shard;
-    let bodyless = matches!(head.framing, Framing::None | Framing::Length(0));
-    let keep_alive = head.keep_alive && bodyless && !shard.is_draining();
-    let mut reply = spare_vector();
-    if head.method == Method::Trace {
-        write_trace_reply(head, keep_alive, &shard.date(), &mut reply);
-    } else {
-        let allow = allowed_methods(shard.config.trace_method);
-        let local = LocalReply {
-            status: 200,
-            client_version: head.version,
-            keep_alive,
-            head_only: false,
-            allow: Some(allow),
-            retry_after_s: None,
-            date: &shard.date(),
-        };
-        write_local_reply(&local, &mut reply);
-    }
-    Head::Answer { reply, keep_alive }
 }
 
 /// What an exchange that went well leaves behind.
@@ -259,14 +116,15 @@ async fn forward(
     exchange: &Exchange,
 ) -> Result<Done, Failure> {
     let shard = &connection.shard;
-    let until = shard.config.timeouts.request.map_or(Instant::NEVER, |t| exchange.began + t);
-    let timer = Timer { deadline: &connection.deadline, until };
-    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection) {
+    let timer = Timer { deadline: &connection.deadline, until: due(shard, exchange) };
+    let cluster = exchange.cluster(shard).ok_or_else(Failure::no_cluster)?;
+    mirror_whole(connection, request, exchange);
+    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, cluster) {
         Ok((in_flight, upstream)) => (in_flight, upstream, true),
-        Err(endpoint) => Box::pin(obtain(connection, exchange, endpoint, timer)).await?,
+        Err(endpoint) => Box::pin(obtain(connection, cluster, exchange, endpoint, timer)).await?,
     };
     loop {
-        exchange.chose(in_flight.endpoint());
+        exchange.chose(in_flight.chosen().index);
         let has_body_to_send = !request.body.is_done();
         send_message(shard, request, exchange, &upstream.stream, pooled);
 
@@ -290,17 +148,17 @@ async fn forward(
         let failure = match outcome {
             Ok(Responded::Whole { keep_alive, upstream_reusable, request_whole }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
-                let endpoint = in_flight.endpoint();
                 // Checked here, not in the pool: only a body that was read by count can leave
                 // something unseen.
                 let clean = !exchange.read_by_count.get() || !upstream.stream.has_unread();
-                keep_or_close(shard, endpoint, upstream, upstream_reusable && clean);
+                keep_or_close(shard, in_flight.chosen(), upstream, upstream_reusable && clean);
                 let sends_on = !request_whole || request.keep_alive;
                 return Ok(Done { keep_alive, sends_on });
             }
             Ok(Responded::Upgraded { from_upstream }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
-                debug_assert!(request.upgrade.is_some(), "an unasked 101 is an error");
+                debug_assert!(request.upgrade().is_some(), "an unasked 101 is an error");
+                exchange.count_upgrade(connection);
                 let joining = join(connection, received, exchange, upstream, from_upstream);
                 return Ok(Box::pin(joining).await);
             }
@@ -312,11 +170,39 @@ async fn forward(
         let can_be_sent = request.body.is_done() != has_body_to_send && replay_is_kept(request);
         if pooled && unheard && failure.cause == Cause::UpstreamReset && can_be_sent {
             exchange.retries.set(exchange.retries.get() + 1);
-            upstream = Box::pin(dial(connection, in_flight.endpoint(), timer)).await?;
+            upstream = Box::pin(dial(connection, in_flight.chosen(), timer)).await?;
             pooled = false;
             continue;
         }
         return Err(failure);
+    }
+}
+
+/// When the exchange must be over: by its route, else by the process's config.
+#[inline]
+fn due(shard: &Shard, exchange: &Exchange) -> Instant {
+    let after_ms = |ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into()));
+    let (whole, of_backend) = match exchange.plan() {
+        Some(plan) => {
+            let of_process = || shard.config.timeouts.request;
+            let whole = plan.request_timeout_ms.map_or_else(of_process, after_ms);
+            (whole, plan.backend_request_timeout_ms.and_then(after_ms))
+        }
+        None => (shard.config.timeouts.request, None),
+    };
+    let whole = whole.map_or(Instant::NEVER, |timeout| exchange.began + timeout);
+    let of_backend = of_backend.map_or(Instant::NEVER, |timeout| lateen_ring::now() + timeout);
+    whole.min(of_backend)
+}
+
+/// Sends copies of a request to the mirrors of its route, if it is all in memory.
+#[inline]
+fn mirror_whole(connection: &Connection, request: &Request, exchange: &Exchange) {
+    if let Some(plan) = exchange.plan()
+        && !plan.mirrors.is_empty()
+        && let Some(live) = exchange.live()
+    {
+        mirror(&connection.shard, live, plan, request);
     }
 }
 
@@ -333,8 +219,7 @@ fn send_message(
     exchange.sent_at.set(lateen_ring::now());
     shard.upstream_counts().write_bytes.add(message.len() as u64);
     let replayable = request.method.is_idempotent() || plant::has(Plant::PostReplayed);
-    let may_begin_anew = request.body.is_done() || request.body.remaining().is_some();
-    if pooled && may_begin_anew && replayable {
+    if pooled && replayable {
         request.message = upstream.start_send_kept(message).1;
     } else {
         upstream.start_send(one(message));
@@ -407,10 +292,10 @@ async fn converse_with_body(
         })
         .await
     };
-    let untouched = exchange.request_bytes.get() == 0 && moved.taken() == 0;
-    if outcome.is_err() && untouched && matches!(framing, Framing::Length(_)) {
+    // A splice that was given up has told the body's progress nothing.
+    if outcome.is_err() && body.is_untouched(framing) && moved.taken() == 0 {
         // All of the body is still to come: the request may be sent again.
-        request.body = BodyProgress::new(framing);
+        request.body = body;
         exchange.request_over_at.set(Instant::NEVER);
     }
     outcome
@@ -418,9 +303,9 @@ async fn converse_with_body(
 
 /// Keeps the upstream's connection after a response that was passed on whole, or closes it.
 #[inline]
-fn keep_or_close(shard: &Shard, endpoint: EndpointIndex, upstream: Upstream, reusable: bool) {
+fn keep_or_close(shard: &Shard, chosen: &Chosen, upstream: Upstream, reusable: bool) {
     if reusable && !upstream.stream.is_sending() {
-        shard.pool.put(shard, endpoint, upstream);
+        shard.pool.put(shard, chosen, upstream);
     } else {
         close_upstream(upstream, CloseReason::Orderly);
     }
@@ -436,6 +321,7 @@ async fn join(
 ) -> Done {
     let shard = &connection.shard;
     let passed = Passed::default();
+    let _noted = NotedBytes { passed: &passed, exchange };
     let client = End {
         stream: &connection.stream,
         counts: connection.counts(),
@@ -447,26 +333,33 @@ async fn join(
     let idle_timeout = shard.config.timeouts.idle;
     let ended =
         tunnel(client, server, &connection.deadline, idle_timeout, shard.metrics(), &passed).await;
-    exchange.request_bytes.set(passed.up.get());
-    exchange.response_bytes.set(passed.down.get());
     exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended));
     Done { keep_alive: false, sends_on: false }
 }
 
+/// Notes for the log line what passed a tunnel, also one that is cut off.
+struct NotedBytes<'a> {
+    passed: &'a Passed,
+    exchange: &'a Exchange,
+}
+
+impl Drop for NotedBytes<'_> {
+    fn drop(&mut self) {
+        self.exchange.request_bytes.set(self.passed.up.get());
+        self.exchange.response_bytes.set(self.passed.down.get());
+    }
+}
+
 /// Sends an answer of the proxy's own to a request that was well formed.
-async fn answer(
-    connection: &Connection,
-    exchange: &Exchange,
-    reply: Vec<u8>,
-    keep_alive: bool,
-) -> After {
+async fn answer(connection: &Connection, exchange: &Exchange, own: OwnAnswer) -> After {
+    let OwnAnswer { reply, status, keep_alive, failure } = own;
     let timeout = connection.shard.config.timeouts.write;
     let sent =
         send(&connection.stream, connection.counts(), connection.timer(), timeout, one(reply));
-    exchange.status.set(200);
-    let failure = sent.await.err().map(|_| Failure::client_gone(Stage::ResponseBody));
-    exchange.observe(connection, failure);
-    match failure {
+    exchange.status.set(status);
+    let gone = sent.await.err().map(|_| Failure::client_gone(Stage::ResponseBody));
+    exchange.observe(connection, gone.or(failure));
+    match gone {
         None if keep_alive => After::KeepAlive,
         None => After::Linger,
         Some(_) => After::Close,
@@ -521,16 +414,18 @@ async fn answer_failure(
     let keep_alive = exchange.request_whole.get()
         && wanted
         && failure.side != Side::Downstream
-        && !shard.is_draining();
+        && !shard.is_leaving(connection.slot);
     let mut reply = spare_vector();
     let local = LocalReply {
         status,
         client_version: exchange.version.get(),
         keep_alive,
         head_only: exchange.method.get() == Method::Head,
-        allow: exchange.allow.get(),
+        allow: (status == 405).then(|| allowed_methods(shard.config.trace_method)),
         retry_after_s: (failure.cause == Cause::Overflow).then_some(1),
         date: &shard.date(),
+        location: None,
+        edits: None,
     };
     write_local_reply(&local, &mut reply);
     exchange.status.set(status);

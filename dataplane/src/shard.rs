@@ -1,11 +1,10 @@
-//! What one worker owns and shares with nobody: balancer, pools, clients, ids, clock, log.
+//! What one worker owns and shares with nobody: clusters, pools, clients, ids, clock, log.
 //!
 //! Before: `worker` makes it on its thread. After: every connection task of the worker borrows it
 //! through an `Rc`. Nothing in it is held borrowed across an await, and no other thread sees it but
 //! through the counters.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -15,10 +14,12 @@ use lateen_ring::Instant;
 
 use crate::accept::clients::Clients;
 use crate::bootstrap::config::Config;
+use crate::cluster::Clusters;
 use crate::codec::date::{DATE_BYTES, http_date};
 use crate::codec::message::HeadLimits;
-use crate::decide::balance::{Balancer, EndpointIndex};
 use crate::forward::pool::Pool;
+use crate::live::Views;
+use crate::loaded::{EpochWord, ListenerSlot, Loaded};
 use crate::observe::access_log::{AccessLogBuffer, Entry};
 use crate::observe::metrics::{ConnectionMetrics, ConnectionSide, Metrics, WorkerMetrics};
 use crate::observe::request_id::RequestIdMaker;
@@ -27,16 +28,18 @@ use crate::observe::request_id::RequestIdMaker;
 pub struct Shard {
     /// What the process was started with.
     pub config: Arc<Config>,
-    /// Which endpoint gets the next request.
-    pub balancer: RefCell<Balancer>,
+    /// Which snapshot is live.
+    pub views: Views,
+    /// What is known of clusters and endpoints.
+    pub clusters: Clusters,
     /// Idle upstream connections.
     pub pool: Pool,
     /// Client connections.
     pub clients: Clients,
-    /// `Host` for an HTTP/1.0 request that named none.
-    pub fallback_authority: Box<[u8]>,
     /// Clients beyond the cap that are being told so.
     pub refusing: Cell<usize>,
+    /// Mirrored copies under way.
+    pub mirroring: Cell<usize>,
     /// Bounds of heads, as the codec wants them.
     pub head_limits: HeadLimits,
     counters: Rc<Counters>,
@@ -92,6 +95,8 @@ impl Shard {
     /// The state of worker `worker` at its start. To be made within the worker's runtime.
     pub fn new(
         config: Arc<Config>,
+        word: Arc<EpochWord>,
+        loaded: Arc<Loaded>,
         metrics: Arc<Metrics>,
         worker: usize,
         access_log: Option<AccessLogBuffer>,
@@ -104,11 +109,12 @@ impl Shard {
             trace_allowed: config.trace_method,
         };
         Self {
-            balancer: RefCell::new(Balancer::new(config.upstream.len())),
-            pool: Pool::new(config.upstream.len(), &config.pool, share_down(&config, worker)),
+            views: Views::new(word, loaded),
+            clusters: Clusters::default(),
+            pool: Pool::new(&config.pool, share_down(&config, worker)),
             clients: Clients::new((config.connections_max / config.workers).max(1)),
-            fallback_authority: config.upstream[0].to_string().into_bytes().into(),
             refusing: Cell::new(0),
+            mirroring: Cell::new(0),
             head_limits,
             counters: Rc::new(Counters { metrics, worker }),
             worker,
@@ -165,17 +171,6 @@ impl Shard {
         self.request_ids.borrow_mut().make()
     }
 
-    /// Picks an endpoint for a request that already went to `tried`.
-    pub fn pick(&self, now: Instant, tried: &[EndpointIndex]) -> Option<EndpointIndex> {
-        self.balancer.borrow().pick(now.as_nanos(), self.random(), tried)
-    }
-
-    /// Where an endpoint is.
-    #[inline]
-    pub fn address_of(&self, endpoint: EndpointIndex) -> SocketAddr {
-        self.config.upstream[endpoint.as_usize()]
-    }
-
     /// The `Date` text of this second.
     #[inline]
     pub fn date(&self) -> [u8; DATE_BYTES] {
@@ -217,6 +212,12 @@ impl Shard {
         if let Some(log) = &self.access_log {
             log.borrow_mut().flush();
         }
+    }
+
+    /// Whether what comes next on a client's connection is the last that it is served.
+    #[inline]
+    pub fn is_leaving(&self, slot: ListenerSlot) -> bool {
+        self.draining.get() || self.views.is_leaving(slot)
     }
 
     /// From now on every response closes its connection.

@@ -6,23 +6,30 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver as Reports;
 use lateen_ring::{Address, Binding, Features, Pulse, Sender, UnknownFeature, mailbox};
+use lateen_snapshot::model::{Epoch, Snapshot};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
 use crate::bootstrap::config::Config;
+use crate::decide::route::BuildError;
 use crate::limits;
+use crate::loaded::{EpochWord, ListenerSlot, Loaded, Published};
 use crate::observe::access_log_writer::{AccessLog, OpenError};
 use crate::observe::admin::{self, AdminSources};
 use crate::observe::lifecycle::{Lifecycle, Phase};
 use crate::observe::metrics::Metrics;
+use crate::rollout::{Offer, Orders, Rollout, mend};
+use crate::subscription::Subscription;
 use crate::worker::{Order, Report, Start, StartError, run_worker};
 
 /// Why a proxy could not start. Each says how to mend it.
@@ -47,6 +54,9 @@ pub enum LaunchError {
     /// The access log can't be written.
     #[error(transparent)]
     AccessLog(#[from] OpenError),
+    /// The snapshot can't be run.
+    #[error("the snapshot to begin with can't be run: {0}")]
+    Snapshot(#[from] BuildError),
     /// A worker could not start.
     #[error(transparent)]
     Worker(#[from] StartError),
@@ -73,6 +83,25 @@ pub struct Proxy {
     wakeup: Arc<OwnedFd>,
     listening: Vec<SocketAddr>,
     admin: SocketAddr,
+    rollout: Rollout,
+    offers: (Offers, crossbeam_channel::Receiver<Offer>),
+}
+
+/// Where snapshots to run on are handed to the main thread.
+#[derive(Clone, Debug)]
+pub struct Offers {
+    queue: crossbeam_channel::Sender<Offer>,
+    wakeup: Arc<OwnedFd>,
+}
+
+impl Offers {
+    /// Offers a snapshot; its answer comes when every worker has switched, or none will. False: the
+    /// proxy is ending.
+    pub fn offer(&self, offer: Offer) -> bool {
+        let sent = self.queue.send(offer).is_ok();
+        call(self.wakeup.as_fd());
+        sent
+    }
 }
 
 struct Worker {
@@ -112,16 +141,20 @@ impl Proxy {
     ///
     /// # Errors
     /// [`LaunchError`]; nothing is left running that serves.
-    pub fn launch(config: Config) -> Result<Self, LaunchError> {
+    pub fn launch(config: Config, epoch: Epoch, snapshot: Snapshot) -> Result<Self, LaunchError> {
         let features = Features::all_but(config.engine_features.iter().map(String::as_str))?;
         let config = Arc::new(config);
         let metrics = Metrics::new(config.workers);
         let lifecycle = Arc::new(Lifecycle::default());
-        let (listening, mut sockets) = bind_all(&config)?;
+        let (listening, mut sockets) = bind_all(&config, &snapshot)?;
+        let loaded = Arc::new(Loaded::first(epoch, snapshot)?);
+        let word = Arc::new(EpochWord::new(loaded.serial));
+        let published = Arc::new(Published::new(loaded.clone()));
         let sources = AdminSources {
             metrics: metrics.clone(),
             lifecycle: lifecycle.clone(),
             config_json: config.to_json(),
+            published: published.clone(),
         };
         let admin = admin::serve(config.admin, sources)?;
         let access_log = AccessLog::start(&config.access_log, config.workers, metrics.clone())?;
@@ -137,6 +170,8 @@ impl Proxy {
             let start = Start {
                 worker,
                 config: config.clone(),
+                word: word.clone(),
+                loaded: loaded.clone(),
                 metrics: metrics.clone(),
                 sockets: sockets.pop().expect("one set of sockets per worker"),
                 access_log: access_log.as_ref().map(|log| log.buffer(worker)),
@@ -156,7 +191,11 @@ impl Proxy {
         }
         // The workers' own are left: when all have gone, nobody waits for a report.
         drop(reporter);
+        let (queue, offers) = crossbeam_channel::unbounded();
+        let rollout = Rollout::new(word, loaded, published, config.workers);
         let mut proxy = Self {
+            rollout,
+            offers: (Offers { queue, wakeup: wakeup.clone() }, offers),
             config,
             metrics,
             lifecycle,
@@ -168,7 +207,10 @@ impl Proxy {
             admin,
         };
         proxy.await_workers()?;
-        proxy.lifecycle.enter(Phase::Ready);
+        // Without a snapshot there is nothing to be ready for.
+        if !proxy.listening.is_empty() {
+            proxy.lifecycle.enter(Phase::Ready);
+        }
         Ok(proxy)
     }
 
@@ -180,12 +222,31 @@ impl Proxy {
                     self.metrics.set_engine(engine);
                 }
                 Ok(Report::Failed(error)) => return Err(error.into()),
-                Ok(Report::Panicked | Report::Ended { .. }) | Err(_) => {
+                Ok(_) | Err(_) => {
                     return Err(io::Error::other("a worker ended before it accepted").into());
                 }
             }
         }
         Ok(())
+    }
+
+    /// Lets the control plane behind the socket `control` say what to run.
+    ///
+    /// # Errors
+    /// The kernel refuses a thread.
+    pub fn subscribe(&self, name: String, control: PathBuf, state: PathBuf) -> io::Result<()> {
+        let published = self.rollout.published().clone();
+        self.metrics.control().epoch.set(published.loaded().epoch.number as i64);
+        Subscription {
+            name,
+            control,
+            state,
+            workers: self.config.workers,
+            offers: self.offers.0.clone(),
+            published,
+            metrics: self.metrics.clone(),
+        }
+        .start()
     }
 
     /// The bound addresses, with real ports.
@@ -219,12 +280,19 @@ impl Proxy {
     /// Waiting fails.
     pub fn run_until_signal(mut self, signals: &Signals) -> io::Result<Ended> {
         loop {
-            match self.wait(signals, None)? {
+            // What a change left behind is freed soon after; with nothing left nothing wakes.
+            let tidy_at = self.rollout.is_untidy().then(|| Instant::now() + TIDY_AFTER);
+            match self.wait(signals, tidy_at)? {
                 Woken::Reopen => self.reopen_log(),
                 // A worker that ends unasked has panicked. Its clients are gone; the others get to
                 // finish, and whoever runs this process gets to start it anew.
-                Woken::Terminate | Woken::Reported => break,
-                Woken::Elapsed => {}
+                Woken::Terminate => break,
+                Woken::Reported => {
+                    if self.roll_out().is_break() {
+                        break;
+                    }
+                }
+                Woken::Elapsed => self.rollout.tidy(),
             }
         }
         self.drain(Some(signals))
@@ -260,7 +328,7 @@ impl Proxy {
                 match report {
                     Report::Ended { cut: of_worker } => cut += of_worker,
                     Report::Panicked => panicked = true,
-                    Report::Accepting(_) | Report::Failed(_) => continue,
+                    _ => continue,
                 }
                 running -= 1;
             }
@@ -289,6 +357,43 @@ impl Proxy {
             0 => Ended::InOrder,
             cut => Ended::Cut(cut),
         })
+    }
+
+    /// Takes what workers and the subscription have to say of a change of snapshots. Breaks when a
+    /// worker is gone.
+    fn roll_out(&mut self) -> ControlFlow<()> {
+        while let Ok(report) = self.reports.try_recv() {
+            let orders = match report {
+                Report::Prepared { worker, serial, took } => {
+                    self.rollout.prepared(worker, serial, took)
+                }
+                Report::Switched { worker, serial, took } => {
+                    // Once is enough, and more does nothing.
+                    self.lifecycle.enter(Phase::Ready);
+                    self.rollout.switched(worker, serial, took)
+                }
+                Report::Unprepared { serial, error } => self.rollout.unprepared(serial, &error),
+                Report::Accepting(_) => None,
+                Report::Failed(_) | Report::Panicked | Report::Ended { .. } => {
+                    return ControlFlow::Break(());
+                }
+            };
+            self.post(orders);
+        }
+        while let Ok(offer) = self.offers.1.try_recv() {
+            let orders = self.rollout.offer(offer);
+            self.post(orders);
+        }
+        let orders = self.rollout.next();
+        self.post(orders);
+        ControlFlow::Continue(())
+    }
+
+    fn post(&self, orders: Option<Orders>) {
+        for (worker, order) in self.workers.iter().zip(orders.into_iter().flatten()) {
+            // A worker that is gone has told so, or is about to.
+            let _ = worker.orders.post(order);
+        }
     }
 
     fn reopen_log(&self) {
@@ -325,7 +430,7 @@ impl Proxy {
             }
             if ready[2] {
                 empty(self.wakeup.as_fd());
-                if !self.reports.is_empty() {
+                if !self.reports.is_empty() || !self.offers.1.is_empty() {
                     return Ok(Woken::Reported);
                 }
             }
@@ -368,6 +473,8 @@ enum Woken {
 
 /// Letters that may wait for a worker.
 const ORDERS_MAX: usize = 8;
+/// How long after a change it is looked whether its predecessor can be freed.
+const TIDY_AFTER: Duration = Duration::from_millis(200);
 /// How long the end of the process waits for the access log's disk.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -418,24 +525,24 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }
 
+type Sockets = Vec<(ListenerSlot, OwnedFd)>;
+
 /// Binds every address once per worker. The sockets come by worker.
-fn bind_all(config: &Config) -> Result<(Vec<SocketAddr>, Vec<Vec<OwnedFd>>), LaunchError> {
+fn bind_all(
+    config: &Config,
+    snapshot: &Snapshot,
+) -> Result<(Vec<SocketAddr>, Vec<Sockets>), LaunchError> {
     let mut listening = Vec::new();
-    let mut by_worker: Vec<Vec<OwnedFd>> = (0..config.workers).map(|_| Vec::new()).collect();
-    for &address in &config.listen {
+    let mut by_worker: Vec<Sockets> = (0..config.workers).map(|_| Vec::new()).collect();
+    for (index, listener) in snapshot.listeners.iter().enumerate() {
+        let address = listener.address;
         let binding = Binding::new(&Address::from(address), config.workers).map_err(|cause| {
-            let mend = match cause.kind() {
-                io::ErrorKind::AddrInUse => "stop what uses it, or choose another with --listen",
-                io::ErrorKind::PermissionDenied => {
-                    "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one with --listen"
-                }
-                _ => "choose an address of this machine with --listen",
-            };
+            let mend = mend(&cause);
             LaunchError::Listen { address, cause, mend }
         })?;
         listening.extend(binding.address().inet());
         for (worker, socket) in binding.into_sockets().into_iter().enumerate() {
-            by_worker[worker].push(socket);
+            by_worker[worker].push((ListenerSlot(index as u16), socket));
         }
     }
     by_worker.reverse();

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use lateen_ring::{
     Deadline, Features, Instant, Listener, Pulse, Receiver, Runtime, SetupError, TaskHandle,
@@ -19,15 +20,32 @@ use crate::accept::listener::{accept_clients, admit};
 use crate::bootstrap::config::{Config, EngineChoice};
 use crate::forward::pool;
 use crate::limits;
+use crate::live::settle;
+use crate::loaded::{EpochWord, ListenerSlot, Loaded};
 use crate::observe::access_log::AccessLogBuffer;
 use crate::observe::metrics::{EngineInfo, Metrics, WorkerMetrics};
 use crate::shard::{Seeds, Shard};
 
 /// What the main thread tells a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Order {
+    /// Make ready for this snapshot.
+    Prepare(Preparation),
+    /// It will not come.
+    Abandon,
+    /// It is committed: open and close listeners.
+    Commit,
     /// Finish what is in flight and end.
     Drain,
+}
+
+/// A change that is to be prepared.
+#[derive(Debug)]
+pub struct Preparation {
+    /// What to run on.
+    pub loaded: Arc<Loaded>,
+    /// This worker's socket of each address that is new.
+    pub added: Vec<(ListenerSlot, OwnedFd)>,
 }
 
 /// What a worker is started with.
@@ -37,10 +55,14 @@ pub struct Start {
     pub worker: usize,
     /// The process's config.
     pub config: Arc<Config>,
+    /// Which snapshot is committed.
+    pub word: Arc<EpochWord>,
+    /// The first one.
+    pub loaded: Arc<Loaded>,
     /// The process's counters.
     pub metrics: Arc<Metrics>,
     /// This worker's socket of each listen address.
-    pub sockets: Vec<OwnedFd>,
+    pub sockets: Vec<(ListenerSlot, OwnedFd)>,
     /// Where its log lines go.
     pub access_log: Option<AccessLogBuffer>,
     /// What the watchdog looks at.
@@ -56,6 +78,31 @@ pub enum Report {
     Accepting(EngineInfo),
     /// It could not start.
     Failed(StartError),
+    /// It is ready for a snapshot.
+    Prepared {
+        /// The worker.
+        worker: usize,
+        /// [`Loaded::serial`].
+        serial: u64,
+        /// How long that kept it.
+        took: Duration,
+    },
+    /// It can't run a snapshot.
+    Unprepared {
+        /// [`Loaded::serial`].
+        serial: u64,
+        /// Why.
+        error: io::Error,
+    },
+    /// It runs a snapshot; listeners that are no more are closed.
+    Switched {
+        /// The worker.
+        worker: usize,
+        /// [`Loaded::serial`].
+        serial: u64,
+        /// How long that kept it.
+        took: Duration,
+    },
     /// Its thread panicked: it serves nobody any more.
     Panicked,
     /// It has ended; so many requests and tunnels were cut off.
@@ -155,8 +202,31 @@ fn pin(worker: usize, cpu: usize) -> Result<(), StartError> {
     })
 }
 
-/// The worker's main task: lets clients in, and ends in order when told to. `None` if it could not
-/// begin, which was reported.
+/// A listener and the task that accepts from it.
+pub struct Accepting {
+    slot: ListenerSlot,
+    listener: Rc<Listener>,
+    task: TaskHandle,
+}
+
+impl Accepting {
+    /// Begins to accept.
+    pub fn begin(shard: &Rc<Shard>, slot: ListenerSlot, listener: Rc<Listener>) -> Self {
+        let task = spawn(accept_clients(shard.clone(), listener.clone(), slot));
+        Self { slot, listener, task }
+    }
+
+    /// Ceases to, lets in who was connected before, and closes the listener.
+    async fn cease(self, shard: &Rc<Shard>) {
+        self.task.abort();
+        for stream in self.listener.empty().await {
+            admit(shard, stream, self.slot);
+        }
+    }
+}
+
+/// The worker's main task: lets clients in, changes snapshots, and ends in order when told to. `None`
+/// if it could not begin, which was reported.
 async fn serve(
     start: Start,
     orders: &mut Receiver<Order>,
@@ -164,27 +234,67 @@ async fn serve(
     report: &dyn Fn(Report),
 ) -> Option<usize> {
     let seeds = Seeds::of_host(lateen_ring::now());
-    let Start { worker, config, metrics, sockets, access_log, .. } = start;
-    let shard = Rc::new(Shard::new(config, metrics, worker, access_log, &seeds));
-    let listeners = sockets.into_iter().map(|socket| Listener::from_fd(socket).map(Rc::new));
-    let listeners: Vec<Rc<Listener>> = match listeners.collect::<io::Result<_>>() {
-        Ok(listeners) => listeners,
+    let Start { worker, config, word, loaded, metrics, sockets, access_log, .. } = start;
+    let shard = Rc::new(Shard::new(config, word, loaded, metrics, worker, access_log, &seeds));
+    let mut accepting = Vec::new();
+    match take_over(sockets) {
+        Ok(listeners) => {
+            let begun = listeners
+                .into_iter()
+                .map(|(slot, listener)| Accepting::begin(&shard, slot, listener));
+            accepting.extend(begun);
+        }
         Err(error) => {
             report(Report::Failed(error.into()));
             return None;
         }
-    };
-    let accepting: Vec<TaskHandle> = listeners
-        .iter()
-        .map(|listener| spawn(accept_clients(shard.clone(), listener.clone())))
-        .collect();
+    }
     let keeper = spawn(pool::keep(shard.clone()));
     let log_keeper = shard.logs().then(|| spawn(flush_log(shard.clone())));
     report(Report::Accepting(engine));
 
-    // A sender that is gone means that the main thread is: end as if told to.
-    let (Some(Order::Drain) | None) = orders.receive().await;
-    let cut = drain(&shard, listeners, &accepting).await;
+    let mut added = Vec::new();
+    loop {
+        let began = lateen_ring::clock();
+        match orders.receive().await {
+            Some(Order::Prepare(Preparation { loaded, added: sockets })) => {
+                let serial = loaded.serial;
+                match take_over(sockets) {
+                    Ok(listeners) => {
+                        added = listeners;
+                        shard.views.prepare(loaded);
+                        let took = lateen_ring::clock().since(began);
+                        report(Report::Prepared { worker, serial, took });
+                    }
+                    Err(error) => report(Report::Unprepared { serial, error }),
+                }
+            }
+            Some(Order::Abandon) => {
+                added.clear();
+                shard.views.abandon();
+            }
+            Some(Order::Commit) => {
+                let live = shard.views.live();
+                let serial = live.loaded.serial;
+                for (slot, listener) in added.drain(..) {
+                    accepting.push(Accepting::begin(&shard, slot, listener));
+                }
+                let took = lateen_ring::clock().since(began);
+                let is_left = |at: &mut Accepting| live.listener(at.slot).is_none();
+                for left in accepting.extract_if(.., is_left) {
+                    let slot = left.slot;
+                    left.cease(&shard).await;
+                    spawn(empty_slot(shard.clone(), slot));
+                }
+                let (of_shard, live) = (shard.clone(), live.clone());
+                spawn(async move { settle(&of_shard, &live).await });
+                report(Report::Switched { worker, serial, took });
+            }
+            // A sender that is gone means that the main thread is: end as if told to.
+            Some(Order::Drain) | None => break,
+        }
+    }
+    let cut = drain(&shard, accepting).await;
     keeper.abort();
     if let Some(log_keeper) = log_keeper {
         log_keeper.abort();
@@ -193,42 +303,54 @@ async fn serve(
     Some(cut)
 }
 
+fn take_over(
+    sockets: Vec<(ListenerSlot, OwnedFd)>,
+) -> io::Result<Vec<(ListenerSlot, Rc<Listener>)>> {
+    let take = |(slot, socket)| Ok((slot, Rc::new(Listener::from_fd(socket)?)));
+    sockets.into_iter().map(take).collect()
+}
+
 /// Ends in order: accept what was opened before, close the listeners, let what is in flight finish.
 /// Returns how many were cut off when the grace was over.
-pub async fn drain(
-    shard: &Rc<Shard>,
-    listeners: Vec<Rc<Listener>>,
-    accepting: &[TaskHandle],
-) -> usize {
+pub async fn drain(shard: &Rc<Shard>, accepting: Vec<Accepting>) -> usize {
     let until = lateen_ring::now() + shard.config.drain.timeout;
     shard.begin_drain();
-    for task in accepting {
-        task.abort();
-    }
-    for listener in listeners {
-        for stream in listener.empty().await {
-            admit(shard, stream);
-        }
+    for left in accepting {
+        left.cease(shard).await;
     }
     shard.pool.clear(shard);
+    see_off(shard, |_| true, until).await
+}
 
+/// Lets the clients of a listener that is no more finish what they do.
+async fn empty_slot(shard: Rc<Shard>, slot: ListenerSlot) {
+    let until = lateen_ring::now() + shard.config.drain.timeout;
+    let cut = see_off(&shard, |at| at == slot && shard.views.is_leaving(slot), until).await;
+    if cut > 0 {
+        tracing::warn!(cut, "connections of a listener that was removed were cut off");
+    }
+    shard.views.has_left(slot);
+}
+
+/// Waits for the clients of some listeners to go, and cuts off who has not gone by `until`.
+async fn see_off(shard: &Shard, at: impl Fn(ListenerSlot) -> bool, until: Instant) -> usize {
     // A client that was idle for long will not ask just now; one that was busy a moment ago may be
     // sending its next request, and gets to hear that this is the last.
     let grace = limits::DRAIN_IDLE_GRACE.min(shard.config.drain.timeout / 2);
     let began = lateen_ring::now();
     let recently = Instant::from_nanos(began.as_nanos().saturating_sub(grace.as_nanos() as u64));
-    while shard.clients.end_longest_idle(recently) {}
-    while shard.clients.count() > 0 {
+    shard.clients.end_idle_at(&at, recently);
+    while shard.clients.count_at(&at) > 0 {
         let now = lateen_ring::now();
         if now >= until {
             break;
         }
         if now >= began + grace {
-            while shard.clients.end_longest_idle(Instant::NEVER) {}
+            shard.clients.end_idle_at(&at, Instant::NEVER);
         }
         lateen_ring::sleep(limits::DRAIN_LOOK_AGAIN.min(until.since(now))).await;
     }
-    shard.clients.end_all()
+    shard.clients.end_all_at(&at)
 }
 
 /// Hands log lines over some time after the first of them was written. Sleeps while there is none.

@@ -18,12 +18,14 @@ use std::path::PathBuf;
 use bolero::check;
 use lateen_proxy::codec::body::{BodyEncoding, Framing};
 use lateen_proxy::codec::http1::chunked::{ChunkedDecoder, ChunkedError};
+use lateen_proxy::codec::http1::edits::Edits;
 use lateen_proxy::codec::http1::fields::FieldScratch;
-use lateen_proxy::codec::http1::request::{RequestError, parse_request};
+use lateen_proxy::codec::http1::request::{RequestError, RequestHead, parse_request};
 use lateen_proxy::codec::http1::response::{ResponseError, parse_response};
-use lateen_proxy::codec::http1::write_request::{RequestForwarding, write_request};
+use lateen_proxy::codec::http1::write_request::{RequestEdits, RequestForwarding, write_request};
 use lateen_proxy::codec::http1::write_response::{ResponseForwarding, write_response};
 use lateen_proxy::codec::message::{HeadLimits, Method, Persistence, Scheme, Version};
+use lateen_snapshot::model::{HeaderEdits, PathRewrite, Rewrite};
 
 /// Small, so that inputs reach every limit.
 const LIMITS: HeadLimits =
@@ -202,6 +204,7 @@ fn check_request(bytes: &[u8]) {
         request_id: Some(b"id"),
         authority_if_missing: b"upstream:80",
         upgrade: true,
+        edits: None,
     };
     let mut out = Vec::new();
     write_request(&head, &forwarding, &mut out);
@@ -221,6 +224,31 @@ fn check_request(bytes: &[u8]) {
     }
     assert_eq!(read.count("connection"), usize::from(head.upgrade.is_some()));
     assert_eq!(read.count("upgrade"), usize::from(head.upgrade.is_some()));
+    check_edited_request(&head, &forwarding);
+}
+
+/// A new host, a new path and a field that is set: the rest reads as it did.
+fn check_edited_request(head: &RequestHead<'_>, forwarding: &RequestForwarding<'_>) {
+    let fields = HeaderEdits { set: vec![("x".into(), "edited".into())], ..HeaderEdits::default() };
+    let fields = Edits::compile(&[&fields], &[]).expect("valid");
+    let path = Some(PathRewrite::Prefix("/new".into()));
+    let rewrite = Rewrite { host: Some("new.example".into()), path };
+    let edits = RequestEdits {
+        fields: fields.as_ref(),
+        rewrite: Some(&rewrite),
+        prefix_bytes: head.target.len() as u32 / 2,
+    };
+    let mut out = Vec::new();
+    write_request(head, &RequestForwarding { edits: Some(edits), ..*forwarding }, &mut out);
+
+    let again = request_facts(&out, &WIDE_LIMITS).expect("valid again").expect("whole again");
+    let (consumed, method, path, authority, framing, upgrades) = again;
+    assert_eq!((consumed, method, framing), (out.len(), head.method, head.framing));
+    assert_eq!((authority, upgrades), (Some(b"new.example".to_vec()), head.upgrade.is_some()));
+    assert!(path == b"*" || path.starts_with(b"/new"), "{:?}", String::from_utf8_lossy(&path));
+    let read = reference::read_head(&out).expect("valid again");
+    assert_eq!((read.count("host"), read.count("x")), (1, 1));
+    assert_eq!(read.count("x-forwarded-host"), usize::from(head.authority.is_some()));
 }
 
 type ResponseFacts = (usize, u16, Framing, Option<u64>, bool);
@@ -265,6 +293,7 @@ fn check_rewritten_response(bytes: &[u8], method: Method, client_version: Versio
             _ => Persistence::KeepAlive,
         },
         date: b"Sun, 06 Nov 1994 08:49:37 GMT",
+        edits: None,
     };
     let mut out = Vec::new();
     let body = write_response(&head, &forwarding, &mut out);

@@ -22,6 +22,8 @@ lateen_tests::on_both_engines!(
     a_drain_does_not_wait_for_silent_clients,
     a_drain_delay_keeps_accepting,
     a_drain_that_takes_too_long_says_how_many_were_cut,
+    what_a_drain_cuts_off_is_logged,
+    what_a_drain_cuts_off_of_tcp_is_logged,
     a_second_signal_ends_it_at_once,
     a_signal_right_after_the_first_line_is_a_drain,
     the_access_log_is_reopened,
@@ -139,6 +141,72 @@ fn a_drain_that_takes_too_long_says_how_many_were_cut(engine: Engine) {
     let mut words = last.split(|c: char| !c.is_alphanumeric());
     assert!(words.any(|word| word == "2"), "how many were cut: {said}");
     assert!(clients.iter_mut().all(|client| client.ending() != Ending::Open));
+}
+
+fn what_a_drain_cuts_off_is_logged(engine: Engine) {
+    let switching =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n";
+    let upstream = Upstream::scripted(move |mut peer, connection| {
+        while let Some(request) = read_request(&mut peer, connection) {
+            match request.target() {
+                "/begun" => peer.send(ok("12345", 10)),
+                "/upgrade" => peer.send(format!("{switching}hi")),
+                _ => {}
+            }
+        }
+    });
+    let mut proxy =
+        Launch::new(engine, &[upstream.address()]).with("--drain-timeout", "300ms").start();
+    let upgrade = "Connection: Upgrade\r\nUpgrade: test\r\n";
+    let mut clients = ["/waiting", "/begun", "/upgrade"].map(|target| {
+        let mut client = Peer::connect(proxy.address());
+        let more = if target == "/upgrade" { upgrade } else { "" };
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{more}\r\n"));
+        client
+    });
+    clients[1].read_until(b"12345").expect("a part of a body");
+    clients[2].read_until(b"\r\n\r\nhi").expect("the tunnel's first bytes");
+    // A head that is not whole is a line, but no request.
+    let mut partial = Peer::connect(proxy.address());
+    partial.send("GET /partial HTTP/1.1\r\n");
+    // Each has its upstream but the last.
+    proxy.await_metric("tcp_open_connections", &[], 7.0);
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.exit_code(), 3, "{}", proxy.said());
+    for client in clients.iter_mut().chain([&mut partial]) {
+        assert_eq!(client.ending(), Ending::Reset, "a FIN would pass for an end in order");
+    }
+
+    let lines = proxy.access_log(4);
+    assert!(lines.iter().all(|line| line["flags"] == "LR"), "{lines:?}");
+    for (path, status, bytes) in [("/waiting", 0, 0), ("/begun", 200, 5), ("/upgrade", 101, 2)] {
+        let line = lines.iter().find(|line| line["path"] == path).expect("a line for each");
+        assert_eq!((&line["status"], &line["response_bytes"]), (&status.into(), &bytes.into()));
+        assert_eq!(line["upstream"], upstream.address().to_string(), "{line}");
+        assert!(line["total_us"].as_u64() >= Some(300_000), "{line}");
+    }
+}
+
+fn what_a_drain_cuts_off_of_tcp_is_logged(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, _| {
+        assert_eq!(peer.read_exactly(5), b"hello");
+        peer.send("hi");
+        peer.drain();
+    });
+    let mut proxy = Launch::new(engine, &[upstream.address()])
+        .with("--protocol", "tcp")
+        .with("--drain-timeout", "300ms")
+        .start();
+    let mut client = Peer::connect(proxy.address());
+    client.send("hello");
+    assert_eq!(client.read_exactly(2), b"hi");
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.exit_code(), 3, "{}", proxy.said());
+    assert_eq!(client.ending(), Ending::Reset);
+    let line = proxy.only_access_log_line();
+    assert_eq!((&line["version"], &line["flags"]), (&"TCP".into(), &"LR".into()));
+    assert_eq!((&line["request_bytes"], &line["response_bytes"]), (&5.into(), &2.into()));
+    assert_eq!(line["upstream"], upstream.address().to_string());
 }
 
 fn a_second_signal_ends_it_at_once(engine: Engine) {

@@ -1,7 +1,5 @@
-//! TCP: both directions end on their own, a reset stays a reset, and the detection of HTTP never
-//! makes a server-first protocol wait.
+//! TCP: both directions end on their own, and a reset stays a reset.
 
-use lateen_tests::http::exchange;
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Launch, Proxy};
 use lateen_tests::upstream::{Upstream, hanging, refusing};
@@ -22,10 +20,6 @@ lateen_tests::on_both_engines!(
     a_hanging_connection_is_a_reset_in_time,
     large_transfers_arrive_whole_in_both_directions,
     an_idle_connection_is_closed,
-    a_greeting_of_the_server_does_not_wait_for_the_client,
-    other_first_bytes_are_tcp,
-    http_is_detected_after_a_silence,
-    http_is_detected_byte_by_byte,
 );
 
 const MIB: usize = 1 << 20;
@@ -201,54 +195,4 @@ fn an_idle_connection_is_closed(engine: Engine) {
     assert_ne!(client.ending(), Ending::Open);
     assert!(began.elapsed() >= Duration::from_millis(250));
     proxy.await_metric("tcp_open_connections", &[], 0.0);
-}
-
-fn a_greeting_of_the_server_does_not_wait_for_the_client(engine: Engine) {
-    let upstream = Upstream::scripted(|mut peer, _| {
-        peer.send("220 ready\r\n");
-        assert_eq!(peer.read_until(b"\r\n").expect("a line"), b"EHLO client\r\n");
-        peer.send("250 ok\r\n");
-    });
-    let proxy = Proxy::start(engine, &[upstream.address()]);
-    let began = Instant::now();
-    let mut client = Peer::connect(proxy.address());
-    assert_eq!(client.read_exactly(11), b"220 ready\r\n");
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(2), "the greeting took {took:?}");
-    client.send("EHLO client\r\n");
-    assert_eq!(client.read_to_end(), (b"250 ok\r\n".to_vec(), Ending::Closed));
-}
-
-fn other_first_bytes_are_tcp(engine: Engine) {
-    let upstream = Upstream::scripted(|mut peer, _| {
-        let first = peer.read_some();
-        peer.send(first);
-    });
-    let proxy = Proxy::start(engine, &[upstream.address()]);
-    for first in
-        [b"\x16\x03\x01\x02\x00".as_slice(), b"\x00\x00", b"SSH-2.0-x\r\n", b"*1\r\n$4\r\nPING\r\n"]
-    {
-        let mut client = Peer::connect(proxy.address());
-        client.send(first);
-        assert_eq!(client.read_to_end(), (first.to_vec(), Ending::Closed));
-    }
-}
-
-fn http_is_detected_after_a_silence(engine: Engine) {
-    let upstream = Upstream::fixed("late");
-    let proxy = Proxy::start(engine, &[upstream.address()]);
-    let mut client = Peer::connect(proxy.address());
-    // The proxy has given up waiting once it connects to the upstream.
-    proxy.await_metric("tcp_open_connections", &[], 2.0);
-    assert_eq!(exchange(&mut client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").body, b"late");
-    assert!(upstream.request().head.value("x-forwarded-for").is_some(), "it was carried as TCP");
-}
-
-fn http_is_detected_byte_by_byte(engine: Engine) {
-    let upstream = Upstream::fixed("x");
-    let proxy = Proxy::start(engine, &[upstream.address()]);
-    let mut client = Peer::connect(proxy.address());
-    client.send_bytewise("GET / HTTP/1.1\r\nHost: a\r\n");
-    assert_eq!(exchange(&mut client, "\r\n").body, b"x");
-    assert!(upstream.request().head.value("x-forwarded-for").is_some(), "it was carried as TCP");
 }

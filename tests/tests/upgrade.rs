@@ -11,6 +11,7 @@ lateen_tests::on_both_engines!(
     a_websocket_echoes,
     an_upgraded_connection_carries_any_bytes_and_half_closes,
     bytes_behind_an_upgrade_reach_the_upstream_after_its_101,
+    an_upgrade_counts_when_its_101_is_sent,
     a_refused_upgrade_stays_http,
     an_unasked_101_is_a_bad_gateway,
     a_101_to_a_protocol_that_was_not_offered_is_a_bad_gateway,
@@ -72,6 +73,37 @@ fn bytes_behind_an_upgrade_reach_the_upstream_after_its_101(engine: Engine) {
     client.send("late");
     client.half_close();
     assert_eq!(client.ending(), Ending::Closed);
+}
+
+fn an_upgrade_counts_when_its_101_is_sent(engine: Engine) {
+    let upstream = Upstream::scripted(|mut peer, _| {
+        peer.read_until(b"\r\n\r\n").expect("a request");
+        peer.send(SWITCHING);
+        assert_eq!(peer.read_exactly(5), b"hello");
+        peer.send("hi");
+        peer.drain();
+    });
+    let proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut client = Peer::connect(proxy.address());
+    client.send(UPGRADE);
+    assert_eq!(read_response_head(&mut client).expect("a head").0, 101);
+    let answered = [("status_class", "1xx"), ("classification", "success")];
+    proxy.await_metric("response_total", &answered, 1.0);
+    proxy.await_metric("request_total", &[], 1.0);
+    proxy.await_metric("tcp_open_connections", &[], 2.0);
+    client.send("hello");
+    assert_eq!(client.read_exactly(2), b"hi");
+    // A moment after the client has them, the proxy knows that it has.
+    proxy.await_metric("bytes_copied_total", &[], 7.0);
+    client.reset();
+
+    // The line is written at the end, and says how the tunnel ended and what it carried.
+    let line = proxy.only_access_log_line();
+    assert_eq!((&line["status"], &line["flags"]), (&101.into(), &"DC".into()));
+    assert_eq!((&line["request_bytes"], &line["response_bytes"]), (&5.into(), &2.into()));
+    proxy.await_metric("response_flags_total", &[("flag", "DC")], 1.0);
+    proxy.await_metric("response_total", &[], 1.0);
+    proxy.await_metric("request_total", &[], 1.0);
 }
 
 fn a_refused_upgrade_stays_http(engine: Engine) {

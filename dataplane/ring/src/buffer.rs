@@ -10,8 +10,7 @@
 //! touched), publishing fewer makes receives fail with ENOBUFS; so the pool starts small, doubles
 //! when the kernel runs dry and gives memory back when a burst is over.
 //!
-//! The pointer logic of this crate runs under Miri, without sockets, where a nightly toolchain has it:
-//! `cargo +nightly miri test -p lateen-ring --lib buffer chunk timer task`.
+//! The pointer logic of this crate runs under Miri, without sockets: `tests/run miri`.
 #![expect(unsafe_code, reason = "buffer memory is shared with the kernel")]
 
 use std::cell::{Cell, RefCell};

@@ -8,6 +8,8 @@ use std::cell::{Cell, RefCell};
 
 use lateen_ring::{Instant, TaskHandle};
 
+use crate::loaded::ListenerSlot;
+
 /// Names a client of this worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientId(u32);
@@ -21,6 +23,8 @@ struct Slot {
     next: u32,
     /// When it became idle; `NEVER` while busy.
     idle_since: Instant,
+    /// Where it came in.
+    listener: ListenerSlot,
     occupied: bool,
 }
 
@@ -59,8 +63,8 @@ impl Clients {
         self.count.get() >= self.count_max
     }
 
-    /// Enters a client, busy at first.
-    pub fn enter(&self) -> ClientId {
+    /// Enters a client that came in at `listener`, busy at first.
+    pub fn enter(&self, listener: ListenerSlot) -> ClientId {
         self.count.set(self.count.get() + 1);
         let mut table = self.table.borrow_mut();
         let slot = Slot {
@@ -68,6 +72,7 @@ impl Clients {
             previous: NIL,
             next: NIL,
             idle_since: Instant::NEVER,
+            listener,
             occupied: true,
         };
         match table.free.pop() {
@@ -156,16 +161,32 @@ impl Clients {
         }
     }
 
-    /// Ends every client, busy ones too, and returns how many were busy.
-    pub fn end_all(&self) -> usize {
+    /// Clients of the listeners that `at` names.
+    pub fn count_at(&self, at: impl Fn(ListenerSlot) -> bool) -> usize {
+        let table = self.table.borrow();
+        table.slots.iter().filter(|slot| slot.occupied && at(slot.listener)).count()
+    }
+
+    /// Ends the clients of those listeners that have been idle since before `before`.
+    pub fn end_idle_at(&self, at: impl Fn(ListenerSlot) -> bool, before: Instant) {
+        self.end(|slot| at(slot.listener) && slot.idle_since < before);
+    }
+
+    /// Ends every client of those listeners, busy ones too, and returns how many were busy.
+    pub fn end_all_at(&self, at: impl Fn(ListenerSlot) -> bool) -> usize {
+        self.end(|slot| at(slot.listener))
+    }
+
+    fn end(&self, which: impl Fn(&Slot) -> bool) -> usize {
         let tasks: Vec<(TaskHandle, bool)> = {
             let mut table = self.table.borrow_mut();
-            let live = table.slots.iter_mut().filter(|slot| slot.occupied);
+            let live = table.slots.iter_mut().filter(|slot| slot.occupied && which(slot));
             live.filter_map(|slot| Some((slot.task.take()?, slot.idle_since == Instant::NEVER)))
                 .collect()
         };
         let mut busy = 0;
         for (task, was_busy) in tasks {
+            // Dropping the task takes it out of the table.
             task.abort();
             busy += usize::from(was_busy);
         }

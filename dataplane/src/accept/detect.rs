@@ -9,9 +9,12 @@
 pub enum Detected {
     /// An HTTP/1 request begins.
     Http1,
+    /// So far they are what the name of a registered method begins with, or such a name and a part
+    /// of a target: it is worth waiting for the rest as long as for any request's.
+    LikelyHttp1,
     /// Anything else.
     Tcp,
-    /// The bytes may still become either.
+    /// The bytes may still become either; nothing speaks for HTTP.
     Undecided,
 }
 
@@ -29,6 +32,40 @@ const METHODS: [&[u8]; 9] = [
     b"OPTIONS ",
     b"TRACE ",
     b"CONNECT ",
+];
+
+/// The others of the IANA registry of methods, without PRI, which begins HTTP/2.
+const RARE_METHODS: [&[u8]; 30] = [
+    b"ACL",
+    b"BASELINE-CONTROL",
+    b"BIND",
+    b"CHECKIN",
+    b"CHECKOUT",
+    b"COPY",
+    b"LABEL",
+    b"LINK",
+    b"LOCK",
+    b"MERGE",
+    b"MKACTIVITY",
+    b"MKCALENDAR",
+    b"MKCOL",
+    b"MKREDIRECTREF",
+    b"MKWORKSPACE",
+    b"MOVE",
+    b"ORDERPATCH",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"QUERY",
+    b"REBIND",
+    b"REPORT",
+    b"SEARCH",
+    b"UNBIND",
+    b"UNCHECKOUT",
+    b"UNLINK",
+    b"UNLOCK",
+    b"UPDATE",
+    b"UPDATEREDIRECTREF",
+    b"VERSION-CONTROL",
 ];
 
 /// Judges the first bytes of a connection.
@@ -52,10 +89,19 @@ pub fn detect(bytes: &[u8]) -> Detected {
     let token = line.iter().position(|byte| !is_token(*byte)).unwrap_or(line.len());
     match line.get(token) {
         // No space yet: fine as long as it may be a method.
-        None if line.len() < LINE_BYTES_MAX => Detected::Undecided,
-        Some(b' ') if token > 0 && bytes.len() < LINE_BYTES_MAX => Detected::Undecided,
+        None if line.len() < LINE_BYTES_MAX => {
+            let begins_one = METHODS.iter().chain(&RARE_METHODS).any(|name| name.starts_with(line));
+            likely(begins_one && !line.is_empty())
+        }
+        Some(b' ') if token > 0 && bytes.len() < LINE_BYTES_MAX => {
+            likely(RARE_METHODS.contains(&&line[..token]))
+        }
         _ => Detected::Tcp,
     }
+}
+
+fn likely(is_likely: bool) -> Detected {
+    if is_likely { Detected::LikelyHttp1 } else { Detected::Undecided }
 }
 
 fn judge_line(line: &[u8]) -> Detected {
@@ -81,7 +127,7 @@ mod tests {
 
     #[test]
     fn tells_http1_from_everything_else() {
-        let table: [(&[u8], Detected); 18] = [
+        let table: [(&[u8], Detected); 26] = [
             (b"GET / HTTP/1.1\r\n", Detected::Http1),
             (b"GET ", Detected::Http1),
             (b"\r\nPOST /x", Detected::Http1),
@@ -89,8 +135,16 @@ mod tests {
             (b"BREW /pot HTTP/1.0\n", Detected::Http1),
             (b"", Detected::Undecided),
             (b"\r", Detected::Undecided),
-            (b"GE", Detected::Undecided),
-            (b"PROPFIND /a", Detected::Undecided),
+            (b"\r\n", Detected::Undecided),
+            (b"G", Detected::LikelyHttp1),
+            (b"\r\nGET", Detected::LikelyHttp1),
+            (b"GETS", Detected::Undecided),
+            (b"get", Detected::Undecided),
+            (b"PRI", Detected::Undecided),
+            (b"UPDATE", Detected::LikelyHttp1),
+            (b"PROPFIND /a", Detected::LikelyHttp1),
+            (b"PROPFIN /a", Detected::Undecided),
+            (b"BREW /pot", Detected::Undecided),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Detected::Tcp),
             (b"EHLO mail.example\r\n", Detected::Tcp),
             (b"PING\r\n", Detected::Tcp),
@@ -120,7 +174,7 @@ mod tests {
         let whole = b"PROPFIND /a/long/path?and=query HTTP/1.1\r\nHost: a\r\n\r\n";
         let first = (0..=whole.len())
             .map(|end| detect(&whole[..end]))
-            .find(|verdict| *verdict != Detected::Undecided);
+            .find(|verdict| !matches!(verdict, Detected::Undecided | Detected::LikelyHttp1));
         assert_eq!(first, Some(Detected::Http1));
     }
 }

@@ -8,22 +8,23 @@ use std::net::Shutdown;
 use std::rc::Rc;
 
 use lateen_ring::{Deadline, Instant, Listener, Stream, spawn};
+use lateen_snapshot::model::Protocol;
 
-use crate::bootstrap::config::Protocol;
 use crate::client::Connection;
 use crate::codec::http1::reply::{LocalReply, write_local_reply};
 use crate::codec::message::Version;
 use crate::connection::serve_connection;
 use crate::failure::{Failure, Stage};
 use crate::limits;
+use crate::loaded::ListenerSlot;
 use crate::shard::Shard;
 
 /// Accepts until the task is ended.
-pub async fn accept_clients(shard: Rc<Shard>, listener: Rc<Listener>) {
+pub async fn accept_clients(shard: Rc<Shard>, listener: Rc<Listener>, slot: ListenerSlot) {
     let mut told_at = None;
     loop {
         match listener.accept().await {
-            Ok(stream) => admit(&shard, stream),
+            Ok(stream) => admit(&shard, stream, slot),
             Err(error) => {
                 // No descriptor or no memory. The connection waits in the kernel's queue; make room
                 // for it if somebody can be spared, else try again in a moment.
@@ -41,27 +42,29 @@ pub async fn accept_clients(shard: Rc<Shard>, listener: Rc<Listener>) {
 }
 
 /// Lets one client in, or refuses it at the cap.
-pub fn admit(shard: &Rc<Shard>, stream: Stream) {
+pub fn admit(shard: &Rc<Shard>, stream: Stream, slot: ListenerSlot) {
     if shard.clients.is_full() && !shard.clients.end_longest_idle(Instant::NEVER) {
-        return refuse(shard, stream);
+        return refuse(shard, stream, slot);
     }
     // A client that reset its connection has no address any more. What it sent can still be read,
     // but nobody may be told that it came from nowhere.
     let peer = stream.peer_address().ok().and_then(|address| address.inet());
     let Some(peer) = peer else { return };
-    let client = shard.clients.enter();
-    let connection = Connection::new(shard.clone(), stream, peer, client);
+    let client = shard.clients.enter(slot);
+    let connection = Connection::new(shard.clone(), stream, peer, client, slot);
     let task = spawn(serve_connection(connection));
     shard.clients.set_task(client, task);
 }
 
 /// Turns a client away: with a 503 where it surely speaks HTTP, else with a reset, the only answer
 /// that every protocol has.
-fn refuse(shard: &Rc<Shard>, stream: Stream) {
+fn refuse(shard: &Rc<Shard>, stream: Stream, slot: ListenerSlot) {
     let failure = Failure::overflow(Stage::Accept);
     shard.metrics().record_failure(failure);
     let refusing = shard.refusing.get();
-    if shard.config.protocol != Protocol::Http || refusing >= limits::REFUSALS_MAX {
+    let live = shard.views.of_slot(slot);
+    let is_http = live.listener(slot).is_some_and(|at| at.protocol == Protocol::Http);
+    if !is_http || refusing >= limits::REFUSALS_MAX {
         return stream.reset();
     }
     shard.refusing.set(refusing + 1);
@@ -76,6 +79,8 @@ fn refuse(shard: &Rc<Shard>, stream: Stream) {
             allow: None,
             retry_after_s: Some(1),
             date: &shard.date(),
+            location: None,
+            edits: None,
         };
         write_local_reply(&local, &mut reply);
         let deadline = Deadline::new();

@@ -12,12 +12,6 @@ use crate::observe::json;
 /// Checked config of one proxy process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Addresses to accept on, at least one, no address twice; port 0 lets the kernel choose.
-    pub listen: Vec<SocketAddr>,
-    /// Endpoints, at least one, no port 0, none twice.
-    pub upstream: Vec<SocketAddr>,
-    /// What clients speak.
-    pub protocol: Protocol,
     /// Worker threads, at least 1.
     pub workers: usize,
     /// The CPU of each worker, by worker; empty: workers are not pinned.
@@ -44,28 +38,6 @@ pub struct Config {
     pub trace_method: bool,
     /// The process's limit of descriptors when it started.
     pub descriptors_max: u64,
-}
-
-/// What clients speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Protocol {
-    /// HTTP/1 if the first bytes are, else TCP; a silent client gets its upstream connected
-    Auto,
-    /// HTTP/1 only; anything else is answered 400
-    Http,
-    /// Bytes both ways, whatever they are
-    Tcp,
-}
-
-impl Protocol {
-    /// As on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Http => "http",
-            Self::Tcp => "tcp",
-        }
-    }
 }
 
 /// Which I/O engine to run.
@@ -157,9 +129,6 @@ impl Config {
     /// The config as one JSON object, for `/config_dump`: the flags' names, with their unit.
     pub fn to_json(&self) -> String {
         let mut object = json::Object::new();
-        object.strings("listen", self.listen.iter().map(SocketAddr::to_string));
-        object.strings("upstream", self.upstream.iter().map(SocketAddr::to_string));
-        object.string("protocol", self.protocol.as_str());
         object.number("workers", self.workers as u64);
         object.numbers("pinned_cpus", self.pinned_cpus.iter().map(|cpu| *cpu as u64));
         object.string("engine", self.engine.as_str());

@@ -2,7 +2,7 @@
 //!
 //! Before: the argument vector. After: `config`. The only place that knows clap's types; a check
 //! that looks at one flag stands in that flag's parser, one that relates two flags in
-//! [`QuickFlags::into_config`].
+//! [`QuickFlags::into_quick`].
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
-use crate::bootstrap::BootstrapError;
 use crate::bootstrap::config::{
-    AccessLogTarget, Config, Drain, EngineChoice, PoolLimits, Protocol, Sizes, Timeouts,
+    AccessLogTarget, Config, Drain, EngineChoice, PoolLimits, Sizes, Timeouts,
 };
 use crate::bootstrap::host::Host;
+use crate::bootstrap::quick::{self, ProtocolFlag};
 use crate::bootstrap::value::{ByteSize, OrNone, TimeSpan};
+use crate::bootstrap::{BootstrapError, Quick, Run};
 use crate::limits;
 
 /// Lateen's data plane: a proxy for TCP and HTTP/1.1
@@ -39,6 +40,9 @@ pub(super) enum Subcommand {
     /// Run a proxy from flags alone
     #[command(after_help = QUICK_EXAMPLES)]
     Quick(Box<QuickFlags>),
+    /// Run a proxy that a control plane tells what to do
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunFlags>),
     /// See it work: a proxy, an upstream and a few requests, all on this machine
     ///
     /// Starts a proxy on a free port with an upstream of its own, sends real requests through it
@@ -59,7 +63,17 @@ Signals: TERM or INT drains and exits (again: at once), USR1 reopens the access 
 Exit codes: 0 drained, 1 could not run, 2 wrong flags, 3 drained but connections had to be cut.
 Time spans are written 250ms, 10s, 5m, 1h; sizes 4096, 64KiB, 1MiB.";
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  The proxy beside one instance of a service:
+    lateen-proxy run --name cart-a --control /run/lateen/proxies.sock --state /var/lib/lateen/cart-a
+
+It starts with the snapshot that it ran last and asks the control plane for a newer one. Listeners,
+routes and clusters come from there; a change reaches all workers at once or is refused whole.
+Signals and exit codes are those of `quick`.";
+
 const TRAFFIC: &str = "Traffic";
+const CONTROL: &str = "Control plane";
 const MACHINE: &str = "Machine";
 const WATCHING: &str = "Watching";
 const TIMEOUTS: &str = "Timeouts";
@@ -85,8 +99,35 @@ pub(super) struct QuickFlags {
 
     /// What clients speak.
     #[arg(long, value_enum, default_value = "auto", help_heading = TRAFFIC)]
-    protocol: Protocol,
+    protocol: ProtocolFlag,
 
+    #[command(flatten)]
+    process: ProcessFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunFlags {
+    /// Which of the control plane's proxies this is: the name of a `Proxy` in the config.
+    #[arg(long, value_name = "NAME", help_heading = CONTROL, value_parser = proxy_name)]
+    name: String,
+
+    /// The control plane's socket, as in `lateen serve --socket`.
+    ///
+    /// While nobody answers there the proxy serves what it ran last, and tries again.
+    #[arg(long, value_name = "SOCKET", help_heading = CONTROL)]
+    control: PathBuf,
+
+    /// Folder for the last good snapshot, which a restart begins with; made if it is not there.
+    #[arg(long, value_name = "DIR", help_heading = CONTROL)]
+    state: PathBuf,
+
+    #[command(flatten)]
+    process: ProcessFlags,
+}
+
+/// What is the process's own, wherever its routes come from.
+#[derive(Debug, Args)]
+struct ProcessFlags {
     /// Forward TRACE requests, which are answered 405 otherwise.
     #[arg(long, help_heading = TRAFFIC)]
     trace_method: bool,
@@ -225,8 +266,58 @@ enum Pin {
 
 impl QuickFlags {
     /// Checks what relates flags to each other and to the machine.
-    pub(super) fn into_config(self, host: &Host) -> Result<Config, BootstrapError> {
+    pub(super) fn into_quick(self, host: &Host) -> Result<Quick, BootstrapError> {
         self.check_addresses()?;
+        let snapshot = quick::snapshot(&self.listen, &self.upstream, self.protocol);
+        Ok(Quick { config: self.process.into_config(host)?, snapshot })
+    }
+
+    fn check_addresses(&self) -> Result<(), BootstrapError> {
+        if self.listen.len() > limits::LISTENERS_MAX {
+            let most = limits::LISTENERS_MAX;
+            return Err(usage(format!("more than {most} --listen addresses; use fewer")));
+        }
+        if self.upstream.len() > limits::ENDPOINTS_MAX {
+            let most = limits::ENDPOINTS_MAX;
+            return Err(usage(format!("more than {most} --upstream addresses; use fewer")));
+        }
+        let mut taken = HashSet::new();
+        let fixed = self.listen.iter().filter(|address| address.port() != 0);
+        for address in fixed {
+            if !taken.insert(*address) {
+                return Err(usage(format!("--listen {address} is given twice; remove one")));
+            }
+        }
+        if taken.contains(&self.process.admin) {
+            let admin = self.process.admin;
+            return Err(usage(format!("--admin {admin} is also a --listen address; move one")));
+        }
+        let mut endpoints = HashSet::new();
+        for address in &self.upstream {
+            if taken.contains(address) {
+                return Err(usage(format!(
+                    "--upstream {address} is also a --listen address, so requests would go round \
+                     in circles; change one"
+                )));
+            }
+            if !endpoints.insert(*address) {
+                return Err(usage(format!("--upstream {address} is given twice; remove one")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RunFlags {
+    /// Checks what relates flags to each other and to the machine.
+    pub(super) fn into_run(self, host: &Host) -> Result<Run, BootstrapError> {
+        let Self { name, control, state, process } = self;
+        Ok(Run { config: process.into_config(host)?, name, control, state })
+    }
+}
+
+impl ProcessFlags {
+    fn into_config(self, host: &Host) -> Result<Config, BootstrapError> {
         self.check_sizes()?;
         let workers = self.workers.unwrap_or(host.usable_cpus);
         let connections_max = connections_max(self.connections_max, workers, host)?;
@@ -236,9 +327,6 @@ impl QuickFlags {
             _ => AccessLogTarget::File(self.access_log),
         };
         Ok(Config {
-            listen: self.listen,
-            upstream: self.upstream,
-            protocol: self.protocol,
             workers,
             pinned_cpus: self.pin.cpus_of_workers(workers, &host.cpus),
             engine: self.engine,
@@ -270,41 +358,6 @@ impl QuickFlags {
             trace_method: self.trace_method,
             descriptors_max: host.descriptors_max,
         })
-    }
-
-    fn check_addresses(&self) -> Result<(), BootstrapError> {
-        if self.listen.len() > limits::LISTENERS_MAX {
-            let most = limits::LISTENERS_MAX;
-            return Err(usage(format!("more than {most} --listen addresses; use fewer")));
-        }
-        if self.upstream.len() > limits::ENDPOINTS_MAX {
-            let most = limits::ENDPOINTS_MAX;
-            return Err(usage(format!("more than {most} --upstream addresses; use fewer")));
-        }
-        let mut taken = HashSet::new();
-        let fixed = self.listen.iter().filter(|address| address.port() != 0);
-        for address in fixed {
-            if !taken.insert(*address) {
-                return Err(usage(format!("--listen {address} is given twice; remove one")));
-            }
-        }
-        if taken.contains(&self.admin) {
-            let admin = self.admin;
-            return Err(usage(format!("--admin {admin} is also a --listen address; move one")));
-        }
-        let mut endpoints = HashSet::new();
-        for address in &self.upstream {
-            if taken.contains(address) {
-                return Err(usage(format!(
-                    "--upstream {address} is also a --listen address, so requests would go round \
-                     in circles; change one"
-                )));
-            }
-            if !endpoints.insert(*address) {
-                return Err(usage(format!("--upstream {address} is given twice; remove one")));
-            }
-        }
-        Ok(())
     }
 
     fn check_sizes(&self) -> Result<(), BootstrapError> {
@@ -376,6 +429,13 @@ fn upstream_address(text: &str) -> Result<SocketAddr, String> {
         return Err("has port 0, on which nothing can listen; give the upstream's port".into());
     }
     Ok(address)
+}
+
+fn proxy_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > limits::PROXY_NAME_BYTES_MAX {
+        return Err(format!("is not 1 to {} bytes long", limits::PROXY_NAME_BYTES_MAX));
+    }
+    Ok(text.to_owned())
 }
 
 fn timeout(text: &str) -> Result<TimeSpan, String> {

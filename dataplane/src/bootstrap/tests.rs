@@ -1,10 +1,11 @@
 //! The command line: defaults, every flag, and every refusal with its line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::config::{AccessLogTarget, EngineChoice, Protocol};
+use lateen_snapshot::model::Protocol;
+
+use super::config::{AccessLogTarget, EngineChoice};
 use super::*;
 
 fn host() -> Host {
@@ -25,9 +26,17 @@ fn quick(more: &[&str]) -> Result<Config, BootstrapError> {
 fn quick_on(host: &Host, more: &[&str]) -> Result<Config, BootstrapError> {
     let arguments: Vec<&str> = ["quick"].iter().chain(&LEAST).chain(more).copied().collect();
     parse_on(host, &arguments).map(|command| match command {
-        Command::Quick(config) => *config,
+        Command::Quick(quick) => quick.config,
         other => panic!("{other:?} is not quick"),
     })
+}
+
+fn snapshot_of(more: &[&str]) -> Snapshot {
+    let arguments: Vec<&str> = ["quick"].iter().chain(&LEAST).chain(more).copied().collect();
+    match parse_on(&host(), &arguments) {
+        Ok(Command::Quick(quick)) => quick.snapshot,
+        other => panic!("{other:?} is not quick"),
+    }
 }
 
 fn accepted(more: &[&str]) -> Config {
@@ -38,9 +47,10 @@ fn accepted(more: &[&str]) -> Config {
 fn defaults_are_those_of_the_table() {
     let config = accepted(&[]);
     let second = Duration::from_secs;
-    assert_eq!(config.listen, ["127.0.0.1:8080".parse::<SocketAddr>().expect("an address")]);
-    assert_eq!(config.upstream, ["127.0.0.1:9000".parse::<SocketAddr>().expect("an address")]);
-    assert_eq!(config.protocol, Protocol::Auto);
+    let snapshot = snapshot_of(&[]);
+    assert_eq!(snapshot.listeners[0].address.to_string(), "127.0.0.1:8080");
+    assert_eq!(snapshot.listeners[0].protocol, Protocol::Auto);
+    assert_eq!(snapshot.clusters[0].endpoints[0].address.to_string(), "127.0.0.1:9000");
     assert_eq!(config.workers, 3, "the usable CPUs");
     assert!(config.pinned_cpus.is_empty(), "3 workers on a mask of 4");
     assert_eq!(config.engine, EngineChoice::Auto);
@@ -128,9 +138,19 @@ fn every_flag_reaches_the_config() {
         "--trace-method",
     ]);
     let second = Duration::from_secs;
-    assert_eq!(config.listen.len(), 3);
-    assert_eq!(config.upstream.len(), 3);
-    assert_eq!(config.protocol, Protocol::Http);
+    let snapshot = snapshot_of(&[
+        "--listen",
+        "[::1]:0",
+        "--listen",
+        "0.0.0.0:0",
+        "--upstream",
+        "10.0.0.1:80,[::1]:81",
+        "--protocol",
+        "http",
+    ]);
+    assert_eq!(snapshot.listeners.len(), 3);
+    assert_eq!(snapshot.clusters[0].endpoints.len(), 3);
+    assert!(snapshot.listeners.iter().all(|listener| listener.protocol == Protocol::Http));
     assert_eq!((config.workers, config.pinned_cpus.as_slice()), (2, &[2, 3][..]));
     assert_eq!(config.engine, EngineChoice::Uring);
     assert_eq!(config.engine_features, ["-multishot-recv", "-buffer-ring"]);
@@ -324,9 +344,6 @@ fn the_dump_is_json_with_units() {
     let config = accepted(&["--access-log", "/tmp/\"odd\"", "--body-bytes-max", "1MiB"]);
     let value: serde_json::Value = serde_json::from_str(&config.to_json()).expect("valid JSON");
     for (name, expected) in [
-        ("listen", serde_json::json!(["127.0.0.1:8080"])),
-        ("upstream", serde_json::json!(["127.0.0.1:9000"])),
-        ("protocol", serde_json::json!("auto")),
         ("workers", serde_json::json!(3)),
         ("engine", serde_json::json!("auto")),
         ("access_log", serde_json::json!("/tmp/\"odd\"")),

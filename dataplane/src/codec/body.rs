@@ -92,6 +92,16 @@ impl BodyProgress {
         }
     }
 
+    /// Whether not one byte of a body of this framing has been taken, of its framing neither: the
+    /// body can still be had whole from where it comes.
+    pub fn is_untouched(&self, framing: Framing) -> bool {
+        match (&self.state, framing) {
+            (State::Length(remaining), Framing::Length(length)) => *remaining == length,
+            (State::Chunked(decoder), Framing::Chunked) => decoder.is_untouched(),
+            _ => false,
+        }
+    }
+
     /// Bytes that are still to come, where the head said so.
     #[inline]
     pub fn remaining(&self) -> Option<u64> {
@@ -233,6 +243,22 @@ mod tests {
         }
         let mut done = BodyProgress::new(Framing::None);
         assert_eq!(done.end_of_stream(&mut Vec::new(), BodyEncoding::Plain), Ok(()));
+    }
+
+    #[test]
+    fn a_body_is_untouched_until_its_first_byte_or_that_of_its_framing() {
+        for (framing, first) in [(Framing::Length(2), b"a"), (Framing::Chunked, b"1")] {
+            let mut body = BodyProgress::new(framing);
+            assert!(body.is_untouched(framing), "{framing:?}");
+            body.transcode(b"", &mut Vec::new(), BodyEncoding::Chunked).expect("nothing is valid");
+            assert!(body.is_untouched(framing), "{framing:?}");
+            body.transcode(first, &mut Vec::new(), BodyEncoding::Plain).expect("a valid start");
+            assert!(!body.is_untouched(framing), "{framing:?}");
+        }
+        // After a whole chunk the next one's size is awaited, as at the start.
+        let mut body = BodyProgress::new(Framing::Chunked);
+        body.transcode(b"1\r\na\r\n", &mut Vec::new(), BodyEncoding::Chunked).expect("a chunk");
+        assert!(!body.is_untouched(Framing::Chunked));
     }
 
     #[test]

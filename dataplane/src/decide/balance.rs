@@ -2,8 +2,8 @@
 //! choices), save that an endpoint which refused a connection is tried last for a while.
 //!
 //! Before: the conductors know that a request needs an upstream. After: `forward` takes a
-//! connection to the endpoint from its pool or makes one. A worker has its own [`Balancer`]; it
-//! never does I/O, never reads a clock and never draws a random number of its own.
+//! connection to the endpoint from its pool or makes one. A worker has a [`Load`] of its own for each
+//! endpoint. Nothing here does I/O, reads a clock or draws a random number.
 //!
 //! Why refusals need care: an endpoint that refuses at once has nothing in flight, so it looks like
 //! the least loaded of any two and would draw ever more requests.
@@ -11,182 +11,205 @@
 //! Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS
 //! 12(10), 2001.
 
+use std::cell::Cell;
+
+use lateen_snapshot::model::Balancing;
+
 use crate::limits;
 
-/// Position of an endpoint in the list that the [`Balancer`] was made for.
+/// Position of an endpoint in its cluster's list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointIndex(u32);
 
 impl EndpointIndex {
+    /// The endpoint at `index` of a list that [`limits`] bounds.
+    pub const fn new(index: usize) -> Self {
+        Self(index as u32)
+    }
+
     /// The index as a `usize`, for indexing lists that run beside the balancer's.
     pub const fn as_usize(self) -> usize {
         self.0 as usize
     }
 }
 
-/// One endpoint as one worker sees it.
+/// How busy one endpoint is, and how willing, as one worker sees it. Survives snapshots.
 ///
 /// ```text
 ///  healthy ──refused──► penalised 1 s ──time──► on trial ──refused──► penalised 2 s … 30 s
 ///     ▲                     │                      │
 ///     └───────connected─────┴───────connected──────┘
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
-struct Endpoint {
+#[derive(Debug, Default)]
+pub struct Load {
     /// Requests (or tunnels) that were given to it and have not ended.
-    in_flight: u32,
-    /// Refusals in a row, counted once per penalty.
-    refusals: u32,
+    in_flight: Cell<u32>,
+    /// Refusals in a row, counted once per penalty, up to 32.
+    refusals: Cell<u8>,
     /// Tried last until then; 0 when it never refused since it last connected.
-    penalty_until_ns: u64,
+    penalty_until_ns: Cell<u64>,
 }
 
-/// Power-of-two-choices balancer over a fixed list of endpoints.
-#[derive(Debug)]
-pub struct Balancer {
-    endpoints: Box<[Endpoint]>,
-}
-
-impl Balancer {
-    /// A balancer over `count` endpoints, all healthy and without load.
-    ///
-    /// # Panics
-    /// When `count` exceeds [`limits::ENDPOINTS_MAX`]; `bootstrap` refuses such a list.
-    pub fn new(count: usize) -> Self {
-        assert!(count <= limits::ENDPOINTS_MAX, "bootstrap bounds the list of endpoints");
-        Self { endpoints: vec![Endpoint::default(); count].into_boxed_slice() }
-    }
-
-    /// Chooses an endpoint that is not in `tried` (the endpoints this request already went to; a
-    /// handful at most).
-    ///
-    /// `now_ns` is the worker's clock, `random` any 64 evenly spread bits. `None` when every
-    /// endpoint was tried, or there is none. Penalised endpoints come only when no other is left,
-    /// the one whose penalty ends first before the rest.
-    ///
-    /// Cost: two probes whatever the count; [`limits::EXTRA_PROBES_MAX`] more when both fall on
-    /// penalised or tried endpoints; a scan of the list only when these fail too. Does not
-    /// allocate.
-    pub fn pick(&self, now_ns: u64, random: u64, tried: &[EndpointIndex]) -> Option<EndpointIndex> {
-        let count = self.endpoints.len() as u64;
-        if count < 2 {
-            return self.scan(now_ns, 0, tried);
-        }
-        let first = below(random >> 32, count);
-        let offset = 1 + below(random & 0xffff_ffff, count - 1);
-        let second = wrap(first + offset, count);
-        let usable = |index: u64| self.is_usable(index, now_ns, tried);
-        match (usable(first), usable(second)) {
-            (true, true) => Some(self.less_loaded(first, second)),
-            (true, false) => Some(EndpointIndex(first as u32)),
-            (false, true) => Some(EndpointIndex(second as u32)),
-            (false, false) => self.pick_further(now_ns, random, tried),
-        }
-    }
-
-    /// A request was given to `endpoint`.
-    pub fn on_start(&mut self, endpoint: EndpointIndex) {
-        self.endpoints[endpoint.as_usize()].in_flight += 1;
+impl Load {
+    /// A request was given to the endpoint.
+    #[inline]
+    pub fn on_start(&self) {
+        self.in_flight.set(self.in_flight.get() + 1);
     }
 
     /// That request ended, however it did; to be called exactly once per
     /// [`on_start`](Self::on_start).
-    pub fn on_end(&mut self, endpoint: EndpointIndex) {
-        let in_flight = &mut self.endpoints[endpoint.as_usize()].in_flight;
-        debug_assert!(*in_flight > 0, "on_end without on_start");
-        *in_flight = in_flight.saturating_sub(1);
+    #[inline]
+    pub fn on_end(&self) {
+        debug_assert!(self.in_flight.get() > 0, "on_end without on_start");
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
     }
 
-    /// A connect to `endpoint` was refused or timed out: it is tried last for 1 s, doubling with
-    /// each penalty that is followed by another refusal, to at most 30 s. Refusals within a penalty
-    /// (many connects fail at once) do not lengthen it.
-    pub fn on_refused(&mut self, endpoint: EndpointIndex, now_ns: u64) {
+    /// A connect was refused or timed out: the endpoint is tried last for 1 s, doubling with each
+    /// penalty that is followed by another refusal, to at most 30 s. Refusals within a penalty (many
+    /// connects fail at once) do not lengthen it.
+    pub fn on_refused(&self, now_ns: u64) {
         const FIRST_NS: u64 = limits::REFUSAL_PENALTY.as_nanos() as u64;
         const MOST_NS: u64 = limits::REFUSAL_PENALTY_MAX.as_nanos() as u64;
-        let endpoint = &mut self.endpoints[endpoint.as_usize()];
-        if now_ns < endpoint.penalty_until_ns {
+        if now_ns < self.penalty_until_ns.get() {
             return;
         }
         // 32 doublings are far past the maximum: the shift cannot overflow 64 bits meaningfully.
-        let penalty_ns = FIRST_NS.saturating_mul(1 << endpoint.refusals.min(32)).min(MOST_NS);
-        endpoint.refusals = endpoint.refusals.saturating_add(1);
-        endpoint.penalty_until_ns = now_ns.saturating_add(penalty_ns);
+        let refusals = self.refusals.get();
+        let penalty_ns = FIRST_NS.saturating_mul(1 << refusals.min(32)).min(MOST_NS);
+        self.refusals.set(refusals.saturating_add(1).min(32));
+        self.penalty_until_ns.set(now_ns.saturating_add(penalty_ns));
     }
 
-    /// A connect to `endpoint` succeeded: its refusals are forgotten.
-    pub fn on_connected(&mut self, endpoint: EndpointIndex) {
-        let endpoint = &mut self.endpoints[endpoint.as_usize()];
-        endpoint.refusals = 0;
-        endpoint.penalty_until_ns = 0;
+    /// A connect succeeded: refusals are forgotten.
+    pub fn on_connected(&self) {
+        self.refusals.set(0);
+        self.penalty_until_ns.set(0);
     }
 
-    /// Requests in flight to `endpoint`, as this worker counts them.
-    pub fn in_flight(&self, endpoint: EndpointIndex) -> u32 {
-        self.endpoints[endpoint.as_usize()].in_flight
+    /// Requests in flight, as this worker counts them.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+}
+
+/// What one choice among `endpoints` goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a, E> {
+    /// Those to choose from.
+    pub endpoints: &'a [E],
+    /// How to choose.
+    pub balancing: Balancing,
+    /// The worker's clock.
+    pub now_ns: u64,
+    /// Any 64 evenly spread bits.
+    pub random: u64,
+    /// Where the last choice of [`Balancing::RoundRobin`] fell; moved on by each.
+    pub turn: &'a Cell<u32>,
+    /// The endpoints that this request already went to; a handful at most.
+    pub tried: &'a [EndpointIndex],
+}
+
+impl<E: AsRef<Load>> Choice<'_, E> {
+    /// Chooses an endpoint that is not in `tried`. `None` when every endpoint was tried, or there is
+    /// none. Penalised endpoints come only when no other is left, the one whose penalty ends first
+    /// before the rest.
+    ///
+    /// Cost: two probes whatever the count; [`limits::EXTRA_PROBES_MAX`] more when both fall on
+    /// penalised or tried endpoints; a scan of the list only when these fail too. Does not
+    /// allocate.
+    #[inline]
+    pub fn pick(&self) -> Option<EndpointIndex> {
+        let count = self.endpoints.len() as u64;
+        if count < 2 {
+            return self.scan(0);
+        }
+        match self.balancing {
+            Balancing::LeastRequest => {}
+            Balancing::RoundRobin => {
+                let next = wrap(u64::from(self.turn.get()) + 1, count);
+                // A list that has become shorter: begin anew.
+                let next = if next < count { next } else { 0 };
+                self.turn.set(next as u32);
+                return self.scan(next);
+            }
+            Balancing::Random => {
+                let index = below(self.random >> 32, count);
+                return if self.is_usable(index) {
+                    Some(EndpointIndex(index as u32))
+                } else {
+                    self.pick_further()
+                };
+            }
+        }
+        let first = below(self.random >> 32, count);
+        let offset = 1 + below(self.random & 0xffff_ffff, count - 1);
+        let second = wrap(first + offset, count);
+        match (self.is_usable(first), self.is_usable(second)) {
+            (true, true) => Some(self.less_loaded(first, second)),
+            (true, false) => Some(EndpointIndex(first as u32)),
+            (false, true) => Some(EndpointIndex(second as u32)),
+            (false, false) => self.pick_further(),
+        }
     }
 
-    /// Requests and tunnels of all endpoints that have not ended.
-    pub fn in_flight_total(&self) -> u64 {
-        self.endpoints.iter().map(|endpoint| u64::from(endpoint.in_flight)).sum()
+    #[inline]
+    fn load(&self, index: u64) -> &Load {
+        self.endpoints[index as usize].as_ref()
     }
 
-    /// How many endpoints there are, penalised or not.
-    pub fn endpoint_count(&self) -> usize {
-        self.endpoints.len()
-    }
-
-    fn is_usable(&self, index: u64, now_ns: u64, tried: &[EndpointIndex]) -> bool {
-        self.endpoints[index as usize].penalty_until_ns <= now_ns
-            && !tried.contains(&EndpointIndex(index as u32))
+    #[inline]
+    fn is_usable(&self, index: u64) -> bool {
+        self.load(index).penalty_until_ns.get() <= self.now_ns
+            && !self.tried.contains(&EndpointIndex(index as u32))
     }
 
     /// On a tie the first wins; chance chose it evenly.
+    #[inline]
     fn less_loaded(&self, first: u64, second: u64) -> EndpointIndex {
-        let second_is_less =
-            self.endpoints[second as usize].in_flight < self.endpoints[first as usize].in_flight;
+        let second_is_less = self.load(second).in_flight() < self.load(first).in_flight();
         EndpointIndex(if second_is_less { second } else { first } as u32)
     }
 
-    /// Both choices were unusable: a few more probes, still keeping the less loaded of two, then
-    /// the scan.
+    /// The choices were unusable: a few more probes, still keeping the less loaded of two where that
+    /// is asked for, then the scan.
     #[cold]
-    fn pick_further(
-        &self,
-        now_ns: u64,
-        random: u64,
-        tried: &[EndpointIndex],
-    ) -> Option<EndpointIndex> {
+    fn pick_further(&self) -> Option<EndpointIndex> {
         let count = self.endpoints.len() as u64;
         let mut found = None;
         for probe in 1..=limits::EXTRA_PROBES_MAX as u64 {
-            let index = below(mix(random.wrapping_add(probe)) >> 32, count);
-            if !self.is_usable(index, now_ns, tried) {
+            let index = below(mix(self.random.wrapping_add(probe)) >> 32, count);
+            if !self.is_usable(index) {
                 continue;
             }
             match found {
+                None if self.balancing == Balancing::Random => {
+                    return Some(EndpointIndex(index as u32));
+                }
                 None => found = Some(index),
                 Some(other) => return Some(self.less_loaded(other, index)),
             }
         }
         match found {
             Some(index) => Some(EndpointIndex(index as u32)),
-            None => self.scan(now_ns, below(mix(random) >> 32, count), tried),
+            None => self.scan(below(mix(self.random) >> 32, count)),
         }
     }
 
     /// The first usable endpoint from `start` on, else the untried one whose penalty ends first.
     /// The start is random, so that one survivor's neighbour does not get all that the dead would
     /// have.
-    fn scan(&self, now_ns: u64, start: u64, tried: &[EndpointIndex]) -> Option<EndpointIndex> {
+    fn scan(&self, start: u64) -> Option<EndpointIndex> {
         let count = self.endpoints.len() as u64;
         let mut soonest: Option<(u64, EndpointIndex)> = None;
         for step in 0..count {
-            let index = EndpointIndex(wrap(start + step, count) as u32);
-            if tried.contains(&index) {
+            let at = wrap(start + step, count);
+            let index = EndpointIndex(at as u32);
+            if self.tried.contains(&index) {
                 continue;
             }
-            let until_ns = self.endpoints[index.as_usize()].penalty_until_ns;
-            if until_ns <= now_ns {
+            let until_ns = self.load(at).penalty_until_ns.get();
+            if until_ns <= self.now_ns {
                 return Some(index);
             }
             if soonest.is_none_or(|(least_ns, _)| until_ns < least_ns) {

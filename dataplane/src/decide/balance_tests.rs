@@ -6,6 +6,39 @@ use super::*;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
+/// Endpoints and what is known of them.
+struct Balancer {
+    loads: Vec<Loaded>,
+    turn: Cell<u32>,
+    balancing: Balancing,
+}
+
+#[derive(Default)]
+struct Loaded(Load);
+
+impl AsRef<Load> for Loaded {
+    fn as_ref(&self) -> &Load {
+        &self.0
+    }
+}
+
+impl Balancer {
+    fn new(count: usize) -> Self {
+        let loads = std::iter::repeat_with(Loaded::default).take(count).collect();
+        Self { loads, turn: Cell::new(0), balancing: Balancing::LeastRequest }
+    }
+
+    fn pick(&self, now_ns: u64, random: u64, tried: &[EndpointIndex]) -> Option<EndpointIndex> {
+        let Self { loads, turn, balancing } = self;
+        let balancing = *balancing;
+        Choice { endpoints: loads, balancing, now_ns, random, turn, tried }.pick()
+    }
+
+    fn at(&self, endpoint: EndpointIndex) -> &Load {
+        self.loads[endpoint.as_usize()].as_ref()
+    }
+}
+
 /// Evenly spread bits from a printed seed.
 struct Draws(u64);
 
@@ -43,26 +76,26 @@ fn equal_endpoints_get_equal_shares() {
 
 #[test]
 fn load_evens_out_when_requests_stay() {
-    let mut balancer = Balancer::new(50);
+    let balancer = Balancer::new(50);
     let mut draws = Draws(7);
     for _ in 0..5_000 {
         let endpoint = balancer.pick(0, draws.next(), &[]).expect("all are healthy");
-        balancer.on_start(endpoint);
+        balancer.at(endpoint).on_start();
     }
     // One random choice would leave a spread of about ± 25; two keep it to a few.
     for endpoint in 0..50 {
-        let load = balancer.in_flight(index(endpoint));
+        let load = balancer.at(index(endpoint)).in_flight();
         assert!((95..=105).contains(&load), "endpoint {endpoint} has {load}");
     }
 }
 
 #[test]
 fn a_refusal_costs_one_second_and_doubles_to_thirty() {
-    let mut balancer = Balancer::new(2);
+    let balancer = Balancer::new(2);
     let refusing = index(0);
     let mut now_ns = 5 * SECOND_NS;
     for penalty_s in [1, 2, 4, 8, 16, 30, 30] {
-        balancer.on_refused(refusing, now_ns);
+        balancer.at(refusing).on_refused(now_ns);
         let ends_ns = now_ns + penalty_s * SECOND_NS;
         for draw in 0..64 {
             assert_eq!(
@@ -80,21 +113,21 @@ fn a_refusal_costs_one_second_and_doubles_to_thirty() {
 
 #[test]
 fn refusals_within_a_penalty_do_not_lengthen_it() {
-    let mut balancer = Balancer::new(2);
+    let balancer = Balancer::new(2);
     for _ in 0..100 {
-        balancer.on_refused(index(0), 0);
+        balancer.at(index(0)).on_refused(0);
     }
     assert!((0..64).any(|draw| balancer.pick(SECOND_NS, mix(draw), &[]) == Some(index(0))));
 }
 
 #[test]
 fn a_connect_forgets_the_refusals() {
-    let mut balancer = Balancer::new(2);
-    balancer.on_refused(index(0), 0);
-    balancer.on_refused(index(0), SECOND_NS);
-    balancer.on_connected(index(0));
+    let balancer = Balancer::new(2);
+    balancer.at(index(0)).on_refused(0);
+    balancer.at(index(0)).on_refused(SECOND_NS);
+    balancer.at(index(0)).on_connected();
     assert!((0..64).any(|draw| balancer.pick(SECOND_NS, mix(draw), &[]) == Some(index(0))));
-    balancer.on_refused(index(0), SECOND_NS);
+    balancer.at(index(0)).on_refused(SECOND_NS);
     let after_ns = 2 * SECOND_NS;
     assert!(
         (0..64).any(|draw| balancer.pick(after_ns, mix(draw), &[]) == Some(index(0))),
@@ -104,17 +137,17 @@ fn a_connect_forgets_the_refusals() {
 
 #[test]
 fn a_fast_refuser_does_not_look_idle() {
-    let mut balancer = Balancer::new(3);
+    let balancer = Balancer::new(3);
     let mut draws = Draws(3);
     let mut refusals = 0;
     for tick in 0..10_000_u64 {
         let now_ns = tick * 1_000_000;
         let endpoint = balancer.pick(now_ns, draws.next(), &[]).expect("two are healthy");
         if endpoint == index(0) {
-            balancer.on_refused(endpoint, now_ns);
+            balancer.at(endpoint).on_refused(now_ns);
             refusals += 1;
         } else {
-            balancer.on_start(endpoint);
+            balancer.at(endpoint).on_start();
         }
     }
     assert!((1..=5).contains(&refusals), "{refusals} requests in 10 s went to the refuser");
@@ -129,10 +162,10 @@ fn nothing_is_picked_when_all_were_tried_or_none_exists() {
 
 #[test]
 fn one_healthy_endpoint_among_many_penalised_is_found() {
-    let mut balancer = Balancer::new(1_000);
+    let balancer = Balancer::new(1_000);
     for endpoint in 0..1_000 {
         if endpoint != 777 {
-            balancer.on_refused(index(endpoint), 0);
+            balancer.at(index(endpoint)).on_refused(0);
         }
     }
     for draw in 0..200 {
@@ -140,22 +173,52 @@ fn one_healthy_endpoint_among_many_penalised_is_found() {
     }
 }
 
+#[test]
+fn round_robin_takes_turns_and_passes_over_the_refuser() {
+    let balancer = Balancer { balancing: Balancing::RoundRobin, ..Balancer::new(4) };
+    let mut draws = Draws(1);
+    let mut turns = |balancer: &Balancer, now_ns| -> Vec<usize> {
+        let mut pick = || balancer.pick(now_ns, draws.next(), &[]).expect("one is healthy");
+        (0..8).map(|_| pick().as_usize()).collect()
+    };
+    assert_eq!(turns(&balancer, 0), [1, 2, 3, 0, 1, 2, 3, 0]);
+    balancer.at(index(2)).on_refused(0);
+    assert_eq!(turns(&balancer, 1), [1, 3, 3, 0, 1, 3, 3, 0]);
+}
+
+#[test]
+fn round_robin_goes_on_after_its_list_became_shorter() {
+    let balancer = Balancer { balancing: Balancing::RoundRobin, ..Balancer::new(3) };
+    balancer.turn.set(700);
+    assert_eq!(balancer.pick(0, 1, &[]), Some(index(0)));
+}
+
+#[test]
+fn random_is_even_whatever_the_load() {
+    let balancer = Balancer { balancing: Balancing::Random, ..Balancer::new(2) };
+    (0..1_000).for_each(|_| balancer.at(index(0)).on_start());
+    let mut draws = Draws(9);
+    let first = (0..10_000).filter(|_| balancer.pick(0, draws.next(), &[]) == Some(index(0)));
+    let share = first.count();
+    assert!((4_700..5_300).contains(&share), "{share} of 10,000");
+}
+
 proptest! {
     #[test]
     fn the_less_loaded_of_two_wins(loads in (0_u32..50, 0_u32..50), random: u64) {
-        let mut balancer = Balancer::new(2);
-        (0..loads.0).for_each(|_| balancer.on_start(index(0)));
-        (0..loads.1).for_each(|_| balancer.on_start(index(1)));
+        let balancer = Balancer::new(2);
+        (0..loads.0).for_each(|_| balancer.at(index(0)).on_start());
+        (0..loads.1).for_each(|_| balancer.at(index(1)).on_start());
         let picked = balancer.pick(0, random, &[]).expect("both are healthy");
         let other = index(1 - picked.as_usize());
-        prop_assert!(balancer.in_flight(picked) <= balancer.in_flight(other));
+        prop_assert!(balancer.at(picked).in_flight() <= balancer.at(other).in_flight());
     }
 
     #[test]
     fn the_most_loaded_never_wins_over_another(count in 2_usize..200, random: u64, loaded: prop::sample::Index) {
-        let mut balancer = Balancer::new(count);
+        let balancer = Balancer::new(count);
         let loaded = index(loaded.index(count));
-        balancer.on_start(loaded);
+        balancer.at(loaded).on_start();
         prop_assert_ne!(balancer.pick(0, random, &[]).expect("all are healthy"), loaded);
     }
 
@@ -164,12 +227,12 @@ proptest! {
         states in prop::collection::vec((any::<bool>(), any::<bool>(), 0_u32..5), 1..60),
         random: u64,
     ) {
-        let mut balancer = Balancer::new(states.len());
+        let balancer = Balancer::new(states.len());
         let mut tried = Vec::new();
         for (endpoint, (refused, was_tried, load)) in states.iter().enumerate() {
-            if *refused { balancer.on_refused(index(endpoint), 10); }
+            if *refused { balancer.at(index(endpoint)).on_refused(10); }
             if *was_tried { tried.push(index(endpoint)); }
-            (0..*load).for_each(|_| balancer.on_start(index(endpoint)));
+            (0..*load).for_each(|_| balancer.at(index(endpoint)).on_start());
         }
         let picked = balancer.pick(11, random, &tried);
         let untried = states.iter().any(|(_, was_tried, _)| !was_tried);
@@ -188,9 +251,9 @@ proptest! {
         random: u64,
     ) {
         let refused_at: Vec<u64> = refused_at.into_iter().collect();
-        let mut balancer = Balancer::new(refused_at.len());
+        let balancer = Balancer::new(refused_at.len());
         for (endpoint, at_ns) in refused_at.iter().enumerate() {
-            balancer.on_refused(index(endpoint), *at_ns);
+            balancer.at(index(endpoint)).on_refused(*at_ns);
         }
         let soonest = (0..refused_at.len()).min_by_key(|endpoint| refused_at[*endpoint]).map(index);
         prop_assert_eq!(balancer.pick(950_000_000, random, &[]), soonest);

@@ -1,3 +1,5 @@
 //! What is decided about a connection or a request, without I/O and with `now` as an argument.
 
 pub mod balance;
+pub mod cors;
+pub mod route;

@@ -8,27 +8,27 @@ use std::time::Duration;
 
 use lateen_ring::{Address, Deadline, Stream};
 
-use crate::decide::balance::EndpointIndex;
+use crate::cluster::Chosen;
 use crate::failure::Failure;
 use crate::forward::pool::Upstream;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
 use crate::shard::Shard;
 
-/// Connects to `endpoint`, by `deadline` moved to the connect timeout or to `left`, whichever is
+/// Connects to the endpoint, by `deadline` moved to the connect timeout or to `left`, whichever is
 /// less.
 ///
 /// # Errors
-/// [`Failure::connect_failed`], after the balancer was told.
+/// [`Failure::connect_failed`], after the endpoint's load was told.
 pub async fn connect(
     shard: &Shard,
-    endpoint: EndpointIndex,
+    chosen: &Chosen,
     deadline: &Deadline,
     left: Option<Duration>,
 ) -> Result<Upstream, Failure> {
-    let timeout = shard.config.timeouts.connect;
+    let timeout = chosen.cluster.connect_timeout(shard.config.timeouts.connect);
     let patience = left.map_or(timeout, |left| left.min(timeout));
     deadline.set_after(patience);
-    let address = Address::from(shard.address_of(endpoint));
+    let address = Address::from(chosen.address());
     let connected = deadline
         .guard(Stream::connect(&address))
         .await
@@ -36,7 +36,7 @@ pub async fn connect(
     deadline.clear();
     match connected {
         Ok(stream) => {
-            shard.balancer.borrow_mut().on_connected(endpoint);
+            chosen.endpoint().load.on_connected();
             Ok(Upstream::new(shard, stream))
         }
         Err(error) => {
@@ -53,8 +53,7 @@ pub async fn connect(
             // And who had less than the whole timeout has not failed to meet it.
             let cut_short = reason == CloseReason::TimedOut && patience < timeout;
             if !ours && !cut_short {
-                let now = lateen_ring::now();
-                shard.balancer.borrow_mut().on_refused(endpoint, now.as_nanos());
+                chosen.endpoint().load.on_refused(lateen_ring::now().as_nanos());
             }
             Err(Failure::connect_failed())
         }

@@ -3,9 +3,12 @@
 //! Before: `request` has a head to send. After: it sends it. Which endpoint is `decide`'s to say; one
 //! that can't be reached is left for another, because no byte was sent to it.
 
+use std::rc::Rc;
+
 use lateen_ring::Instant;
 
 use crate::client::Connection;
+use crate::cluster::{Chosen, Cluster};
 use crate::decide::balance::EndpointIndex;
 use crate::exchange::Exchange;
 use crate::failure::{Cause, Failure, Stage};
@@ -38,12 +41,16 @@ impl Tried {
 /// # Errors
 /// The endpoint, if there is one, when none of its connections is idle.
 #[inline]
-pub fn take_pooled(connection: &Connection) -> Result<(InFlight, Upstream), Option<EndpointIndex>> {
+pub fn take_pooled(
+    connection: &Connection,
+    cluster: &Rc<Cluster>,
+) -> Result<(InFlight, Upstream), Option<EndpointIndex>> {
     let shard = &connection.shard;
-    let endpoint = shard.pick(lateen_ring::now(), &[]).ok_or(None)?;
-    let upstream = shard.pool.take(shard, endpoint).ok_or(Some(endpoint))?;
+    let index = cluster.pick(shard, &[]).ok_or(None)?;
+    let chosen = Chosen { cluster: cluster.clone(), index };
+    let upstream = shard.pool.take(shard, &chosen).ok_or(Some(index))?;
     shard.metrics().pool_hit.increment();
-    Ok((InFlight::new(shard, endpoint), upstream))
+    Ok((InFlight::new(chosen), upstream))
 }
 
 /// A new connection to the endpoint that was chosen `first`; to another, perhaps a pooled one, if
@@ -53,6 +60,7 @@ pub fn take_pooled(connection: &Connection) -> Result<(InFlight, Upstream), Opti
 /// The last try's failure, or that there was no endpoint to try.
 pub async fn obtain(
     connection: &Connection,
+    cluster: &Rc<Cluster>,
     exchange: &Exchange,
     mut first: Option<EndpointIndex>,
     timer: Timer<'_>,
@@ -63,20 +71,20 @@ pub async fn obtain(
     while tried.count < limits::CONNECT_TRIES_MAX {
         let chosen = first.take();
         let was_chosen = chosen.is_some();
-        let picked = chosen.or_else(|| shard.pick(lateen_ring::now(), tried.as_slice()));
-        let Some(endpoint) = picked else { break };
-        let in_flight = InFlight::new(shard, endpoint);
-        if !was_chosen && let Some(upstream) = shard.pool.take(shard, endpoint) {
+        let picked = chosen.or_else(|| cluster.pick(shard, tried.as_slice()));
+        let Some(index) = picked else { break };
+        let in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
+        if !was_chosen && let Some(upstream) = shard.pool.take(shard, in_flight.chosen()) {
             shard.metrics().pool_hit.increment();
             return Ok((in_flight, upstream, true));
         }
         shard.metrics().pool_miss.increment();
-        exchange.chose(endpoint);
-        match dial(connection, endpoint, timer).await {
+        exchange.chose(index);
+        match dial(connection, in_flight.chosen(), timer).await {
             Ok(upstream) => return Ok((in_flight, upstream, false)),
             Err(failed) => failure = failed,
         }
-        tried.push(endpoint);
+        tried.push(index);
         if failure.cause != Cause::ConnectFailed {
             break;
         }
@@ -86,18 +94,18 @@ pub async fn obtain(
     Err(failure)
 }
 
-/// A new connection to `endpoint`.
+/// A new connection to the endpoint.
 ///
 /// # Errors
 /// [`Failure::connect_failed`], or a timeout if the request's own ran out.
 pub async fn dial(
     connection: &Connection,
-    endpoint: EndpointIndex,
+    chosen: &Chosen,
     timer: Timer<'_>,
 ) -> Result<Upstream, Failure> {
     let now = lateen_ring::now();
     let left = (timer.until != Instant::NEVER).then(|| timer.until.since(now));
-    let connected = connect(&connection.shard, endpoint, timer.deadline, left).await;
+    let connected = connect(&connection.shard, chosen, timer.deadline, left).await;
     match connected {
         Err(_) if lateen_ring::now() >= timer.until => {
             Err(Failure::upstream_timeout(Stage::Connect))

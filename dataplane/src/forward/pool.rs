@@ -14,13 +14,13 @@ use std::task::{Context, Poll, Waker};
 use lateen_ring::{Deadline, Instant, Stream};
 
 use crate::bootstrap::config::PoolLimits;
-use crate::decide::balance::EndpointIndex;
+use crate::cluster::{Chosen, Cluster, Endpoint};
 use crate::observe::metrics::{CloseReason, ConnectionSide};
 use crate::plant::{self, Plant};
 use crate::shard::{Counters, Shard};
 
 /// A connection to an endpoint and when it was opened. It counts as open while it lives, however
-/// its end comes: a task that is aborted drops it without a word.
+/// its end comes: a task that is aborted drops it without a word, which counts as `ECONNABORTED`.
 #[derive(Debug)]
 pub struct Upstream {
     /// The connection.
@@ -36,7 +36,7 @@ impl Upstream {
     pub fn new(shard: &Shard, stream: Stream) -> Self {
         let counters = shard.counters();
         counters.of_worker().connections(ConnectionSide::Upstream).on_open();
-        let close_reason = Cell::new(CloseReason::Orderly);
+        let close_reason = Cell::new(CloseReason::ConnectionAborted);
         Self { stream, opened: lateen_ring::now(), counters, close_reason }
     }
 }
@@ -55,11 +55,42 @@ struct Idle {
     dies: Instant,
 }
 
-/// The idle connections.
+/// The idle connections of one endpoint; the last in is the first out, the first is the oldest. A
+/// word while there never was one.
+#[derive(Default)]
+pub struct IdleList {
+    list: RefCell<Option<Box<VecDeque<Idle>>>>,
+    /// The pool has the endpoint among those to look after.
+    listed: Cell<bool>,
+}
+
+impl IdleList {
+    fn pop_latest(&self) -> Option<Idle> {
+        self.list.borrow_mut().as_mut()?.pop_back()
+    }
+
+    fn pop_oldest(&self) -> Option<Idle> {
+        self.list.borrow_mut().as_mut()?.pop_front()
+    }
+
+    fn push(&self, idle: Idle) {
+        self.list.borrow_mut().get_or_insert_default().push_back(idle);
+    }
+
+    fn oldest_since(&self) -> Option<Instant> {
+        Some(self.list.borrow().as_ref()?.front()?.since)
+    }
+
+    fn take_all(&self) -> VecDeque<Idle> {
+        self.list.take().map_or_else(VecDeque::new, |list| *list)
+    }
+}
+
+/// The idle connections of a worker.
 pub struct Pool {
-    /// By endpoint; the last in is the first out, the first is the oldest.
-    idle: RefCell<Vec<VecDeque<Idle>>>,
-    count: Cell<usize>,
+    /// The endpoints that may have some, each with its cluster.
+    endpoints: RefCell<Vec<(Rc<Cluster>, Rc<Endpoint>)>>,
+    /// Of one cluster, at the most.
     count_max: usize,
     limits: PoolLimits,
     /// Of the keeper task, which every idle connection's news should wake.
@@ -69,11 +100,10 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// An empty pool for `endpoint_count` endpoints and at most `count_max` connections.
-    pub fn new(endpoint_count: usize, limits: &PoolLimits, count_max: usize) -> Self {
+    /// An empty pool for at most `count_max` connections of each cluster.
+    pub fn new(limits: &PoolLimits, count_max: usize) -> Self {
         Self {
-            idle: RefCell::new((0..endpoint_count).map(|_| VecDeque::new()).collect()),
-            count: Cell::new(0),
+            endpoints: RefCell::new(Vec::new()),
             count_max,
             limits: *limits,
             keeper: RefCell::new(None),
@@ -83,15 +113,20 @@ impl Pool {
 
     /// Idle connections.
     pub fn count(&self) -> usize {
-        self.count.get()
+        let count = |(_, endpoint): &(_, Rc<Endpoint>)| {
+            endpoint.idle.list.borrow().as_ref().map_or(0, |list| list.len())
+        };
+        self.endpoints.borrow().iter().map(count).sum()
     }
 
-    /// Takes the connection to `endpoint` that was used last and is still good.
-    pub fn take(&self, shard: &Shard, endpoint: EndpointIndex) -> Option<Upstream> {
+    /// Takes the connection to the endpoint that was used last and is still good.
+    #[inline]
+    pub fn take(&self, shard: &Shard, chosen: &Chosen) -> Option<Upstream> {
         let now = lateen_ring::now();
+        let endpoint = chosen.endpoint();
         loop {
-            let idle = self.idle.borrow_mut()[endpoint.as_usize()].pop_back()?;
-            self.count.set(self.count.get() - 1);
+            let idle = endpoint.idle.pop_latest()?;
+            count_down(&chosen.cluster, 1);
             if now >= idle.dies || is_stale(idle.upstream.stream.has_news()) {
                 evict(shard, idle);
                 continue;
@@ -101,11 +136,14 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request, if there is room and it is young enough.
-    pub fn put(&self, shard: &Shard, endpoint: EndpointIndex, upstream: Upstream) {
+    #[inline]
+    pub fn put(&self, shard: &Shard, chosen: &Chosen, upstream: Upstream) {
         let now = lateen_ring::now();
+        let Chosen { cluster, .. } = chosen;
+        let endpoint = chosen.endpoint();
         let dies = (now + self.limits.idle_timeout).min(upstream.opened + self.limits.lifetime);
         let idle = Idle { upstream, since: now, dies };
-        if self.count_max == 0 || now >= dies || shard.is_draining() {
+        if self.count_max == 0 || now >= dies || endpoint.is_retired() || shard.is_draining() {
             return evict(shard, idle);
         }
         {
@@ -117,11 +155,14 @@ impl Pool {
                 return evict(shard, idle);
             }
         }
-        if self.count.get() >= self.count_max {
-            self.evict_oldest(shard, endpoint);
+        if cluster.idle_count.get() >= self.count_max {
+            evict_oldest(shard, cluster, endpoint);
         }
-        self.idle.borrow_mut()[endpoint.as_usize()].push_back(idle);
-        self.count.set(self.count.get() + 1);
+        endpoint.idle.push(idle);
+        cluster.idle_count.set(cluster.idle_count.get() + 1);
+        if !endpoint.idle.listed.replace(true) {
+            self.endpoints.borrow_mut().push((cluster.clone(), endpoint.clone()));
+        }
         if self.sweep_at.get() == Instant::NEVER {
             self.sweep_at.set(now + self.limits.idle_timeout);
             if let Some(keeper) = &*self.keeper.borrow() {
@@ -132,29 +173,19 @@ impl Pool {
 
     /// Closes all idle connections, at a drain.
     pub fn clear(&self, shard: &Shard) {
-        let all = self.idle.borrow_mut().iter_mut().flat_map(std::mem::take).collect::<Vec<_>>();
-        self.count.set(0);
-        for idle in all {
-            evict(shard, idle);
+        let all = std::mem::take(&mut *self.endpoints.borrow_mut());
+        for (cluster, endpoint) in all {
+            endpoint.idle.listed.set(false);
+            self.clear_endpoint(shard, &cluster, &endpoint);
         }
     }
 
-    /// Makes room: the oldest of this endpoint, else of any other.
-    fn evict_oldest(&self, shard: &Shard, endpoint: EndpointIndex) {
-        let oldest = {
-            let mut idle = self.idle.borrow_mut();
-            match idle[endpoint.as_usize()].pop_front() {
-                Some(oldest) => Some(oldest),
-                None => idle
-                    .iter_mut()
-                    .filter(|of_endpoint| !of_endpoint.is_empty())
-                    .min_by_key(|of_endpoint| of_endpoint.front().map(|idle| idle.since))
-                    .and_then(VecDeque::pop_front),
-            }
-        };
-        if let Some(oldest) = oldest {
-            self.count.set(self.count.get() - 1);
-            evict(shard, oldest);
+    /// Closes the idle connections of an endpoint that is no more.
+    pub fn clear_endpoint(&self, shard: &Shard, cluster: &Cluster, endpoint: &Endpoint) {
+        let all = endpoint.idle.take_all();
+        count_down(cluster, all.len());
+        for idle in all {
+            evict(shard, idle);
         }
     }
 
@@ -163,24 +194,57 @@ impl Pool {
         let now = lateen_ring::now();
         let mut bad = Vec::new();
         let mut next = Instant::NEVER;
-        for of_endpoint in self.idle.borrow_mut().iter_mut() {
+        self.endpoints.borrow_mut().retain(|(cluster, endpoint)| {
+            let mut list = endpoint.idle.list.borrow_mut();
+            let Some(idle_ones) = list.as_mut() else {
+                endpoint.idle.listed.set(false);
+                return false;
+            };
+            let before = idle_ones.len();
             let mut index = 0;
-            while index < of_endpoint.len() {
-                let idle = &of_endpoint[index];
+            while index < idle_ones.len() {
+                let idle = &idle_ones[index];
                 let news = idle.upstream.stream.poll_news(cx) == Poll::Ready(());
                 if is_stale(news) || now >= idle.dies {
-                    bad.extend(of_endpoint.remove(index));
+                    bad.extend(idle_ones.remove(index));
                     continue;
                 }
                 next = next.min(idle.dies);
                 index += 1;
             }
-        }
-        self.count.set(self.count.get() - bad.len());
+            count_down(cluster, before - idle_ones.len());
+            let any_left = !idle_ones.is_empty();
+            if !any_left {
+                *list = None;
+                endpoint.idle.listed.set(false);
+            }
+            any_left
+        });
         for idle in bad {
             evict(shard, idle);
         }
         next
+    }
+}
+
+fn count_down(cluster: &Cluster, count: usize) {
+    cluster.idle_count.set(cluster.idle_count.get() - count);
+}
+
+/// Makes room: the oldest of this endpoint, else of any other of its cluster.
+#[cold]
+fn evict_oldest(shard: &Shard, cluster: &Cluster, endpoint: &Endpoint) {
+    let oldest = endpoint.idle.pop_oldest().or_else(|| {
+        let with_idle = cluster
+            .endpoints()
+            .iter()
+            .filter_map(|endpoint| endpoint.idle.oldest_since().map(|since| (since, endpoint)));
+        let (_, endpoint) = with_idle.min_by_key(|(since, _)| *since)?;
+        endpoint.idle.pop_oldest()
+    });
+    if let Some(oldest) = oldest {
+        count_down(cluster, 1);
+        evict(shard, oldest);
     }
 }
 
@@ -216,6 +280,6 @@ pub async fn keep(shard: Rc<Shard>) {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("count", &self.count).finish_non_exhaustive()
+        f.debug_struct("Pool").field("count", &self.count()).finish_non_exhaustive()
     }
 }

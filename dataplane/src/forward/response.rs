@@ -15,7 +15,9 @@ use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
 use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::request::may_end_head;
 use crate::codec::http1::response::parse_response;
-use crate::codec::http1::write_response::{ClientBody, ResponseForwarding, write_response};
+use crate::codec::http1::write_response::{
+    ClientBody, ResponseEdits, ResponseForwarding, write_response,
+};
 use crate::codec::message::{Persistence, Version};
 use crate::exchange::{Exchange, Request};
 use crate::failure::{Failure, Stage};
@@ -246,7 +248,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     }
     // A connection whose request is still coming when its answer is known can't carry another.
     let whole = body_sent.get() || plant::has(Plant::KeptAliveAfterEarlyAnswer);
-    let goes_on = request.keep_alive && whole && !shard.is_draining();
+    let goes_on = request.keep_alive && whole && !shard.is_leaving(connection.slot);
     let forwarding = ResponseForwarding {
         client_version: request.version,
         request_method: request.method,
@@ -256,6 +258,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
             (false, false) => Persistence::Close,
         },
         date: &shard.date(),
+        edits: if request.edits_response { response_edits(call) } else { None },
     };
     let is_interim = head.is_interim();
     let mut out = spare_vector();
@@ -277,9 +280,19 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     Ok(Some(answer))
 }
 
+/// What is changed of the response's head: by the backend and the route, and for this request.
+#[cold]
+fn response_edits<'a>(call: &'a Call<'_>) -> Option<ResponseEdits<'a>> {
+    let fields = call.exchange.backend().and_then(|backend| backend.response_edits.as_deref());
+    Some(match &call.request.rare {
+        Some(rare) => ResponseEdits { fields, cut: rare.added.cut, lines: &rare.added.lines },
+        None => ResponseEdits { fields, ..ResponseEdits::default() },
+    })
+}
+
 /// Whether a 101's protocol is one that the client offered (RFC 9110 §7.8).
 fn is_offered(request: &Request, protocol: Option<&[u8]>) -> bool {
-    let (Some(offered), Some(protocol)) = (&request.upgrade, protocol) else { return false };
+    let (Some(offered), Some(protocol)) = (request.upgrade(), protocol) else { return false };
     offered.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(protocol))
 }
 

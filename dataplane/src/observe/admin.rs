@@ -2,7 +2,7 @@
 //!
 //! Before: an operator, a probe or a scraper connects. After: it has its answer and the connection
 //! is closed. Runs on threads of its own with blocking sockets and touches no worker: it reads
-//! counters, the lifecycle word and a text that was made at start. Asleep in `accept(2)` it costs
+//! counters, the lifecycle word, and the snapshot that the process runs on. Asleep in `accept(2)` it costs
 //! no wakeups. One connection, one thread, one request, all bounded.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::limits;
+use crate::loaded::Published;
 use crate::observe::lifecycle::{Lifecycle, Phase};
 use crate::observe::metrics::Metrics;
 use crate::observe::{json, metrics_text};
@@ -26,6 +27,8 @@ pub struct AdminSources {
     pub lifecycle: Arc<Lifecycle>,
     /// The config as JSON, from [`Config::to_json`](crate::bootstrap::config::Config::to_json).
     pub config_json: String,
+    /// What it runs on.
+    pub published: Arc<Published>,
 }
 
 /// The address could not be bound.
@@ -208,13 +211,23 @@ fn answer_path(path: &str, sources: &AdminSources) -> Answer {
             allow: false,
             body: sources.metrics.text(),
         },
-        "/config_dump" => Answer::json(sources.config_json.clone() + "\n"),
+        "/config_dump" => Answer::json(dump_json(sources) + "\n"),
         "/version" => Answer::json(version_json() + "\n"),
         _ => Answer::text(
             "404 Not Found",
             "no such path; try /live /ready /metrics /config_dump /version\n",
         ),
     }
+}
+
+/// What the process was started with, and the snapshot that every worker runs.
+fn dump_json(sources: &AdminSources) -> String {
+    let loaded = sources.published.loaded();
+    let epoch = serde_json::Value::from(loaded.epoch.to_string());
+    // Only a map with keys that are no strings could fail, and the model has none.
+    let snapshot = serde_json::to_string(&loaded.snapshot).unwrap_or_default();
+    let process = &sources.config_json;
+    format!("{{\"process\":{process},\"epoch\":{epoch},\"snapshot\":{snapshot}}}")
 }
 
 /// Name, version and target of this build as JSON.

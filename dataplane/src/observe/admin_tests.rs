@@ -2,7 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use lateen_snapshot::model::{Epoch, Snapshot};
+
 use super::*;
+use crate::loaded::Loaded;
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -12,12 +15,18 @@ struct Admin {
     metrics: Arc<Metrics>,
 }
 
+fn published() -> Arc<Published> {
+    let loaded = Loaded::first(Epoch { store: 7, number: 3 }, Snapshot::default());
+    Arc::new(Published::new(Arc::new(loaded.expect("an empty one is whole"))))
+}
+
 fn start(timeout: Duration) -> Admin {
     let (lifecycle, metrics) = (Arc::new(Lifecycle::default()), Metrics::new(1));
     let sources = AdminSources {
         metrics: Arc::clone(&metrics),
         lifecycle: Arc::clone(&lifecycle),
         config_json: "{\"workers\":1}".to_owned(),
+        published: published(),
     };
     let address = serve_with_timeout(LOOPBACK, sources, timeout).expect("a free port");
     Admin { address, lifecycle, metrics }
@@ -62,7 +71,12 @@ fn each_path_has_its_answer() {
     for (path, status, content_type, body) in [
         ("/live", 200, "text/plain", "live\n"),
         ("/live?probe=1", 200, "text/plain", "live\n"),
-        ("/config_dump", 200, "application/json", "{\"workers\":1}\n"),
+        (
+            "/config_dump",
+            200,
+            "application/json",
+            "{\"process\":{\"workers\":1},\"epoch\":\"00000007-3\",",
+        ),
         ("/version", 200, "application/json", env!("CARGO_PKG_VERSION")),
         ("/metrics", 200, "application/openmetrics-text", "\nrequest_total 41\n"),
         ("/", 404, "text/plain", "/metrics"),
@@ -178,6 +192,7 @@ fn a_port_in_use_is_an_error_that_says_how_to_mend_it() {
         metrics: Metrics::new(1),
         lifecycle: Arc::default(),
         config_json: String::new(),
+        published: published(),
     };
     let error = serve(admin.address, sources).expect_err("the port is taken");
     let text = error.to_string();

@@ -123,7 +123,7 @@ pub enum CloseReason {
     ConnectionReset,
     /// `ECONNREFUSED`.
     ConnectionRefused,
-    /// `ECONNABORTED`.
+    /// `ECONNABORTED`: also what the proxy itself broke off.
     ConnectionAborted,
     /// `EPIPE`.
     BrokenPipe,
@@ -255,6 +255,13 @@ pub struct WorkerMetrics {
     response_latency: Histogram<{ LATENCY_BOUNDS_US.len() + 1 }>,
     response_flags: [Counter; ResponseFlag::COUNT],
     connections: [ConnectionMetrics; 2],
+    /// `mirror_total`: copies of requests sent to mirrors.
+    pub mirror: Counter,
+    /// `mirror_skipped_total`: copies that were not made: the request was not all in memory, or too
+    /// many were under way.
+    pub mirror_skipped: Counter,
+    /// `mirror_failed_total`: copies without an answer.
+    pub mirror_failed: Counter,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -289,6 +296,9 @@ impl Default for WorkerMetrics {
             response_latency: Histogram::new(&LATENCY_BOUNDS_US),
             response_flags: Default::default(),
             connections: Default::default(),
+            mirror: Counter::default(),
+            mirror_skipped: Counter::default(),
+            mirror_failed: Counter::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),
@@ -351,6 +361,19 @@ impl WorkerMetrics {
     }
 }
 
+/// What is counted of the control plane's side. Written by its threads alone, never by a worker.
+#[derive(Debug, Default)]
+pub struct ControlMetrics {
+    /// `control_connected`: 1 while the control plane's socket is connected.
+    pub connected: Gauge,
+    /// `config_epoch`: number of the epoch that every worker runs.
+    pub epoch: Gauge,
+    /// `config_applied_total`: snapshots that every worker has switched to.
+    pub applied: Counter,
+    /// `config_rejected_total`: snapshots that were refused; the old one stayed.
+    pub rejected: Counter,
+}
+
 /// Which engine runs, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInfo {
@@ -369,6 +392,8 @@ pub struct Metrics {
     /// Lines lost because a write failed, written by the access log's thread alone.
     pub(super) access_log_write_dropped: Counter,
     engine: OnceLock<EngineInfo>,
+    /// What the control plane made of this process; none without one.
+    control: OnceLock<ControlMetrics>,
     started: SystemTime,
 }
 
@@ -380,6 +405,7 @@ impl Metrics {
             stalled: (0..worker_count).map(|_| Counter::default()).collect(),
             access_log_write_dropped: Counter::default(),
             engine: OnceLock::new(),
+            control: OnceLock::new(),
             started: SystemTime::now(),
         })
     }
@@ -407,6 +433,15 @@ impl Metrics {
     pub fn set_engine(&self, engine: EngineInfo) {
         // A later worker may find a lesser engine; the log tells, the metric keeps the first.
         let _ = self.engine.set(engine);
+    }
+
+    /// The counters of a process that a control plane tells what to do; made by the first call.
+    pub fn control(&self) -> &ControlMetrics {
+        self.control.get_or_init(ControlMetrics::default)
+    }
+
+    pub(super) fn control_if_any(&self) -> Option<&ControlMetrics> {
+        self.control.get()
     }
 
     /// Every metric as OpenMetrics text, ending in `# EOF`. Reads `/proc/self`; for a thread that

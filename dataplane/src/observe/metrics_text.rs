@@ -37,6 +37,8 @@ impl Collector for Scrape {
         page.requests()?;
         page.connections()?;
         page.pools_and_bytes()?;
+        page.mirrors()?;
+        page.control()?;
         page.engine_and_workers()?;
         page.process()
     }
@@ -102,6 +104,15 @@ impl Page<'_, '_> {
         self.counter("tcp_write_bytes", "Bytes written to sockets, of both sides", written)
     }
 
+    fn mirrors(&mut self) -> Result<(), Error> {
+        let sent = self.sum(|worker| worker.mirror.value());
+        self.counter("mirror", "Copies of requests sent to mirrors", sent)?;
+        let skipped = self.sum(|worker| worker.mirror_skipped.value());
+        self.counter("mirror_skipped", "Copies of requests that were not made", skipped)?;
+        let failed = self.sum(|worker| worker.mirror_failed.value());
+        self.counter("mirror_failed", "Copies of requests without an answer", failed)
+    }
+
     fn pools_and_bytes(&mut self) -> Result<(), Error> {
         let hit = self.sum(|worker| worker.pool_hit.value());
         self.counter("pool_hit", "Requests that found a pooled connection", hit)?;
@@ -113,6 +124,20 @@ impl Page<'_, '_> {
         self.counter("bytes_spliced", "Body and tunnel bytes moved by splice", spliced)?;
         let copied = self.sum(|worker| worker.bytes_copied.value());
         self.counter("bytes_copied", "Body and tunnel bytes moved by copying", copied)
+    }
+
+    fn control(&mut self) -> Result<(), Error> {
+        let Some(control) = self.metrics.control_if_any() else { return Ok(()) };
+        let none: [(&str, &str); 0] = [];
+        let (connected, epoch) = (control.connected.value(), control.epoch.value());
+        self.gauges(
+            "control_connected",
+            "Whether the control plane is connected",
+            [(none, connected)],
+        )?;
+        self.gauges("config_epoch", "Number of the epoch that every worker runs", [(none, epoch)])?;
+        self.counter("config_applied", "Snapshots switched to", control.applied.value())?;
+        self.counter("config_rejected", "Snapshots refused", control.rejected.value())
     }
 
     fn engine_and_workers(&mut self) -> Result<(), Error> {

@@ -109,6 +109,19 @@ impl Oracle {
         }
     }
 
+    /// A request's connection was joined to an upstream, so that nobody looks at what it says: right
+    /// for what is no request, or stops in its first line.
+    pub(crate) fn taken_for_tcp(&self, id: Option<usize>) {
+        let case = id.and_then(|id| self.cases.get(id));
+        let honest = |case: &Rc<Case>| {
+            case.flaw == Flaw::None && matches!(case.form, Form::Exchange | Form::Upgrade { .. })
+        };
+        if case.is_some_and(honest) && self.topology.weather != Weather::Stormy {
+            self.fail(format!("a request was taken for TCP: {case:?}"));
+        }
+        self.opaque.borrow_mut().extend(id);
+    }
+
     fn judge(&self, case: &Case, behind: &[Rc<Case>], outcome: &Outcome) -> Result<(), String> {
         match outcome {
             Outcome::Answered => self.judge_answered(case),

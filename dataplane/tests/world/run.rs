@@ -4,16 +4,19 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_proxy::accept::listener::accept_clients;
 use lateen_proxy::forward::pool;
+use lateen_proxy::loaded::{EpochWord, ListenerSlot, Loaded};
 use lateen_proxy::observe::metrics::{ConnectionSide, Metrics};
 use lateen_proxy::shard::{Seeds, Shard};
-use lateen_proxy::worker::drain;
+use lateen_proxy::worker::{Accepting, drain};
 use lateen_ring::sim::{self, FaultCounts};
 use lateen_ring::{Address, Held, Listener, Runtime, TaskHandle, spawn};
+use lateen_snapshot::model::Epoch;
 
+use crate::case::{Case, Form};
 use crate::oracle::Oracle;
 use crate::topology::{Topology, network};
 use crate::wire::Signal;
@@ -59,8 +62,8 @@ fn run_in_runtime(seed: u64, tracing: bool) -> Report {
 
 async fn live(seed: u64, tracing: bool) -> Report {
     let mut topology = Topology::draw();
-    let at = Address::from(topology.config.listen[0]);
-    topology.set_weather(topology.config.listen[0]);
+    let at = Address::from(topology.listen);
+    topology.set_weather(topology.listen);
     let listener = Rc::new(Listener::bind(&at).expect("the virtual address is free"));
     let mut oracle = Oracle::new(topology, tracing);
     let clients = std::mem::take(&mut oracle.topology.clients);
@@ -77,20 +80,23 @@ async fn live(seed: u64, tracing: bool) -> Report {
         serving.push(spawn(upstream::run(oracle.clone(), listener, *traits)));
     }
     let metrics = Metrics::new(1);
-    let config = std::sync::Arc::new(topology.config.clone());
+    let config = Arc::new(topology.config.clone());
     let seeds = Seeds {
         random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         unix_us_at_zero: 0,
         follows_host: false,
     };
-    let shard = Rc::new(Shard::new(config, metrics, 0, None, &seeds));
-    let accepting = vec![spawn(accept_clients(shard.clone(), listener.clone()))];
+    let loaded = Loaded::first(Epoch::default(), topology.snapshot());
+    let loaded = Arc::new(loaded.expect("the snapshot of flags is whole"));
+    let word = Arc::new(EpochWord::new(loaded.serial));
+    let shard = Rc::new(Shard::new(config, word, loaded, metrics, 0, None, &seeds));
+    let accepting = vec![Accepting::begin(&shard, ListenerSlot(0), listener)];
     let keeper = spawn(pool::keep(shard.clone()));
     let done = Rc::new(Signal::default());
     let client_count = clients.len();
     for sessions in clients {
         let (oracle, done) = (oracle.clone(), done.clone());
-        let proxy = oracle.topology.config.listen[0];
+        let proxy = oracle.topology.listen;
         spawn(async move {
             client::run(oracle, proxy, sessions).await;
             done.raise(done.value() + 1);
@@ -103,14 +109,14 @@ async fn live(seed: u64, tracing: bool) -> Report {
             lateen_ring::sleep(after).await;
             oracle.count("drains under load");
             oracle.drained_ns.set(Some(lateen_ring::now().as_nanos()));
-            let cut = drain(&shard, vec![listener], &accepting).await;
+            let cut = drain(&shard, accepting).await;
             done.at_least(client_count).await;
             cut
         }
         None => {
             done.at_least(client_count).await;
             wait_for_idle(&oracle, &shard).await;
-            drain(&shard, vec![listener], &accepting).await
+            drain(&shard, accepting).await
         }
     };
     let enough = topology.config.drain.timeout > Duration::from_secs(10);
@@ -169,7 +175,7 @@ fn check_end(oracle: &Oracle, shard: &Shard) {
         ("sockets in the network", sim::sockets_open() as i64, 0),
         ("clients", shard.clients.count() as i64, 0),
         ("pooled connections", shard.pool.count() as i64, 0),
-        ("requests in flight", shard.balancer.borrow().in_flight_total() as i64, 0),
+        ("requests in flight", shard.clusters.in_flight() as i64, 0),
         ("tcp_open_connections of clients", downstream.open.value(), 0),
         ("tcp_open_connections of upstreams", upstream.open.value(), 0),
         ("request_total", metrics.request.value() as i64, responses as i64),
@@ -178,6 +184,14 @@ fn check_end(oracle: &Oracle, shard: &Shard) {
         if is != should {
             oracle.fail(format!("{what}: {is}, not {should}; {}", sim::describe()));
         }
+    }
+    // What an upstream was asked is counted, whatever became of it: also what a drain cut off.
+    let was_asked = |case: &&Rc<Case>| {
+        !matches!(case.form, Form::Tcp { .. }) && !case.run.borrow().arrivals.is_empty()
+    };
+    let asked = oracle.cases.iter().filter(was_asked).count() as u64;
+    if asked > metrics.request.value() {
+        oracle.fail(format!("{asked} requests arrived, {} are counted", metrics.request.value()));
     }
     let read = oracle.responses_read.get();
     if read > responses && oracle.opaque.borrow().is_empty() {

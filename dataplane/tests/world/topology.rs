@@ -6,10 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lateen_proxy::bootstrap::config::{
-    AccessLogTarget, Config, Drain, EngineChoice, PoolLimits, Protocol, Sizes, Timeouts,
+    AccessLogTarget, Config, Drain, EngineChoice, PoolLimits, Sizes, Timeouts,
 };
+use lateen_proxy::bootstrap::quick::{self, ProtocolFlag};
 use lateen_ring::Address;
 use lateen_ring::sim::{self, Faults, Scope, SimConfig};
+use lateen_snapshot::model::Snapshot;
 
 use crate::case::{AfterEarly, Body, Case, Form, Mishap};
 use crate::dice::{millis, one_of, percent, within};
@@ -88,6 +90,7 @@ pub(crate) struct Topology {
     pub(crate) weather: Weather,
     pub(crate) speech: Speech,
     pub(crate) config: Config,
+    pub(crate) listen: SocketAddr,
     pub(crate) upstreams: Vec<UpstreamTraits>,
     pub(crate) clients: Vec<Vec<Session>>,
     pub(crate) case_count: usize,
@@ -134,7 +137,7 @@ impl Topology {
             _ => Speech::ServerFirst,
         };
         let upstreams = draw_upstreams();
-        let config = draw_config(speech, &upstreams);
+        let config = draw_config();
         let mut drawn = Self {
             weather,
             speech,
@@ -146,6 +149,7 @@ impl Topology {
             unasked: false,
             idle_cuts: percent(8),
             config,
+            listen: SocketAddr::from(([10, 0, 0, 1], 80)),
         };
         drawn.draw_clients();
         if drawn.idle_cuts {
@@ -153,6 +157,17 @@ impl Topology {
         }
         drawn.note_habits();
         drawn
+    }
+
+    /// What the proxy runs on.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let upstreams: Vec<SocketAddr> = self.upstreams.iter().map(|one| one.address).collect();
+        let protocol = match self.speech {
+            Speech::Http => ProtocolFlag::Http,
+            Speech::Mixed | Speech::ServerFirst => ProtocolFlag::Auto,
+            Speech::Tcp => ProtocolFlag::Tcp,
+        };
+        quick::snapshot(&[self.listen], &upstreams, protocol)
     }
 
     fn draw_clients(&mut self) {
@@ -290,15 +305,8 @@ fn draw_upstreams() -> Vec<UpstreamTraits> {
         .collect()
 }
 
-fn draw_config(speech: Speech, upstreams: &[UpstreamTraits]) -> Config {
+fn draw_config() -> Config {
     Config {
-        listen: vec![SocketAddr::from(([10, 0, 0, 1], 80))],
-        upstream: upstreams.iter().map(|one| one.address).collect(),
-        protocol: match speech {
-            Speech::Http => Protocol::Http,
-            Speech::Mixed | Speech::ServerFirst => Protocol::Auto,
-            Speech::Tcp => Protocol::Tcp,
-        },
         workers: 1,
         pinned_cpus: Vec::new(),
         engine: EngineChoice::Auto,

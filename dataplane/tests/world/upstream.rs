@@ -151,9 +151,8 @@ impl Served {
         let id = path.strip_prefix("/r/").and_then(|id| id.split('/').next()?.parse().ok());
         let case = id.and_then(|id| self.case(id));
         if oracle.topology.speech == Speech::Mixed && head.field("Via").is_none() {
-            // Its first bytes came so late that it was taken for TCP.
             oracle.trace(|| format!("{path} was taken for TCP"));
-            oracle.opaque.borrow_mut().extend(head.field("Host").and_then(case_of_host));
+            oracle.taken_for_tcp(head.field("Host").and_then(case_of_host));
             return Ok(false);
         }
         let Some(case) = case else {

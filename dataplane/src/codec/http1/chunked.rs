@@ -96,6 +96,13 @@ impl ChunkedDecoder {
         Self::default()
     }
 
+    /// Whether not one byte of the body has passed, its framing included.
+    #[inline]
+    pub fn is_untouched(&self) -> bool {
+        // The first digit of the first size is counted, and digits are never counted down to none.
+        self.size_digits == 0
+    }
+
     /// Whether the last chunk and the trailers have passed.
     #[inline]
     pub fn is_done(&self) -> bool {

@@ -135,6 +135,8 @@ pub(super) enum Kind {
     /// `Proxy-Authorization`: they end here.
     HopByHop,
     Host,
+    /// `X-Lateen-Debug`.
+    LateenDebug,
     MaxForwards,
     RequestId,
     Trailer,
@@ -161,6 +163,7 @@ pub(super) fn classify(name: &[u8]) -> Kind {
         12 if first == b'm' && is(name, b"max-forwards") => Kind::MaxForwards,
         12 if first == b'x' && is(name, b"x-request-id") => Kind::RequestId,
         14 if first == b'c' && is(name, b"content-length") => Kind::ContentLength,
+        14 if first == b'x' && is(name, b"x-lateen-debug") => Kind::LateenDebug,
         14 if first == b'h' && is(name, b"http2-settings") => Kind::HopByHop,
         15 if first == b'x' && is(name, b"x-forwarded-for") => Kind::ForwardedFor,
         16 if first == b'p' && is(name, b"proxy-connection") => Kind::HopByHop,
@@ -209,6 +212,7 @@ pub(super) struct FieldFacts<'h> {
     pub(super) has_date: bool,
     pub(super) has_trailer: bool,
     pub(super) has_forwarded_for: bool,
+    pub(super) wants_epoch: bool,
     pub(super) upgrade: Repeatable<'h>,
     pub(super) request_id: Repeatable<'h>,
     pub(super) max_forwards: Repeatable<'h>,
@@ -322,6 +326,11 @@ fn read_field<'h>(
         }
         Kind::RequestId if request => facts.request_id.add(value),
         Kind::ForwardedFor if request => facts.has_forwarded_for = true,
+        // Passed on: each hop that is asked says which config it answered by.
+        Kind::LateenDebug if request => {
+            facts.wants_epoch = true;
+            return Ok(());
+        }
         Kind::ForwardedProto if request => {}
         Kind::Trailer => {
             facts.has_trailer = true;
@@ -385,7 +394,12 @@ fn nominate<'h>(
         | Kind::RequestId
         | Kind::Via => return Err(FieldError::NominationForbidden),
         Kind::Ordinary if is_forwarding(option) => return Err(FieldError::NominationForbidden),
-        Kind::Ordinary | Kind::Connection | Kind::HopByHop | Kind::Trailer | Kind::Upgrade => {}
+        Kind::Ordinary
+        | Kind::Connection
+        | Kind::HopByHop
+        | Kind::LateenDebug
+        | Kind::Trailer
+        | Kind::Upgrade => {}
     }
     for (index, field) in fields.iter().enumerate() {
         let nominated = field.name.as_bytes().eq_ignore_ascii_case(option);

@@ -1,13 +1,13 @@
 //! Answers that the proxy gives itself.
 //!
 //! Before it: the conductor refused a request, or an upstream failed, or the request may go no
-//! further. After it: the bytes go to the client. It never tells anything of the inside: the
+//! further, or its route sends the client elsewhere. After it: the bytes go to the client. It never tells anything of the inside: the
 //! reason phrase is all the text there is.
 
 use crate::codec::date::DATE_BYTES;
 use crate::codec::http1::fields::put_number;
 use crate::codec::http1::request::RequestHead;
-use crate::codec::http1::write_response::write_persistence;
+use crate::codec::http1::write_response::{ResponseEdits, write_persistence};
 use crate::codec::message::{Version, reason_phrase};
 
 /// An answer of the proxy's own.
@@ -27,6 +27,10 @@ pub struct LocalReply<'a> {
     pub retry_after_s: Option<u32>,
     /// The current date.
     pub date: &'a [u8; DATE_BYTES],
+    /// `Location`, for a redirect.
+    pub location: Option<&'a [u8]>,
+    /// What the route changes of these fields and adds to them; `None`: nothing.
+    pub edits: Option<ResponseEdits<'a>>,
 }
 
 /// Appends a whole response: its body is the reason phrase in plain text; 204 and 304 have none.
@@ -34,25 +38,38 @@ pub fn write_local_reply(reply: &LocalReply<'_>, out: &mut Vec<u8>) {
     debug_assert!(reply.status >= 200);
     let phrase = reason_phrase(reply.status).as_bytes();
     let bodyless = matches!(reply.status, 204 | 304);
-    write_start(reply.status, reply.date, out);
+    write_status_line(reply.status, out);
+    put_field(reply, "Date", reply.date, out);
     if !bodyless {
-        write_content(b"text/plain", phrase.len() + 1, out);
+        put_field(reply, "Content-Type", b"text/plain", out);
+        write_content_length(phrase.len() + 1, out);
     }
     if let Some(allow) = reply.allow {
-        out.extend_from_slice(b"Allow: ");
-        out.extend_from_slice(allow.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        put_field(reply, "Allow", allow.as_bytes(), out);
     }
     if let Some(retry_after_s) = reply.retry_after_s {
-        out.extend_from_slice(b"Retry-After: ");
-        put_number(u64::from(retry_after_s), out);
-        out.extend_from_slice(b"\r\n");
+        put_field(reply, "Retry-After", retry_after_s.to_string().as_bytes(), out);
+    }
+    if let Some(location) = reply.location {
+        put_field(reply, "Location", location, out);
+    }
+    if let Some(edits) = reply.edits {
+        edits.put_lines(out);
     }
     write_persistence(reply.client_version, reply.keep_alive, out);
     out.extend_from_slice(b"\r\n");
     if !reply.head_only && !bodyless {
         out.extend_from_slice(phrase);
         out.push(b'\n');
+    }
+}
+
+/// Appends a field that the route may have replaced or taken away.
+fn put_field(reply: &LocalReply<'_>, name: &str, value: &[u8], out: &mut Vec<u8>) {
+    if !reply.edits.is_some_and(|edits| edits.cuts(name.as_bytes())) {
+        for text in [name.as_bytes(), b": ", value, b"\r\n"] {
+            out.extend_from_slice(text);
+        }
     }
 }
 
@@ -76,8 +93,11 @@ pub fn write_trace_reply(
     }
     echo.extend_from_slice(b"\r\n");
 
-    write_start(200, date, out);
-    write_content(b"message/http", echo.len(), out);
+    write_status_line(200, out);
+    for text in [b"Date: ", &date[..], b"\r\nContent-Type: message/http\r\n"] {
+        out.extend_from_slice(text);
+    }
+    write_content_length(echo.len(), out);
     write_persistence(head.version, keep_alive, out);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(&echo);
@@ -90,20 +110,16 @@ fn is_secret(name: &str) -> bool {
         .any(|secret| name.eq_ignore_ascii_case(secret))
 }
 
-fn write_start(status: u16, date: &[u8; DATE_BYTES], out: &mut Vec<u8>) {
+fn write_status_line(status: u16, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     put_number(u64::from(status), out);
     out.push(b' ');
     out.extend_from_slice(reason_phrase(status).as_bytes());
-    out.extend_from_slice(b"\r\nDate: ");
-    out.extend_from_slice(date);
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_content(media_type: &[u8], length: usize, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"Content-Type: ");
-    out.extend_from_slice(media_type);
-    out.extend_from_slice(b"\r\nContent-Length: ");
+fn write_content_length(length: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Content-Length: ");
     put_number(length as u64, out);
     out.extend_from_slice(b"\r\n");
 }

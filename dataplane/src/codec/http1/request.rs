@@ -55,6 +55,8 @@ pub struct RequestHead<'h> {
     /// Lines that `write_request` does not copy.
     pub(super) cut: FieldMask,
     pub(super) host_is_first: bool,
+    /// Whether it asks by which config it is answered (`X-Lateen-Debug`).
+    pub wants_epoch: bool,
     pub(super) has_forwarded_for: bool,
     pub(super) has_trailer: bool,
     pub(super) length_kept: bool,
@@ -64,6 +66,11 @@ impl<'h> RequestHead<'h> {
     /// All fields as they came, in order: names and values without the white space around them.
     pub fn fields(&self) -> impl Iterator<Item = (&'h str, &'h [u8])> + use<'h> {
         self.fields.iter().map(|field| (field.name, field.value))
+    }
+
+    /// The same as httparse left them: what a matcher goes through again and again.
+    pub fn field_lines(&self) -> &'h [Header<'h>] {
+        self.fields
     }
 
     /// The value of the first field of this name, in any case.
@@ -282,6 +289,7 @@ fn judge_head<'h>(
         fields: &[],
         cut: facts.cut,
         host_is_first: target.authority.is_none() && matches!(facts.host, Some((_, 0))),
+        wants_epoch: facts.wants_epoch,
         has_forwarded_for: facts.has_forwarded_for,
         has_trailer: facts.has_trailer,
         length_kept: facts.length_kept,

@@ -6,11 +6,16 @@
 
 use httparse::Header;
 
+use lateen_snapshot::model::Rewrite;
+
 use crate::codec::body::Framing;
+use crate::codec::http1::edits::Edits;
 use crate::codec::http1::fields::{
-    Kind, classify, copy_kept_lines, cut_kind, is_h2c, list_items, offset_in, put_number,
+    FieldMask, Kind, classify, copy_kept_lines, cut_kind, is, is_h2c, list_items, offset_in,
+    put_number,
 };
 use crate::codec::http1::request::RequestHead;
+use crate::codec::http1::rewrite::put_target;
 use crate::codec::message::{Scheme, Version};
 
 /// What the proxy adds to a request.
@@ -27,14 +32,36 @@ pub struct RequestForwarding<'a> {
     pub authority_if_missing: &'a [u8],
     /// Whether to pass on the wish to upgrade, where [`RequestHead::upgrade`] has one.
     pub upgrade: bool,
+    /// What the route changes; `None`: nothing.
+    pub edits: Option<RequestEdits<'a>>,
+}
+
+/// What a route changes of a request. At least one of `fields` and `rewrite` is there, or it had
+/// better be left out.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestEdits<'a> {
+    /// Header fields: what of the client's is left out, and what is appended behind them.
+    pub fields: Option<&'a Edits>,
+    /// The target and `Host`.
+    pub rewrite: Option<&'a Rewrite>,
+    /// See [`Found`](crate::decide::route::Found).
+    pub prefix_bytes: u32,
 }
 
 /// Appends the head for the upstream: HTTP/1.1 whatever the client speaks, `Host` first, then the
 /// client's own fields as they came without those that end at this hop, then what this hop says.
 ///
 /// `Via` names the version that the request came in (RFC 9110 §7.6.3). `Max-Forwards` of OPTIONS
-/// and TRACE goes down by one; a request with 0 must not come here. Cost: a few copies; no
-/// allocation when `out` has room.
+/// and TRACE goes down by one; a request with 0 must not come here.
+///
+/// A new `Host` leaves the one that came in `X-Forwarded-Host`, behind those that earlier hops wrote
+/// there, as `X-Forwarded-For` is written: the service can still make links that lead its clients
+/// back. (Envoy does so where `append_x_forwarded_host` is on.)
+///
+/// What is appended is bounded: by the head that came, the edits' limit
+/// ([`ADDED_BYTES_MAX`](crate::codec::http1::edits::ADDED_BYTES_MAX)), a host and a path of config,
+/// and the fixed text of this module. Cost: a few copies, and with edits a look at each field's name;
+/// no allocation when `out` has room.
 #[inline]
 pub fn write_request(
     head: &RequestHead<'_>,
@@ -49,7 +76,12 @@ pub fn write_request(
     let line_starts = |index: usize| {
         head.fields.get(index).map_or(fields_end, |field| offset_in(bytes, field.name.as_bytes()))
     };
-    let kept_start = if head.host_is_first && head.version == Version::Http11 {
+    let mut cut = head.cut;
+    let rewrite = forwarding.edits.as_ref().and_then(|edits| edits.rewrite);
+    let kept_start = if let (Some(edits), Some(rewrite)) = (&forwarding.edits, rewrite) {
+        write_rewritten_start(head, forwarding, edits, rewrite, &mut cut, out);
+        line_starts(0)
+    } else if head.host_is_first && head.version == Version::Http11 {
         // The usual request: its first two lines are already what the upstream should see.
         let end = line_starts(1);
         out.extend_from_slice(&bytes[..end]);
@@ -59,7 +91,10 @@ pub fn write_request(
         line_starts(0)
     };
 
-    let mut cut = head.cut;
+    let fields = forwarding.edits.as_ref().and_then(|edits| edits.fields);
+    if let Some(edits) = fields {
+        edits.cut_lines(head.fields, &mut cut);
+    }
     if let Some(hops) = head.max_forwards {
         cut_kind(head.fields, Kind::MaxForwards, &mut cut);
         out.extend_from_slice(b"Max-Forwards: ");
@@ -70,6 +105,9 @@ pub fn write_request(
         cut_kind(head.fields, Kind::Trailer, &mut cut);
     }
     copy_kept_lines(bytes, head.fields, &cut, kept_start, fields_end, out);
+    if let Some(edits) = fields {
+        out.extend_from_slice(edits.lines());
+    }
 
     match head.framing {
         Framing::Length(_) if head.length_kept => {}
@@ -123,6 +161,48 @@ fn write_request_line_and_host(
     out.extend_from_slice(head.authority.unwrap_or(forwarding.authority_if_missing));
     out.extend_from_slice(b"\r\n");
 }
+
+/// Request line, `Host` and, if that is a new one, `X-Forwarded-Host`.
+#[cold]
+fn write_rewritten_start(
+    head: &RequestHead<'_>,
+    forwarding: &RequestForwarding<'_>,
+    edits: &RequestEdits<'_>,
+    rewrite: &Rewrite,
+    cut: &mut FieldMask,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(head.method_text.as_bytes());
+    out.push(b' ');
+    put_target(head.path, rewrite.path.as_ref(), edits.prefix_bytes as usize, out);
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    let came = head.authority.unwrap_or(forwarding.authority_if_missing);
+    let Some(host) = &rewrite.host else {
+        out.extend_from_slice(came);
+        out.extend_from_slice(b"\r\n");
+        return;
+    };
+    out.extend_from_slice(host.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    // Set or removed by config, or a request that named no host: nothing to tell.
+    if edits.fields.is_some_and(|fields| fields.cuts(FORWARDED_HOST)) || head.authority.is_none() {
+        return;
+    }
+    out.extend_from_slice(b"X-Forwarded-Host: ");
+    for (index, field) in head.fields.iter().enumerate() {
+        if is(field.name.as_bytes(), FORWARDED_HOST) {
+            cut.insert(index);
+            if !field.value.is_empty() {
+                out.extend_from_slice(field.value);
+                out.extend_from_slice(b", ");
+            }
+        }
+    }
+    out.extend_from_slice(came);
+    out.extend_from_slice(b"\r\n");
+}
+
+const FORWARDED_HOST: &[u8; 16] = b"x-forwarded-host";
 
 /// The addresses that earlier hops wrote, of all lines, each followed by a comma.
 fn write_earlier_hops(fields: &[Header<'_>], out: &mut Vec<u8>) {

@@ -5,6 +5,7 @@
 
 use crate::codec::body::{BodyEncoding, Framing};
 use crate::codec::date::DATE_BYTES;
+use crate::codec::http1::edits::Edits;
 use crate::codec::http1::fields::{Kind, copy_kept_lines, cut_kind, put_number};
 use crate::codec::http1::response::ResponseHead;
 use crate::codec::message::{Method, Persistence, Version};
@@ -21,6 +22,35 @@ pub struct ResponseForwarding<'a> {
     pub persistence: Persistence,
     /// The current date, for a response that has none.
     pub date: &'a [u8; DATE_BYTES],
+    /// What the route changes; `None`: nothing.
+    pub edits: Option<ResponseEdits<'a>>,
+}
+
+/// What a route changes of a final response, or of a 101; interim ones pass as they come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResponseEdits<'a> {
+    /// Header fields: what of the upstream's is left out, and what is appended behind them.
+    pub fields: Option<&'a Edits>,
+    /// Names of more fields of the upstream's to leave out; lower case.
+    pub cut: &'a [&'a str],
+    /// Whole lines to append, each with its end.
+    pub lines: &'a [u8],
+}
+
+impl ResponseEdits<'_> {
+    /// Whether fields of this name, in any case, are left out.
+    pub(super) fn cuts(&self, name: &[u8]) -> bool {
+        self.fields.is_some_and(|fields| fields.cuts(name))
+            || self.cut.iter().any(|cut| name.eq_ignore_ascii_case(cut.as_bytes()))
+    }
+
+    /// Appends what is to be added.
+    pub(super) fn put_lines(&self, out: &mut Vec<u8>) {
+        if let Some(fields) = self.fields {
+            out.extend_from_slice(fields.lines());
+        }
+        out.extend_from_slice(self.lines);
+    }
 }
 
 /// How the body goes to the client after the head that was written.
@@ -64,8 +94,19 @@ pub fn write_response(
     if head.length_kept && length.is_none() {
         cut_kind(head.fields, Kind::ContentLength, &mut cut);
     }
+    let edits = forwarding.edits.as_ref().filter(|_| !head.is_interim());
+    if let Some(edits) = edits {
+        for (index, field) in head.fields.iter().enumerate() {
+            if edits.cuts(field.name.as_bytes()) {
+                cut.insert(index);
+            }
+        }
+    }
     let kept_start = write_status_line(head, out);
     copy_kept_lines(bytes, head.fields, &cut, kept_start, fields_end, out);
+    if let Some(edits) = edits {
+        edits.put_lines(out);
+    }
 
     match length {
         Some(_) if head.length_kept => {}
@@ -81,7 +122,8 @@ pub fn write_response(
     }
     if !head.is_interim() && head.status != 101 {
         write_persistence(forwarding.client_version, body.keep_alive, out);
-        if !head.has_date {
+        // Config that sets or takes away `Date` has said what there is to say.
+        if !head.has_date && !edits.is_some_and(|edits| edits.cuts(b"date")) {
             out.extend_from_slice(b"Date: ");
             out.extend_from_slice(forwarding.date);
             out.extend_from_slice(b"\r\n");

@@ -1,6 +1,9 @@
 //! Tables of the `reply` module: whole answers out.
 
+use lateen_snapshot::model::HeaderEdits;
+
 use super::*;
+use crate::codec::http1::edits::Edits;
 use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::request::parse_request;
 use crate::codec::message::HeadLimits;
@@ -15,6 +18,8 @@ const REPLY: LocalReply<'static> = LocalReply {
     allow: None,
     retry_after_s: None,
     date: DATE,
+    location: None,
+    edits: None,
 };
 
 fn written(reply: &LocalReply<'_>) -> String {
@@ -90,5 +95,33 @@ fn trace_shows_the_request_without_its_secrets() {
              Content-Type: message/http\r\nContent-Length: {}\r\n\r\n{echo}",
             echo.len()
         )
+    );
+}
+
+#[test]
+fn a_redirect_has_its_location_and_edits_change_what_is_the_proxys_own() {
+    let edits = HeaderEdits {
+        set: vec![("content-type".into(), "text/html".into())],
+        add: vec![("x-a".into(), "1".into())],
+        remove: vec!["date".into()],
+    };
+    let edits = Edits::compile(&[&edits], &[]).expect("valid");
+    let edits = ResponseEdits { fields: edits.as_ref(), cut: &[], lines: b"Vary: Origin\r\n" };
+    let location = Some(&b"https://a/b"[..]);
+    let reply = LocalReply { status: 308, location, edits: Some(edits), ..REPLY };
+    assert_eq!(
+        written(&reply),
+        "HTTP/1.1 308 Permanent Redirect\r\nContent-Length: 19\r\nLocation: https://a/b\r\n\
+         content-type: text/html\r\nx-a: 1\r\nVary: Origin\r\n\r\nPermanent Redirect\n"
+    );
+}
+
+#[test]
+fn a_preflight_answer_has_its_fields_and_no_body() {
+    let edits = ResponseEdits { lines: b"Vary: Origin\r\n", ..ResponseEdits::default() };
+    let reply = LocalReply { status: 204, edits: Some(edits), ..REPLY };
+    assert_eq!(
+        written(&reply),
+        "HTTP/1.1 204 No Content\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nVary: Origin\r\n\r\n"
     );
 }

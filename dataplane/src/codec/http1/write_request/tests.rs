@@ -1,5 +1,7 @@
 //! Tables of the `write_request` module: a client's whole head in, the upstream's whole head out.
 
+use lateen_snapshot::model::{HeaderEdits, PathRewrite};
+
 use super::*;
 use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::request::parse_request;
@@ -18,6 +20,7 @@ const FORWARDING: RequestForwarding<'static> = RequestForwarding {
     request_id: Some(b"made"),
     authority_if_missing: b"10.0.0.1:80",
     upgrade: true,
+    edits: None,
 };
 
 /// What this hop adds to a request of HTTP/1.1 with no forwarding fields.
@@ -224,4 +227,104 @@ fn an_upgrade_goes_on_without_h2c_and_only_if_the_caller_wants() {
     assert_eq!(rewrite(&head("h2c")), plain);
     let unwanted = RequestForwarding { upgrade: false, ..FORWARDING };
     assert_eq!(rewrite_with(&head("websocket"), &unwanted), plain);
+}
+
+fn pairs(fields: &[(&str, &str)]) -> Vec<(String, String)> {
+    fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn edits(set: &[(&str, &str)], add: &[(&str, &str)], remove: &[&str]) -> Edits {
+    let remove = remove.iter().map(|name| (*name).to_owned()).collect();
+    let edits = HeaderEdits { set: pairs(set), add: pairs(add), remove };
+    Edits::compile(&[&edits], &[]).expect("valid").expect("something")
+}
+
+fn edited(head: &str, fields: Option<&Edits>, rewrite: Option<&Rewrite>, prefix: &str) -> String {
+    let edits = RequestEdits { fields, rewrite, prefix_bytes: prefix.len() as u32 };
+    rewrite_with(head, &RequestForwarding { edits: Some(edits), ..FORWARDING })
+}
+
+#[test]
+fn edits_take_fields_away_in_any_case_and_append_theirs() {
+    let edits = edits(&[("x-set", "new")], &[("x-add", "2")], &["x-gone"]);
+    let lines = "X-Gone: 1\r\nA: 1\r\nx-SET: old\r\nX-Set: older\r\nX-Add: 1\r\nx-gone: 2\r\n";
+    assert_eq!(
+        edited(
+            &format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}B: 2\r\n\r\n"),
+            Some(&edits),
+            None,
+            ""
+        ),
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nX-Add: 1\r\nB: 2\r\nx-set: new\r\nx-add: 2\r\n{ADDED}"
+        )
+    );
+}
+
+#[test]
+fn edits_go_with_what_ends_at_this_hop_and_with_framing() {
+    let edits = edits(&[], &[], &["x-gone"]);
+    let lines = "Connection: close, x-mine\r\nX-Mine: 1\r\nX-Gone: 2\r\nContent-Length: 3\r\n";
+    assert_eq!(
+        edited(&format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n"), Some(&edits), None, ""),
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n{ADDED}")
+    );
+}
+
+#[test]
+fn a_new_path_keeps_host_and_query() {
+    let prefix = PathRewrite::Prefix("/new".into());
+    let full = PathRewrite::Full("/all".into());
+    for (path, expected) in [(prefix, "/new/b?c=/old"), (full, "/all?c=/old")] {
+        let rewrite = Rewrite { host: None, path: Some(path) };
+        assert_eq!(
+            edited(
+                "GET /old/b?c=/old HTTP/1.1\r\nhost:  x:1\r\nA: 1\r\n\r\n",
+                None,
+                Some(&rewrite),
+                "/old"
+            ),
+            format!("GET {expected} HTTP/1.1\r\nHost: x:1\r\nA: 1\r\n{ADDED}")
+        );
+    }
+}
+
+#[test]
+fn a_new_host_leaves_the_one_that_came_in_x_forwarded_host() {
+    let rewrite = Rewrite { host: Some("new.example".into()), path: None };
+    let new = "HTTP/1.1\r\nHost: new.example\r\n";
+    for (head, expected) in [
+        (
+            "GET /a?b HTTP/1.1\r\nHost: x:1\r\nA: 1\r\n\r\n",
+            format!("GET /a?b {new}X-Forwarded-Host: x:1\r\nA: 1\r\n{ADDED}"),
+        ),
+        (
+            "GET http://y/a HTTP/1.1\r\nHost: x\r\n\r\n",
+            format!("GET /a {new}X-Forwarded-Host: y\r\n{ADDED}"),
+        ),
+        (
+            "GET / HTTP/1.1\r\nX-Forwarded-Host: 1\r\nHost: x\r\nx-forwarded-HOST: 2, 3\r\n\r\n",
+            format!("GET / {new}X-Forwarded-Host: 1, 2, 3, x\r\n{ADDED}"),
+        ),
+        ("GET / HTTP/1.0\r\nA: 1\r\n\r\n", {
+            format!("GET / {new}A: 1\r\n{}", ADDED.replace("1.1 lateen", "1.0 lateen"))
+        }),
+    ] {
+        assert_eq!(edited(head, None, Some(&rewrite), ""), expected);
+    }
+}
+
+#[test]
+fn config_has_the_last_word_on_x_forwarded_host() {
+    let rewrite = Rewrite { host: Some("new.example".into()), path: None };
+    let head = "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Host: 1\r\n\r\n";
+    for (edits, expected) in [
+        (edits(&[], &[], &["x-forwarded-host"]), ""),
+        (edits(&[("x-forwarded-host", "z")], &[], &[]), "x-forwarded-host: z\r\n"),
+    ] {
+        assert_eq!(
+            edited(head, Some(&edits), Some(&rewrite), ""),
+            format!("GET / HTTP/1.1\r\nHost: new.example\r\n{expected}{ADDED}")
+        );
+    }
 }

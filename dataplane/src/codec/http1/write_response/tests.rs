@@ -1,6 +1,8 @@
 //! Tables of the `write_response` module: an upstream's whole head in, the client's whole head
 //! out.
 
+use lateen_snapshot::model::HeaderEdits;
+
 use super::*;
 use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::response::parse_response;
@@ -18,6 +20,7 @@ const FORWARDING: ResponseForwarding<'static> = ResponseForwarding {
     request_method: Method::Get,
     persistence: Persistence::KeepAlive,
     date: b"Sun, 06 Nov 1994 08:49:37 GMT",
+    edits: None,
 };
 
 const HTTP_10: ResponseForwarding<'static> =
@@ -165,4 +168,68 @@ fn trailer_is_announced_with_a_chunked_body_only() {
     let head = "HTTP/1.1 200 OK\r\nTrailer: D\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert!(rewrite(head, &FORWARDING).0.contains("\r\nTrailer: D\r\n"));
     assert!(!rewrite(head, &HTTP_10).0.contains("Trailer"));
+}
+
+fn edited(head: &str, edits: &HeaderEdits, lines: &[u8], client: ResponseForwarding<'_>) -> String {
+    let fields = Edits::compile(&[edits], &[]).expect("valid");
+    let cut = &["access-control-allow-origin"];
+    let edits = ResponseEdits { fields: fields.as_ref(), cut, lines };
+    rewrite(head, &ResponseForwarding { edits: Some(edits), ..client }).0
+}
+
+fn set(name: &str, value: &str) -> HeaderEdits {
+    HeaderEdits { set: vec![(name.to_owned(), value.to_owned())], ..HeaderEdits::default() }
+}
+
+#[test]
+fn edits_take_fields_away_and_append_theirs_and_the_callers_lines() {
+    let lines =
+        "Access-Control-ALLOW-Origin: *\r\nServer: x\r\nX-Set: old\r\nContent-Length: 3\r\n";
+    for version in ["1.0", "1.1"] {
+        assert_eq!(
+            edited(
+                &format!("HTTP/{version} 200 OK\r\n{lines}\r\n"),
+                &set("x-set", "new"),
+                b"Vary: Origin\r\n",
+                FORWARDING
+            ),
+            format!(
+                "HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 3\r\nx-set: new\r\n\
+                 Vary: Origin\r\n{DATE}Via: {version} lateen\r\n\r\n"
+            )
+        );
+    }
+}
+
+#[test]
+fn config_has_the_last_word_on_date() {
+    let removed = HeaderEdits { remove: vec!["date".into()], ..HeaderEdits::default() };
+    for lines in ["", "Date: then\r\n"] {
+        let head = format!("HTTP/1.1 204 No Content\r\n{lines}\r\n");
+        assert_eq!(
+            edited(&head, &removed, b"", FORWARDING),
+            format!("HTTP/1.1 204 No Content\r\n{VIA}")
+        );
+        assert_eq!(
+            edited(&head, &set("date", "now"), b"", FORWARDING),
+            format!("HTTP/1.1 204 No Content\r\ndate: now\r\n{VIA}")
+        );
+    }
+}
+
+#[test]
+fn interim_responses_pass_unedited_and_a_101_does_not() {
+    let head = "HTTP/1.1 103 Early Hints\r\nX-Set: old\r\n\r\n";
+    assert_eq!(
+        edited(head, &set("x-set", "new"), b"X: y\r\n", FORWARDING),
+        format!("HTTP/1.1 103 Early Hints\r\nX-Set: old\r\n{VIA}")
+    );
+    let upgrade = ResponseForwarding { persistence: Persistence::Upgrade, ..FORWARDING };
+    let head = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\nX-Set: old\r\n\r\n";
+    assert_eq!(
+        edited(head, &set("x-set", "new"), b"", upgrade),
+        format!(
+            "HTTP/1.1 101 Switching\r\nx-set: new\r\nConnection: upgrade\r\nUpgrade: x\r\n{VIA}"
+        )
+    );
 }

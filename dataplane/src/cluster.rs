@@ -1,0 +1,285 @@
+//! Clusters and endpoints as one worker knows them: load, refusals, idle connections.
+//!
+//! Before: a request's route names a cluster of its snapshot. After: `decide` chooses among its
+//! endpoints, `forward` connects to one. What is known of an endpoint survives snapshots: it is kept
+//! by the cluster's name and the endpoint's address, and adding or removing one endpoint leaves all
+//! others as they were. A cluster is made at its first use, so that a snapshot of thousands costs a
+//! worker nothing but for those that it serves.
+
+use std::borrow::Borrow;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lateen_snapshot::model;
+
+use crate::decide::balance::{Choice, EndpointIndex, Load};
+use crate::forward::pool::IdleList;
+use crate::shard::Shard;
+
+/// What one worker knows of one endpoint.
+#[derive(Default)]
+pub struct Endpoint {
+    /// How busy and how willing it is.
+    pub load: Load,
+    /// Connections to it that nobody uses.
+    pub idle: IdleList,
+    /// Its cluster has it no longer: no connection to it is kept.
+    retired: Cell<bool>,
+}
+
+impl Endpoint {
+    /// Whether its cluster has it no longer.
+    #[inline]
+    pub fn is_retired(&self) -> bool {
+        self.retired.get()
+    }
+}
+
+impl AsRef<Load> for Rc<Endpoint> {
+    #[inline]
+    fn as_ref(&self) -> &Load {
+        &self.load
+    }
+}
+
+/// A cluster of one snapshot, with what this worker knows of its endpoints.
+pub struct Cluster {
+    spec: Arc<model::Cluster>,
+    /// Beside `spec.endpoints`.
+    endpoints: Box<[Rc<Endpoint>]>,
+    /// Where round robin is.
+    turn: Cell<u32>,
+    /// Idle connections to all of its endpoints, also to those of other snapshots.
+    pub idle_count: Rc<Cell<usize>>,
+}
+
+impl Cluster {
+    fn new(spec: Arc<model::Cluster>) -> Self {
+        let endpoints = spec.endpoints.iter().map(|_| Rc::default()).collect();
+        Self { spec, endpoints, turn: Cell::new(0), idle_count: Rc::default() }
+    }
+
+    /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
+    fn as_in(&self, spec: Arc<model::Cluster>) -> Self {
+        let known: HashMap<SocketAddr, &Rc<Endpoint>> = self
+            .spec
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.address)
+            .zip(&self.endpoints)
+            .collect();
+        let endpoints = spec
+            .endpoints
+            .iter()
+            .map(|endpoint| {
+                known.get(&endpoint.address).map_or_else(Rc::default, |known| Rc::clone(known))
+            })
+            .collect();
+        let turn = self.turn.clone();
+        Self { spec, endpoints, turn, idle_count: self.idle_count.clone() }
+    }
+
+    /// The cluster's name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// How many endpoints it has.
+    pub fn endpoint_count(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Its endpoints.
+    pub fn endpoints(&self) -> &[Rc<Endpoint>] {
+        &self.endpoints
+    }
+
+    /// One of its endpoints.
+    #[inline]
+    pub fn endpoint(&self, index: EndpointIndex) -> &Rc<Endpoint> {
+        &self.endpoints[index.as_usize()]
+    }
+
+    /// Where an endpoint is.
+    #[inline]
+    pub fn address_of(&self, index: EndpointIndex) -> SocketAddr {
+        self.spec.endpoints[index.as_usize()].address
+    }
+
+    /// Until a connection to one of them stands.
+    pub fn connect_timeout(&self, of_process: Duration) -> Duration {
+        self.spec.connect_timeout_ms.map_or(of_process, |ms| Duration::from_millis(ms.into()))
+    }
+
+    /// `Host` for an HTTP/1.0 request that named none.
+    pub fn fallback_authority(&self) -> String {
+        match self.spec.endpoints.first() {
+            Some(endpoint) => endpoint.address.to_string(),
+            None => self.spec.name.clone(),
+        }
+    }
+
+    /// Picks an endpoint for a request that already went to `tried`.
+    #[inline]
+    pub fn pick(&self, shard: &Shard, tried: &[EndpointIndex]) -> Option<EndpointIndex> {
+        Choice {
+            endpoints: &self.endpoints,
+            balancing: self.spec.balancing,
+            now_ns: lateen_ring::now().as_nanos(),
+            random: shard.random(),
+            turn: &self.turn,
+            tried,
+        }
+        .pick()
+    }
+}
+
+/// The clusters that this worker has used, by name.
+#[derive(Default)]
+pub struct Clusters {
+    known: RefCell<HashSet<Known>>,
+}
+
+struct Known {
+    cluster: Rc<Cluster>,
+    /// The newest snapshot, by the process's count, that has it so.
+    serial: u64,
+}
+
+impl Borrow<str> for Known {
+    fn borrow(&self) -> &str {
+        self.cluster.name()
+    }
+}
+
+impl Hash for Known {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.cluster.name().hash(state);
+    }
+}
+
+impl PartialEq for Known {
+    fn eq(&self, other: &Self) -> bool {
+        self.cluster.name() == other.cluster.name()
+    }
+}
+
+impl Eq for Known {}
+
+impl Clusters {
+    /// The cluster as the snapshot `serial` has it. Endpoints that it has lost are retired, and what
+    /// idled on connections to them is closed.
+    ///
+    /// A request that began under an older snapshot may come later: it gets its own view and changes
+    /// nothing.
+    pub fn obtain(&self, shard: &Shard, spec: &Arc<model::Cluster>, serial: u64) -> Rc<Cluster> {
+        let mut known = self.known.borrow_mut();
+        let Some(entry) = known.get(spec.name.as_str()) else {
+            let cluster = Rc::new(Cluster::new(spec.clone()));
+            known.insert(Known { cluster: cluster.clone(), serial });
+            return cluster;
+        };
+        if Arc::ptr_eq(&entry.cluster.spec, spec) {
+            let cluster = entry.cluster.clone();
+            if entry.serial < serial {
+                known.replace(Known { cluster: cluster.clone(), serial });
+            }
+            return cluster;
+        }
+        let cluster = Rc::new(entry.cluster.as_in(spec.clone()));
+        if entry.serial > serial {
+            return cluster;
+        }
+        let last = known.replace(Known { cluster: cluster.clone(), serial });
+        drop(known);
+        let last = last.expect("it was found").cluster;
+        let kept: HashSet<*const Endpoint> = cluster.endpoints.iter().map(Rc::as_ptr).collect();
+        retire(shard, &last, |endpoint| !kept.contains(&Rc::as_ptr(endpoint)));
+        cluster
+    }
+
+    /// Forgets a cluster that no snapshot has any more.
+    pub fn forget(&self, shard: &Shard, name: &str) {
+        let forgotten = self.known.borrow_mut().take(name);
+        if let Some(Known { cluster, .. }) = forgotten {
+            retire(shard, &cluster, |_| true);
+        }
+    }
+
+    /// Every cluster that was used.
+    pub fn all(&self) -> Vec<Rc<Cluster>> {
+        self.known.borrow().iter().map(|known| known.cluster.clone()).collect()
+    }
+
+    /// Whether a cluster of this name was used.
+    pub fn knows(&self, name: &str) -> bool {
+        self.known.borrow().contains(name)
+    }
+
+    /// Requests and tunnels that have not ended.
+    pub fn in_flight(&self) -> u64 {
+        let of = |cluster: Rc<Cluster>| -> u64 {
+            cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.load.in_flight())).sum()
+        };
+        self.all().into_iter().map(of).sum()
+    }
+}
+
+fn retire(shard: &Shard, cluster: &Rc<Cluster>, gone: impl Fn(&Rc<Endpoint>) -> bool) {
+    for endpoint in cluster.endpoints.iter().filter(|endpoint| gone(endpoint)) {
+        endpoint.retired.set(true);
+        shard.pool.clear_endpoint(shard, cluster, endpoint);
+    }
+}
+
+/// An endpoint that was chosen for a request, and its cluster.
+#[derive(Clone)]
+pub struct Chosen {
+    /// The cluster.
+    pub cluster: Rc<Cluster>,
+    /// Which of its endpoints.
+    pub index: EndpointIndex,
+}
+
+impl Chosen {
+    /// The endpoint.
+    #[inline]
+    pub fn endpoint(&self) -> &Rc<Endpoint> {
+        self.cluster.endpoint(self.index)
+    }
+
+    /// Where it is.
+    #[inline]
+    pub fn address(&self) -> SocketAddr {
+        self.cluster.address_of(self.index)
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Cluster").field(&self.spec.name).finish()
+    }
+}
+
+impl std::fmt::Debug for Clusters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.all()).finish()
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint").field("load", &self.load).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Chosen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {}", self.address(), self.cluster.name())
+    }
+}

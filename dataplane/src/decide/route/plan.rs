@@ -1,0 +1,123 @@
+//! What happens to the requests of a route, in ready-made form.
+//!
+//! Before it: a route was found. After it: the codec writes heads by these edits, and the conductor
+//! forwards to the backend, sends the client elsewhere, or refuses.
+
+use lateen_snapshot::model::{Action, ClusterId, Mirror, Redirect, Rewrite, Route};
+
+use crate::codec::http1::edits::Edits;
+use crate::decide::cors::CorsPolicy;
+use crate::decide::route::BuildError;
+use crate::decide::route::weights::Weights;
+
+/// What happens to the requests of a route.
+#[derive(Debug)]
+pub struct RoutePlan {
+    /// What answers them.
+    pub answer: Answer,
+    /// Changes to the target of what is forwarded.
+    pub rewrite: Option<Box<Rewrite>>,
+    /// Which other origins' pages may call.
+    pub cors: Option<Box<CorsPolicy>>,
+    /// Changes to answers of the proxy's own; those of a backend are in its plan.
+    pub response_edits: Option<Box<Edits>>,
+    /// See [`Route::request_timeout_ms`].
+    pub request_timeout_ms: Option<u32>,
+    /// See [`Route::backend_request_timeout_ms`].
+    pub backend_request_timeout_ms: Option<u32>,
+    /// Who gets a copy.
+    pub mirrors: Box<[Mirror]>,
+}
+
+/// What answers the requests of a route.
+#[derive(Debug)]
+pub enum Answer {
+    /// One of these.
+    Backends {
+        /// How to choose.
+        weights: Weights,
+        /// In the order of the snapshot.
+        backends: Box<[BackendPlan]>,
+    },
+    /// The proxy, by sending the client elsewhere.
+    Redirect(Box<Redirect>),
+    /// The proxy, with this status.
+    Status(u16),
+}
+
+/// A backend of a route.
+#[derive(Debug)]
+pub struct BackendPlan {
+    /// Who answers; `None`: a 500.
+    pub cluster: Option<ClusterId>,
+    /// The route's changes to the request's fields, then the backend's.
+    pub request_edits: Option<Box<Edits>>,
+    /// The backend's changes to the response's fields, then the route's.
+    pub response_edits: Option<Box<Edits>>,
+}
+
+impl RoutePlan {
+    pub(super) fn build(route: &Route, clusters: usize) -> Result<Self, BuildError> {
+        let place = || format!("route {:?}", route.name);
+        // What the CORS policy says of a response is its alone.
+        let reserved = if route.cors.is_some() { CorsPolicy::RESPONSE_FIELDS } else { &[] };
+        let compile = |chain: &[_], reserved: &[&str]| {
+            Edits::compile(chain, reserved)
+                .map(|edits| edits.map(Box::new))
+                .map_err(|cause| BuildError::Edit { place: place(), cause })
+        };
+        let answer = match &route.action {
+            Action::Forward(backends) => {
+                let weights = Weights::of(backends.iter().map(|backend| backend.weight))
+                    .ok_or_else(|| BuildError::Weights { place: place() })?;
+                let mut plans = Vec::with_capacity(backends.len());
+                for backend in backends {
+                    if let Some(ClusterId(index)) = backend.cluster
+                        && index as usize >= clusters
+                    {
+                        return Err(BuildError::Dangling {
+                            place: place(),
+                            kind: "cluster",
+                            index,
+                        });
+                    }
+                    plans.push(BackendPlan {
+                        cluster: backend.cluster,
+                        request_edits: compile(
+                            &[&route.request_headers, &backend.request_headers],
+                            &[],
+                        )?,
+                        response_edits: compile(
+                            &[&backend.response_headers, &route.response_headers],
+                            reserved,
+                        )?,
+                    });
+                }
+                Answer::Backends { weights, backends: plans.into() }
+            }
+            Action::Redirect(redirect) => Answer::Redirect(Box::new(redirect.clone())),
+            Action::Respond(status) => Answer::Status(*status),
+        };
+        Ok(Self {
+            answer,
+            rewrite: route.rewrite.clone().map(Box::new),
+            cors: route.cors.as_ref().map(|cors| Box::new(CorsPolicy::of(cors))),
+            response_edits: compile(&[&route.response_headers], reserved)?,
+            request_timeout_ms: route.request_timeout_ms,
+            backend_request_timeout_ms: route.backend_request_timeout_ms,
+            mirrors: route.mirrors.clone().into(),
+        })
+    }
+
+    /// One of the backends by weight, and its position; `None`: the route does not forward.
+    #[inline]
+    pub fn choose(&self, random: u64) -> Option<(usize, &BackendPlan)> {
+        match &self.answer {
+            Answer::Backends { weights, backends } => {
+                let index = weights.choose(random);
+                Some((index, &backends[index]))
+            }
+            Answer::Redirect(_) | Answer::Status(_) => None,
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! From the bytes of a head to what is to be done: forward the request, rewritten, to a backend of its
+//! route, or answer it.
+//!
+//! Before: `request` has a request's first bytes. After: a [`Head`]; what the upstream is to get
+//! stands in the [`Request`], and the [`Exchange`] knows its snapshot and route. The snapshot is
+//! pinned here, once: whatever a request does later it does on that one.
+
+use lateen_ring::spare_vector;
+use lateen_snapshot::model::Redirect;
+
+use crate::client::Connection;
+use crate::codec::body::{BodyProgress, Framing};
+use crate::codec::http1::fields::FieldScratch;
+use crate::codec::http1::redirect::{Redirected, put_location};
+use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
+use crate::codec::http1::request::{
+    RequestError, RequestHead, allowed_methods, may_end_head, parse_request,
+};
+use crate::codec::http1::write_request::{RequestEdits, RequestForwarding, write_request};
+use crate::codec::http1::write_response::ResponseEdits;
+use crate::codec::message::{Method, Scheme};
+use crate::decide::cors::{CorsPolicy, PREFLIGHT_STATUS, is_preflight};
+use crate::decide::route::plan::{Answer, RoutePlan};
+use crate::decide::route::{Found, RequestView};
+use crate::exchange::{AddedFields, Exchange, Logged, Rare, Request, RouteUse};
+use crate::failure::{Failure, Refusal, Stage};
+use crate::forward::received::Received;
+use crate::forward::transfer::{Stopped, Timer, receive};
+use crate::limits;
+use crate::live::Live;
+
+/// What a head asks for.
+#[derive(Debug)]
+pub enum Head {
+    /// To be forwarded.
+    Request,
+    /// The proxy answers itself.
+    Answer(OwnAnswer),
+}
+
+/// An answer of the proxy's own to a request that was well formed.
+#[derive(Debug)]
+pub struct OwnAnswer {
+    /// All of it.
+    pub reply: Vec<u8>,
+    /// Its status.
+    pub status: u16,
+    /// Whether the client's connection can carry another request.
+    pub keep_alive: bool,
+    /// What went wrong, if that is why.
+    pub failure: Option<Failure>,
+}
+
+/// Waits for the rest of a head that did not come in one piece.
+///
+/// # Errors
+/// [`Failure`]: the client's mistake, its leaving, or a route that leads nowhere.
+pub async fn read_head(
+    connection: &Connection,
+    received: &mut Received,
+    exchange: &Exchange,
+    request: &mut Request,
+) -> Result<Head, Failure> {
+    let shard = &connection.shard;
+    let timeout = shard.config.timeouts.header;
+    let timer = Timer { deadline: &connection.deadline, until: exchange.began + timeout };
+    loop {
+        let seen = received.bytes().len();
+        received.settle();
+        match receive(&connection.stream, connection.counts(), timer, timeout).await {
+            Ok(Some(lease)) => received.push(lease),
+            Ok(None) => return Err(Failure::client_gone(Stage::RequestHead)),
+            Err(Stopped::Broken(reason)) => {
+                connection.closes_for(reason);
+                return Err(Failure::client_gone(Stage::RequestHead));
+            }
+            Err(Stopped::TimedOut) => {
+                return Err(Failure::refused(Stage::RequestHead, Refusal::RequestTimeout));
+            }
+        }
+        if may_end_head(received.bytes(), seen, &shard.head_limits)
+            && let Some(head) = judge_head(connection, received, exchange, request)?
+        {
+            return Ok(head);
+        }
+    }
+}
+
+/// Parses the head, and if it is whole, rewrites it for the upstream into `request`. No await: the
+/// scratch for its fields never becomes part of a future. `None`: it is not whole.
+///
+/// # Errors
+/// As [`read_head`].
+#[inline]
+pub fn judge_head(
+    connection: &Connection,
+    received: &mut Received,
+    exchange: &Exchange,
+    request: &mut Request,
+) -> Result<Option<Head>, Failure> {
+    let shard = &connection.shard;
+    let mut scratch = FieldScratch::new();
+    let parsed = parse_request(received.bytes(), &mut scratch, &shard.head_limits);
+    let head = match parsed {
+        Ok(Some(head)) => head,
+        Ok(None) => return Ok(None),
+        Err(error) => return Err(refuse(error)),
+    };
+    exchange.note_asked();
+    exchange.version.set(head.version);
+    exchange.method.set(head.method);
+    let made_id = head.request_id.is_none().then(|| shard.request_id());
+    if shard.logs() {
+        let made = made_id.as_ref().map_or(&b""[..], |id| &id[..]);
+        let id = head.request_id.unwrap_or(made);
+        exchange.keep_for_log(Logged::new(
+            head.method_text.as_bytes(),
+            head.authority.unwrap_or(b""),
+            head.target,
+            id,
+        ));
+    }
+    if let (Framing::Length(length), Some(max)) = (head.framing, shard.config.sizes.body_bytes_max)
+        && length > max
+    {
+        return Err(Failure::refused(Stage::RequestHead, Refusal::ContentTooLarge));
+    }
+    if head.max_forwards == Some(0) {
+        let answer = answer_as_last_hop(connection, &head);
+        received.consume(head.consumed);
+        return Ok(Some(answer));
+    }
+    // Where it goes. The snapshot is pinned once; what follows runs on no other.
+    let live = exchange.pin(shard.views.of_slot(connection.slot));
+    let view = RequestView::of(&head);
+    let listener = live.loaded.index_of(connection.slot).ok_or_else(Failure::no_route)?;
+    let Some(found) = live.loaded.tables.find(listener, &view, &live.regexes) else {
+        let answer = own_answer(connection, &head, OwnReply::failed(Failure::no_route()));
+        received.consume(head.consumed);
+        return Ok(Some(answer));
+    };
+    let plan = live.loaded.tables.plan(found.route);
+    if let Some(answer) = answer_by_route(connection, live, &head, &view, found, plan) {
+        received.consume(head.consumed);
+        return Ok(Some(answer));
+    }
+    let chosen = plan.choose(shard.random());
+    let (index, backend) = chosen.expect("a route that does not answer has backends");
+    let Some(cluster) = backend.cluster else {
+        let answer = own_answer(connection, &head, OwnReply::failed(Failure::no_cluster()));
+        received.consume(head.consumed);
+        return Ok(Some(answer));
+    };
+    exchange.route.set(RouteUse { route: found.route, backend: index as u16 });
+    let cluster = live.cluster(shard, cluster);
+    let fields = backend.request_edits.as_deref();
+    let rewrite = plan.rewrite.as_deref();
+    let fallback = head.authority.is_none().then(|| cluster.fallback_authority());
+    let forwarding = RequestForwarding {
+        client_address: connection.address_text(),
+        scheme: Scheme::Http,
+        request_id: made_id.as_ref().map(|id| &id[..]),
+        authority_if_missing: fallback.as_ref().map_or(b"", |host| host.as_bytes()),
+        upgrade: true,
+        edits: (fields.is_some() || rewrite.is_some()).then_some(RequestEdits {
+            fields,
+            rewrite,
+            prefix_bytes: found.prefix_bytes,
+        }),
+    };
+    request.message = spare_vector();
+    write_request(&head, &forwarding, &mut request.message);
+    request.edits_response = backend.response_edits.is_some();
+    if head.upgrade.is_some() || plan.cors.is_some() || head.wants_epoch {
+        let added = added_fields(live, &head, &view, plan);
+        request.edits_response |= !added.lines.is_empty();
+        request.rare = Some(Box::new(Rare { upgrade: head.upgrade.map(Box::from), added }));
+    }
+    request.method = head.method;
+    request.version = head.version;
+    request.framing = head.framing;
+    request.keep_alive = head.keep_alive;
+    let consumed = head.consumed;
+    received.consume(consumed);
+    if request.framing == Framing::None {
+        exchange.request_whole.set(true);
+    } else {
+        request.body = BodyProgress::new(request.framing);
+        inline_body(received, request, exchange);
+        shard.metrics().bytes_copied.add(exchange.request_bytes.get());
+        exchange.request_whole.set(request.body.is_done());
+    }
+    Ok(Some(Head::Request))
+}
+
+/// Puts a small body that is all there behind its head: one send, and the request can be replayed.
+fn inline_body(received: &mut Received, request: &mut Request, exchange: &Exchange) {
+    let Framing::Length(length) = request.framing else { return };
+    let here = received.bytes().len() as u64;
+    if length > 0 && length <= here && length <= limits::INLINE_BODY_BYTES_MAX as u64 {
+        request.message.extend_from_slice(&received.bytes()[..length as usize]);
+        received.consume(length as usize);
+        request.body.take_plain(length);
+        exchange.request_bytes.set(length);
+    }
+}
+
+fn refuse(error: RequestError) -> Failure {
+    Failure::refused(Stage::RequestHead, Refusal::from_status(error.status()))
+}
+
+/// The answer of a route that sends the client elsewhere, refuses it, or lets a page of another origin
+/// ask for leave; `None`: a backend answers.
+#[inline]
+fn answer_by_route(
+    connection: &Connection,
+    live: &Live,
+    head: &RequestHead<'_>,
+    view: &RequestView<'_>,
+    found: Found,
+    plan: &RoutePlan,
+) -> Option<Head> {
+    if let Some(cors) = &plan.cors
+        && is_preflight(view.method, view.fields)
+    {
+        return Some(answer_preflight(connection, head, view, cors));
+    }
+    let reply = match &plan.answer {
+        Answer::Backends { .. } => return None,
+        Answer::Status(status) => OwnReply::of(*status),
+        Answer::Redirect(redirect) => {
+            let location = location(connection, live, head, found, redirect);
+            OwnReply { location: Some(location), ..OwnReply::of(redirect.status) }
+        }
+    };
+    let added = added_fields(live, head, view, plan);
+    let fields = plan.response_edits.as_deref();
+    let edits = ResponseEdits { fields, cut: added.cut, lines: &added.lines };
+    Some(own_answer(connection, head, OwnReply { edits: Some(edits), ..reply }))
+}
+
+#[cold]
+fn answer_preflight(
+    connection: &Connection,
+    head: &RequestHead<'_>,
+    view: &RequestView<'_>,
+    cors: &CorsPolicy,
+) -> Head {
+    let mut lines = Vec::new();
+    cors.preflight(view.fields, &mut lines);
+    let edits = ResponseEdits { fields: None, cut: &[], lines: &lines };
+    let reply = OwnReply { edits: Some(edits), ..OwnReply::of(PREFLIGHT_STATUS) };
+    own_answer(connection, head, reply)
+}
+
+#[cold]
+fn location(
+    connection: &Connection,
+    live: &Live,
+    head: &RequestHead<'_>,
+    found: Found,
+    redirect: &Redirect,
+) -> Vec<u8> {
+    let listener_port = live.listener(connection.slot).map_or(80, |at| at.address.port());
+    let redirected = Redirected {
+        scheme: Scheme::Http,
+        authority: head.authority.unwrap_or(b""),
+        listener_port,
+        target: head.path,
+        prefix_bytes: found.prefix_bytes,
+    };
+    let mut location = Vec::new();
+    put_location(redirect, &redirected, &mut location);
+    location
+}
+
+/// What a response gets beside its route's edits: what CORS says, and the epoch for who asks.
+fn added_fields(
+    live: &Live,
+    head: &RequestHead<'_>,
+    view: &RequestView<'_>,
+    plan: &RoutePlan,
+) -> AddedFields {
+    let mut added = AddedFields::default();
+    if let Some(cors) = &plan.cors {
+        added.cut = CorsPolicy::RESPONSE_FIELDS;
+        cors.response(view.fields, &mut added.lines);
+    }
+    if head.wants_epoch {
+        let epoch = live.loaded.epoch.to_string();
+        for part in [&b"X-Lateen-Epoch: "[..], epoch.as_bytes(), b"\r\n"] {
+            added.lines.extend_from_slice(part);
+        }
+    }
+    added
+}
+
+/// What an answer of the proxy's own says.
+struct OwnReply<'a> {
+    status: u16,
+    failure: Option<Failure>,
+    location: Option<Vec<u8>>,
+    edits: Option<ResponseEdits<'a>>,
+}
+
+impl OwnReply<'_> {
+    const fn of(status: u16) -> Self {
+        Self { status, failure: None, location: None, edits: None }
+    }
+
+    fn failed(failure: Failure) -> Self {
+        let status = failure.outcome().status.unwrap_or(500);
+        Self { failure: Some(failure), ..Self::of(status) }
+    }
+}
+
+#[cold]
+fn own_answer(connection: &Connection, head: &RequestHead<'_>, own: OwnReply<'_>) -> Head {
+    let shard = &connection.shard;
+    let keep_alive = goes_on_after(connection, head);
+    let mut reply = spare_vector();
+    let local = LocalReply {
+        status: own.status,
+        client_version: head.version,
+        keep_alive,
+        head_only: head.method == Method::Head,
+        allow: None,
+        retry_after_s: None,
+        location: own.location.as_deref(),
+        edits: own.edits,
+        date: &shard.date(),
+    };
+    write_local_reply(&local, &mut reply);
+    Head::Answer(OwnAnswer { reply, status: own.status, keep_alive, failure: own.failure })
+}
+
+/// Whether the client's connection can carry another request after an answer to this head alone.
+fn goes_on_after(connection: &Connection, head: &RequestHead<'_>) -> bool {
+    let bodyless = matches!(head.framing, Framing::None | Framing::Length(0));
+    head.keep_alive && bodyless && !connection.shard.is_leaving(connection.slot)
+}
+
+fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>) -> Head {
+    let shard = &connection.shard;
+    let keep_alive = goes_on_after(connection, head);
+    let mut reply = spare_vector();
+    if head.method == Method::Trace {
+        write_trace_reply(head, keep_alive, &shard.date(), &mut reply);
+    } else {
+        let allow = allowed_methods(shard.config.trace_method);
+        let local = LocalReply {
+            status: 200,
+            client_version: head.version,
+            keep_alive,
+            head_only: false,
+            allow: Some(allow),
+            retry_after_s: None,
+            location: None,
+            edits: None,
+            date: &shard.date(),
+        };
+        write_local_reply(&local, &mut reply);
+    }
+    Head::Answer(OwnAnswer { reply, status: 200, keep_alive, failure: None })
+}

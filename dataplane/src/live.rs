@@ -1,0 +1,175 @@
+//! A worker's view of one snapshot.
+//!
+//! Before: the main thread loaded it. After: a request pins the view that was live when it began; a
+//! tunnel pins no more than its cluster. The view is made when the change is prepared, and costs a
+//! word for each cluster; a cluster is looked up among what the worker knows at its first use.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use lateen_snapshot::model::{ClusterId, Listener};
+
+use crate::cluster::Cluster;
+use crate::decide::route::regexes::WorkerRegexes;
+use crate::loaded::{EpochWord, ListenerSlot, Loaded};
+use crate::shard::Shard;
+
+/// One snapshot, seen by one worker.
+pub struct Live {
+    /// The process's.
+    pub loaded: Arc<Loaded>,
+    /// What this worker needs to match with its regular expressions.
+    pub regexes: WorkerRegexes,
+    /// Beside the snapshot's clusters.
+    clusters: Box<[OnceCell<Rc<Cluster>>]>,
+}
+
+impl Live {
+    /// A view of `loaded`.
+    pub fn new(loaded: Arc<Loaded>) -> Self {
+        let clusters = vec![OnceCell::new(); loaded.snapshot.clusters.len()].into_boxed_slice();
+        let regexes = WorkerRegexes::of(&loaded.tables);
+        Self { loaded, regexes, clusters }
+    }
+
+    /// A cluster of it.
+    #[inline]
+    pub fn cluster(&self, shard: &Shard, id: ClusterId) -> &Rc<Cluster> {
+        let cell = &self.clusters[id.0 as usize];
+        cell.get_or_init(|| {
+            let Loaded { serial, snapshot, .. } = &*self.loaded;
+            shard.clusters.obtain(shard, &snapshot.clusters[id.0 as usize], *serial)
+        })
+    }
+
+    /// What stands behind a slot.
+    #[inline]
+    pub fn listener(&self, slot: ListenerSlot) -> Option<&Listener> {
+        self.loaded.listener(slot)
+    }
+}
+
+/// Which view is live on a worker, and which is prepared.
+pub struct Views {
+    word: Arc<EpochWord>,
+    live: RefCell<Rc<Live>>,
+    prepared: RefCell<Option<Rc<Live>>>,
+    /// The last views of listeners that are no more, for clients that are still connected there.
+    leaving: RefCell<Vec<(ListenerSlot, Rc<Live>)>>,
+    /// How often the view was changed.
+    switches: Cell<u64>,
+}
+
+impl Views {
+    /// Begins with a view of `loaded`, which `word` names.
+    pub fn new(word: Arc<EpochWord>, loaded: Arc<Loaded>) -> Self {
+        debug_assert_eq!(word.load(), loaded.serial, "a process begins with its first snapshot");
+        Self {
+            word,
+            live: RefCell::new(Rc::new(Live::new(loaded))),
+            prepared: RefCell::new(None),
+            leaving: RefCell::new(Vec::new()),
+            switches: Cell::new(0),
+        }
+    }
+
+    /// Makes ready for a change that is not committed yet. The one before it, if it was committed,
+    /// is switched to first.
+    pub fn prepare(&self, loaded: Arc<Loaded>) {
+        let _ = self.live();
+        *self.prepared.borrow_mut() = Some(Rc::new(Live::new(loaded)));
+    }
+
+    /// Gives up a change that was prepared.
+    pub fn abandon(&self) {
+        self.prepared.take();
+    }
+
+    /// The view that a request which begins now runs on.
+    #[inline]
+    pub fn live(&self) -> Rc<Live> {
+        let live = self.live.borrow();
+        if self.word.load() == live.loaded.serial {
+            return Rc::clone(&live);
+        }
+        drop(live);
+        self.switch()
+    }
+
+    #[cold]
+    fn switch(&self) -> Rc<Live> {
+        let committed = self.word.load();
+        let prepared = self.prepared.take();
+        let next = prepared.expect("the word changes when every worker is prepared");
+        debug_assert_eq!(next.loaded.serial, committed, "one change at a time");
+        let last = self.live.replace(next.clone());
+        for (slot, _) in last.loaded.slots() {
+            if next.listener(slot).is_none() {
+                self.leaving.borrow_mut().push((slot, last.clone()));
+            }
+        }
+        self.switches.set(self.switches.get() + 1);
+        next
+    }
+
+    /// The view that a request on a client's connection runs on: the live one, or for what is left
+    /// on a listener that is no more, the last one that had it.
+    #[inline]
+    pub fn of_slot(&self, slot: ListenerSlot) -> Rc<Live> {
+        let live = self.live();
+        if live.listener(slot).is_some() {
+            return live;
+        }
+        let leaving = self.leaving.borrow();
+        let last = leaving.iter().rev().find(|(of, _)| *of == slot);
+        last.map_or(live, |(_, last)| last.clone())
+    }
+
+    /// Whether a slot's listener is no more: its clients finish what they do and go.
+    #[inline]
+    pub fn is_leaving(&self, slot: ListenerSlot) -> bool {
+        self.live().listener(slot).is_none()
+    }
+
+    /// A slot has no clients any more.
+    pub fn has_left(&self, slot: ListenerSlot) {
+        self.leaving.borrow_mut().retain(|(of, _)| *of != slot);
+    }
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Live").field(&self.loaded.epoch).finish()
+    }
+}
+
+impl std::fmt::Debug for Views {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Views").field(&self.live).finish()
+    }
+}
+
+/// The clusters that a change makes otherwise or takes away are brought up to date at once where the
+/// worker has used them, some per turn.
+pub async fn settle(shard: &Shard, live: &Live) {
+    let clusters = &shard.clusters;
+    let Loaded { snapshot, changed, removed, .. } = &*live.loaded;
+    for batch in removed.chunks(CLUSTERS_PER_TURN) {
+        for name in batch {
+            clusters.forget(shard, name);
+        }
+        lateen_ring::yield_now().await;
+    }
+    for batch in changed.chunks(CLUSTERS_PER_TURN) {
+        for id in batch {
+            if clusters.knows(&snapshot.clusters[id.0 as usize].name) {
+                live.cluster(shard, *id);
+            }
+        }
+        lateen_ring::yield_now().await;
+    }
+}
+
+/// Clusters that are looked at in one turn: some tens of microseconds.
+const CLUSTERS_PER_TURN: usize = 64;

@@ -1,0 +1,171 @@
+//! A snapshot as the process holds it: decoded once, shared by all workers, never changed.
+//!
+//! Before: `subscription` received it, or `bootstrap` made it from flags. After: every worker wraps it
+//! in a [`Live`](crate::live::Live), and a request pins that from its first byte to its last.
+//!
+//! A change is prepared on every worker, then committed by one word that all of them read
+//! ([`EpochWord`]): handing it to the workers one by one would let a client with connections to two of
+//! them see the new config, then the old one.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lateen_snapshot::model::{ClusterId, Epoch, Listener, Snapshot};
+
+use crate::decide::route::{BuildError, ListenerIndex, RouteTables};
+
+/// A listening address of the process, by the order in which they were first bound. Outlives
+/// snapshots: what stands behind it may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerSlot(pub u16);
+
+impl ListenerSlot {
+    const fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// More addresses were bound in the life of the process than there are slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this process has listened on 65,536 different addresses; restart it to listen on others")]
+pub struct TooManyListeners;
+
+/// A snapshot and what was made of it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The process's own count of what it was offered, from 1.
+    pub serial: u64,
+    /// What the control plane calls it.
+    pub epoch: Epoch,
+    /// The model, checked.
+    pub snapshot: Snapshot,
+    /// The way of a request through it.
+    pub tables: RouteTables,
+    /// Position in [`Snapshot::listeners`] of what stands behind each slot.
+    by_slot: Vec<Option<u32>>,
+    /// Clusters that the one before it had too, but otherwise.
+    pub changed: Vec<ClusterId>,
+    /// Clusters that the one before it had and this one has not.
+    pub removed: Vec<String>,
+}
+
+impl Loaded {
+    /// The first snapshot of a process. Listeners get slots in their order.
+    ///
+    /// # Errors
+    /// It is not as `validate` wants it.
+    pub fn first(epoch: Epoch, snapshot: Snapshot) -> Result<Self, BuildError> {
+        let tables = RouteTables::build(&snapshot)?;
+        let by_slot = (0..snapshot.listeners.len()).map(|index| Some(index as u32)).collect();
+        let (changed, removed) = (Vec::new(), Vec::new());
+        Ok(Self { serial: 1, epoch, snapshot, tables, by_slot, changed, removed })
+    }
+
+    /// The one that comes after `last`. `slots` knows the slot of each address that was ever bound;
+    /// new addresses get new ones. `serial` is greater than any before; `tables` are those of the snapshot.
+    ///
+    /// # Errors
+    /// The process has listened on too many addresses. What did not change is shared.
+    pub fn after(
+        last: &Self,
+        serial: u64,
+        epoch: Epoch,
+        mut snapshot: Snapshot,
+        tables: RouteTables,
+        slots: &mut HashMap<SocketAddr, ListenerSlot>,
+    ) -> Result<Self, TooManyListeners> {
+        let mut known: HashMap<&str, &Arc<_>> =
+            last.snapshot.clusters.iter().map(|cluster| (cluster.name.as_str(), cluster)).collect();
+        let mut changed = Vec::new();
+        for (index, cluster) in snapshot.clusters.iter_mut().enumerate() {
+            match known.remove(cluster.name.as_str()) {
+                Some(before) if before == cluster => *cluster = Arc::clone(before),
+                Some(_) => changed.push(ClusterId(index as u32)),
+                None => {}
+            }
+        }
+        let removed = known.into_keys().map(str::to_owned).collect();
+        let mut by_slot = Vec::new();
+        for (index, listener) in snapshot.listeners.iter().enumerate() {
+            let slot = match slots.get(&listener.address) {
+                Some(slot) => *slot,
+                None => {
+                    let next = u16::try_from(slots.len()).map_err(|_| TooManyListeners)?;
+                    *slots.entry(listener.address).or_insert(ListenerSlot(next))
+                }
+            };
+            if by_slot.len() <= slot.as_usize() {
+                by_slot.resize(slot.as_usize() + 1, None);
+            }
+            by_slot[slot.as_usize()] = Some(index as u32);
+        }
+        Ok(Self { serial, epoch, snapshot, tables, by_slot, changed, removed })
+    }
+
+    /// What stands behind a slot; `None`: nothing any more.
+    #[inline]
+    pub fn listener(&self, slot: ListenerSlot) -> Option<&Listener> {
+        let ListenerIndex(index) = self.index_of(slot)?;
+        self.snapshot.listeners.get(index as usize)
+    }
+
+    /// The same as a position in the snapshot.
+    #[inline]
+    pub fn index_of(&self, slot: ListenerSlot) -> Option<ListenerIndex> {
+        self.by_slot.get(slot.as_usize())?.map(ListenerIndex)
+    }
+
+    /// The slots behind which something stands.
+    pub fn slots(&self) -> impl Iterator<Item = (ListenerSlot, &Listener)> {
+        self.by_slot.iter().enumerate().filter_map(|(slot, index)| {
+            let listener = &self.snapshot.listeners[(*index)? as usize];
+            Some((ListenerSlot(slot as u16), listener))
+        })
+    }
+}
+
+/// What every worker runs, for those who look at the process from outside.
+#[derive(Debug)]
+pub struct Published(Mutex<Arc<Loaded>>);
+
+impl Published {
+    /// Begins with the first.
+    pub const fn new(loaded: Arc<Loaded>) -> Self {
+        Self(Mutex::new(loaded))
+    }
+
+    /// Every worker runs this now.
+    pub fn publish(&self, loaded: Arc<Loaded>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+    }
+
+    /// What every worker runs.
+    pub fn loaded(&self) -> Arc<Loaded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The [`Loaded::serial`] that all workers run. Written by the main thread once every worker is
+/// prepared; read by a worker at the start of each request.
+#[derive(Debug)]
+pub struct EpochWord(AtomicU64);
+
+impl EpochWord {
+    /// All workers start with this one.
+    pub const fn new(serial: u64) -> Self {
+        Self(AtomicU64::new(serial))
+    }
+
+    /// From now on every request that begins, on whatever worker, runs on `serial`.
+    pub fn commit(&self, serial: u64) {
+        self.0.store(serial, Ordering::Release);
+    }
+
+    /// What to run on. What was prepared for it is visible.
+    #[inline]
+    pub fn load(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
