@@ -58,15 +58,15 @@ pub struct Mesh {
 ///
 /// Errors: everything that is wrong with it, in the order of its files; warnings among them.
 /// Cost: linear in the objects, and in what each proxy reaches.
-pub fn resolve(declared: Vec<Declared>) -> Result<Mesh, Vec<Diagnostic>> {
+pub fn resolve(declared: &[Arc<Declared>]) -> Result<Mesh, Vec<Diagnostic>> {
     resolve_after(declared, &Mesh::default())
 }
 
 /// Like [`resolve`]; what did not change since `before` is shared with it, so that snapshots of both
 /// take the memory of one, and are told apart by pointers.
-pub fn resolve_after(declared: Vec<Declared>, before: &Mesh) -> Result<Mesh, Vec<Diagnostic>> {
+pub fn resolve_after(declared: &[Arc<Declared>], before: &Mesh) -> Result<Mesh, Vec<Diagnostic>> {
     let mut findings = Findings::default();
-    let objects = Objects::sort(&declared);
+    let objects = Objects::sort(declared);
     let whole = Whole::resolve(&objects, &before.clusters, &mut findings);
     let plans = plan_proxies(&objects, &whole, &mut findings);
     let warnings = findings.finish()?;

@@ -4,6 +4,7 @@
 //! this order, so that one set of objects makes one snapshot, byte for byte.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use gateway_api::apis::experimental::gateways::GatewaySpec;
 use gateway_api::apis::experimental::httproutes::HttpRouteSpec;
@@ -64,8 +65,8 @@ pub(super) struct Objects<'d> {
 
 impl<'d> Objects<'d> {
     /// Sorts them. Of two objects with one key, which the language refuses, either is taken.
-    pub(super) fn sort(declared: &'d [Declared]) -> Self {
-        let mut sorted: Vec<&Declared> = declared.iter().collect();
+    pub(super) fn sort(declared: &'d [Arc<Declared>]) -> Self {
+        let mut sorted: Vec<&Declared> = declared.iter().map(|declared| &**declared).collect();
         sorted.sort_by(|one, other| one.key.cmp(&other.key));
         sorted.dedup_by(|one, other| one.key == other.key);
         let mut objects = Self::default();
