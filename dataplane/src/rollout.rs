@@ -149,7 +149,7 @@ impl Rollout {
             Ok(bound) => bound,
             Err(reason) => {
                 answer(Outcome::Rejected { reason });
-                return self.next();
+                return self.begin_waiting();
             }
         };
         let kept = vec![Kept::default(); self.workers];
@@ -224,11 +224,11 @@ impl Rollout {
         self.retired.push(last);
         self.tidy();
         answer(Outcome::Applied { workers: kept });
-        self.next()
+        self.begin_waiting()
     }
 
     /// Begins the change that waits, if none is under way.
-    pub fn next(&mut self) -> Option<Orders> {
+    pub fn begin_waiting(&mut self) -> Option<Orders> {
         if self.pending.is_some() {
             return None;
         }

@@ -384,7 +384,7 @@ impl Proxy {
             let orders = self.rollout.offer(offer);
             self.post(orders);
         }
-        let orders = self.rollout.next();
+        let orders = self.rollout.begin_waiting();
         self.post(orders);
         ControlFlow::Continue(())
     }

@@ -60,6 +60,7 @@ struct Idle {
 /// word while there never was one.
 #[derive(Default)]
 pub struct IdleList {
+    #[expect(clippy::box_collection, reason = "a word for each of many endpoints without any")]
     list: RefCell<Option<Box<VecDeque<Idle>>>>,
     /// The pool has the endpoint among those to look after.
     listed: Cell<bool>,
