@@ -42,7 +42,7 @@ pub fn poll_relay(source: &Stream, sink: &Stream, cx: &mut Context<'_>) -> Poll<
                 return Poll::Pending;
             }
         }
-        if let Poll::Pending = poll_sent(io, sink.key(), cx) {
+        if poll_sent(io, sink.key(), cx).is_pending() {
             return Poll::Pending;
         }
         let lease = match take_received(&mut io.sockets.at(source.key()).recv) {
