@@ -121,7 +121,11 @@ impl Content {
 }
 
 fn parse_stored(key: &Key, text: &str) -> Parsed {
-    parse_file(&Arc::new(SourceFile::new(key.to_string(), text)))
+    let name = match key.namespace.as_str() {
+        "" => format!("{}/{}", key.kind, key.name),
+        _ => key.to_string(),
+    };
+    parse_file(&Arc::new(SourceFile::new(name, text)))
 }
 
 /// Files that were read before, so that only those that changed are read again.
@@ -216,6 +220,6 @@ mod tests {
         };
         assert_eq!(specs(&content), specs(&again));
         let place = again.declared.values().next().expect("two").place_of("kind");
-        assert_eq!(place.to_string(), "EndpointSlice/default/s:2:7");
+        assert_eq!(place.to_string(), "Namespace/a:2:7");
     }
 }

@@ -48,6 +48,9 @@ fn lines_of(document: &Document) -> Lines<'_> {
     loop {
         if is_marker(&text[line_start..]) {
             start = line_start + "---".len();
+            // Behind the marker stands a comment or a value on one line, whose indentation is nothing.
+            let spaces = text[start..].len() - text[start..].trim_start_matches([' ', '\t']).len();
+            start += spaces;
             break;
         }
         if line_start == 0 {
