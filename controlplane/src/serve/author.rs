@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn finds_users_by_number() {
-        let users = "root:x:0:0::/root:/bin/sh\n\nbroken\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        let users = "root:x:0:0::/root:/bin/sh\n\nbroken\nann:x:1000:1000::/srv/ann:/bin/sh\n";
         assert_eq!(name_in(users, 1000).as_deref(), Some("ann"));
         assert_eq!(name_in(users, 0).as_deref(), Some("root"));
         assert_eq!(name_in(users, 7), None);
