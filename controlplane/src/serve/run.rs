@@ -111,6 +111,12 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     let id = store.id();
     let start = |cause| ServeError::System { what: "starting the store's thread", cause };
     let (store, store_ends) = StoreThread::start(store).map_err(start)?;
+    // Whatever may be refused comes before the first proxy is told anything.
+    let token = options.api_token_file.as_deref().map(read_token).transpose()?;
+    let token = token.map(|token| digest_of(&token));
+    let listener = Listener::open(&options.api, token.is_some()).await?;
+    let system = |cause| ServeError::System { what: "serving the API", cause };
+    let address = listener.address(&options.api).map_err(system)?;
     let publisher = Arc::new(start_publisher(&options, id)?);
 
     let (names, wanted_names) = watch::channel(resolver::Names::default());
@@ -142,11 +148,6 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         let _ = ends.await;
     }));
 
-    let token = options.api_token_file.as_deref().map(read_token).transpose()?;
-    let token = token.map(|token| digest_of(&token));
-    let listener = Listener::open(&options.api, token.is_some()).await?;
-    let system = |cause| ServeError::System { what: "serving the API", cause };
-    let address = listener.address(&options.api).map_err(system)?;
     let api = Api { orders, view: seen, store, publisher };
     tracing::info!(api = %address, socket = %options.socket.display(), "serving");
     let served = tokio::select! {
