@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = Arc::new(SourceFile::new("mesh.yaml", text(services, endpoints)?));
     let mut steps = Steps::default();
     let parsed = steps.time("read the text", || parse(&[Arc::clone(&file)]));
-    let objects: Vec<_> = parsed.declared.into_iter().map(Arc::new).collect();
+    let objects = parsed.declared;
     let mut changed = objects.clone();
     change_one_endpoint(&mut changed);
     let none = Addresses::default();

@@ -18,7 +18,7 @@ use lateen_snapshot::validate::{Origin, validate};
 pub(crate) fn declared(text: &str) -> Vec<Arc<Declared>> {
     let parsed = parse(&[Arc::new(SourceFile::new("mesh.yaml", text))]);
     assert!(!parsed.has_errors(), "{}\n{text}", render(&parsed.diagnostics));
-    parsed.declared.into_iter().map(Arc::new).collect()
+    parsed.declared
 }
 
 pub(crate) fn mesh(text: &str) -> Mesh {

@@ -323,7 +323,7 @@ proptest! {
         if parsed.has_errors() {
             return Ok(());
         }
-        let declared: Vec<_> = parsed.declared.into_iter().map(Arc::new).collect();
+        let declared = parsed.declared;
         match resolve(&declared) {
             Ok(mesh) => {
                 for proxy in mesh.proxies() {
