@@ -45,7 +45,7 @@ use encodings::Turns;
 use limits::*;
 use registry::Registry;
 use slots::Slots;
-use socket::{BindError, Bound, bind};
+use socket::{BindError, Bound, PROXIES, bind};
 
 /// How to serve proxies.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ impl Publisher {
     ///
     /// Errors: the socket can't be had; most of all, because another control plane has it.
     pub fn start(socket: &Path, options: Options) -> Result<Self, BindError> {
-        let bound = Arc::new(bind(socket)?);
+        let bound = Arc::new(bind(socket, PROXIES)?);
         let slots = Arc::new(Slots::new(affordable(options.connections_max)));
         let registry = Registry::new(options.answer_timeout);
         let desk = Arc::new(Desk { options, registry, turns: Turns::new() });
