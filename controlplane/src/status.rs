@@ -3,6 +3,7 @@
 //! Before: [`publish`](crate::publish) heard it. After: the API hands it out as JSON. Plain values; what
 //! a proxy says of itself is repeated here as it was said, within the bounds of its message.
 
+use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lateen_snapshot::message::WorkerSwitch;
@@ -158,5 +159,54 @@ impl UnixMs {
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// In UTC, to the second: `2026-01-31T23:59:59Z` (RFC 3339).
+impl fmt::Display for UnixMs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1000;
+        let (year, month, day) = civil((seconds / 86_400).min(DAYS_MAX));
+        let (hour, minute) = (seconds / 3600 % 24, seconds / 60 % 60);
+        let second = seconds % 60;
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// To the end of the year 9999.
+const DAYS_MAX: u64 = 2_932_896;
+
+/// Year, month and day of a number of days since 1970 (H. Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms", `civil_from_days`). March is the first month of the years within, so that the day that
+/// comes and goes is the last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year_of_era + next, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_times_around_leap_years() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_798_761_599, "2026-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(UnixMs(seconds * 1000).to_string(), expected);
+        }
+        assert!(UnixMs(u64::MAX).to_string().starts_with("9999-12-31T"));
     }
 }
