@@ -6,6 +6,7 @@
 //! 4. [`compile`]: a snapshot for each proxy, or what does not fit together and where.
 //! 5. [`resolver`]: addresses of services that are declared by a DNS name.
 //! 6. [`publish`]: the socket on which proxies are handed snapshots; [`status`]: what is known of them.
+//! 7. [`serve`]: all of it together, with one owner; [`api`]: how it is asked.
 
 pub mod limits;
 pub mod source;
@@ -15,3 +16,5 @@ pub mod compile;
 pub mod resolver;
 pub mod publish;
 pub mod status;
+pub mod serve;
+pub mod api;
