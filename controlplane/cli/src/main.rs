@@ -1,3 +1,66 @@
-//! The mesh's command line.
+//! The mesh's command line: arguments in, an exit code out.
+//!
+//! 1. [`arguments`]: what can be asked for. [`files`]: what `-f` names.
+//! 2. [`check`], [`change`], [`look`], [`serve`], [`pages`]: the commands.
+//! 3. [`client`]: the way to the control plane. [`show`]: words and tables for people.
+//! 4. [`problem`]: why a command failed.
 
-fn main() {}
+mod arguments;
+mod files;
+mod check;
+mod change;
+mod look;
+mod serve;
+mod pages;
+mod client;
+mod show;
+mod problem;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::iter;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+use crate::problem::Problem;
+
+fn main() -> ExitCode {
+    // Wrong usage ends here, with 2.
+    let arguments = Arguments::parse();
+    let ran = match arguments.command {
+        Command::Proxy { arguments } => {
+            let name = OsString::from("lateen proxy");
+            return lateen_proxy::program::run(iter::once(name).chain(arguments));
+        }
+        command => run(command),
+    };
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            // Nobody to tell: the code says it.
+            let _ = io::stderr().write_all(problem.to_string().as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Problem> {
+    match command {
+        Command::Serve(serve) => serve::run(serve),
+        Command::Check(check) => check::run(&check),
+        Command::Apply(apply) => change::apply(apply),
+        Command::Delete(delete) => change::delete(delete),
+        Command::Rollback(rollback) => change::roll_back(&rollback),
+        Command::Resume(resume) => change::resume(&resume),
+        Command::Get(get) => look::get(&get),
+        Command::Diff(diff) => look::diff(&diff),
+        Command::Status(status) => look::status(&status),
+        Command::History(history) => look::history(&history),
+        Command::Show(show) => look::show(&show),
+        Command::Proxy { .. } => unreachable!("it is another program's"),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Man { folder } => pages::man(&folder),
+    }
+}

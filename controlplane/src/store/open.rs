@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::status::UnixMs;
 use crate::store::database::Store;
 use crate::store::error::StoreError;
 use crate::store::retention::Retention;
@@ -232,50 +233,5 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// `20260131T235959Z`
 fn stamp(now_ms: u64) -> String {
-    let seconds = now_ms / 1000;
-    let (year, month, day) = civil((seconds / 86_400).min(DAYS_MAX));
-    let (hour, minute) = (seconds / 3600 % 24, seconds / 60 % 60);
-    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{:02}Z", seconds % 60)
-}
-
-/// To the end of the year 9999.
-const DAYS_MAX: u64 = 2_932_896;
-
-/// Year, month and day of a number of days since 1970 (H. Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`). March is the first month of the years within, so that the day that
-/// comes and goes is the last.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year_of_era + next, month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stamps_days_around_leap_years() {
-        for (seconds, expected) in [
-            (0, "19700101T000000Z"),
-            (951_782_399, "20000228T235959Z"),
-            (951_782_400, "20000229T000000Z"),
-            (951_868_800, "20000301T000000Z"),
-            (1_798_761_599, "20261231T235959Z"),
-            (4_107_542_400, "21000301T000000Z"),
-        ] {
-            assert_eq!(stamp(seconds * 1000), expected);
-        }
-        assert_eq!(stamp(u64::MAX).len(), expected_length());
-    }
-
-    fn expected_length() -> usize {
-        "19700101T000000Z".len()
-    }
+    UnixMs(now_ms).to_string().replace(['-', ':'], "")
 }

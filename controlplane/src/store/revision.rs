@@ -85,6 +85,29 @@ impl fmt::Debug for Digest {
     }
 }
 
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = [0; 32];
+        let digits = text.as_bytes();
+        let is_right = digits.len() == 64
+            && bytes.iter_mut().zip(digits.chunks_exact(2)).all(|(byte, pair)| {
+                let value = |digit: u8| char::from(digit).to_digit(16);
+                match (value(pair[0]), value(pair[1])) {
+                    (Some(high), Some(low)) => {
+                        *byte = (high << 4 | low) as u8;
+                        true
+                    }
+                    _ => false,
+                }
+            });
+        match is_right {
+            true => Ok(Self(bytes)),
+            false => Err(serde::de::Error::custom("a digest is 64 hexadecimal digits")),
+        }
+    }
+}
+
 impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -105,7 +128,7 @@ pub struct Meta {
 }
 
 /// One accepted revision, without its objects.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revision {
     /// From 1, only up; a number is never used twice.
     pub number: u64,

@@ -154,7 +154,7 @@ fn refuses_what_is_past_a_bound_and_names_it() {
         let error = store.accept(objects, &meta, None).expect_err("it is too large").to_string();
         assert!(error.starts_with(what), "{error}");
     }
-    assert_eq!(numbers(&store), []);
+    assert_eq!(numbers(&store), Vec::<u64>::new());
 }
 
 #[test]
@@ -211,8 +211,8 @@ fn shows_history_by_pages_newest_first() {
     assert_eq!(page(2, None), [5, 4]);
     assert_eq!(page(2, Some(4)), [3, 2]);
     assert_eq!(page(2, Some(2)), [1]);
-    assert_eq!(page(2, Some(1)), []);
-    assert_eq!(page(0, None), []);
+    assert_eq!(page(2, Some(1)), Vec::<u64>::new());
+    assert_eq!(page(0, None), Vec::<u64>::new());
     assert_eq!(page(usize::MAX, Some(u64::MAX)), [5, 4, 3, 2, 1]);
 }
 

@@ -202,10 +202,15 @@ pub(super) fn field_name(field: &'static str, name: &str) -> Result<(), Problem>
 /// A header field's name that edits may touch.
 pub(super) fn editable_name(field: &'static str, name: &str) -> Result<(), Problem> {
     field_name(field, name)?;
-    match RESERVED_FIELDS.iter().find(|(reserved, _)| *reserved == name) {
+    match why_reserved(name) {
         None => Ok(()),
-        Some((_, why)) => Err(Problem::quoted(field, name, *why)),
+        Some(why) => Err(Problem::quoted(field, name, why)),
     }
+}
+
+/// Why no edit may touch the header field of that name, in lower case; `None` if one may.
+pub fn why_reserved(name: &str) -> Option<&'static str> {
+    RESERVED_FIELDS.iter().find(|(reserved, _)| *reserved == name).map(|(_, why)| *why)
 }
 
 /// Source: RFC 9110 §5.5. Without the obsolete bytes past ASCII that are not UTF-8.

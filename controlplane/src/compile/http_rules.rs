@@ -1,0 +1,335 @@
+//! What HTTPRoutes say, in the words of the snapshot: conditions, and what happens to a request.
+//!
+//! Before: services and policies are known. After: `attach` says where a route applies, `precedence`
+//! orders its rules among those of others. Cluster ids are those of the whole mesh.
+
+use std::collections::HashSet;
+
+use gateway_api::apis::experimental::httproutes::{
+    HttpRouteRules, HttpRouteRulesBackendRefs, HttpRouteRulesMatches,
+    HttpRouteRulesMatchesHeadersType as HeaderType, HttpRouteRulesMatchesMethod as Method,
+    HttpRouteRulesMatchesPathType as PathType, HttpRouteRulesMatchesQueryParamsType as QueryType,
+    HttpRouteSpec,
+};
+use lateen_snapshot::limits::{REGEX_BYTES_MAX, REGEX_PROGRAM_BYTES_MAX};
+use lateen_snapshot::model::{
+    Action, FieldMatch, PathMatch, Route, RouteMatch, ValueMatch, WeightedBackend,
+};
+use lateen_snapshot::validate::text::compile_regex;
+
+use crate::compile::filters::{compile_backend_filters, compile_filters};
+use crate::compile::findings::Findings;
+use crate::compile::objects::{Item, Objects};
+use crate::compile::policy::{Policies, Settings, TargetKind, Timeouts, timeout_ms};
+use crate::compile::references::{References, Wanted};
+use crate::language::object::Declared;
+
+/// An HTTPRoute.
+#[derive(Debug)]
+pub(super) struct HttpRoute<'d> {
+    pub(super) declared: &'d Declared,
+    pub(super) rules: Vec<HttpRule>,
+}
+
+/// A rule of an HTTPRoute.
+#[derive(Debug)]
+pub(super) struct HttpRule {
+    /// Any of them; one at least.
+    pub(super) matches: Vec<RouteMatch>,
+    /// What happens, without timeouts: those depend on where the route is attached.
+    pub(super) route: Route,
+    /// What the rule, and policies about it and its route, say.
+    pub(super) timeouts: Timeouts,
+    /// What the policies about its backends agree on.
+    pub(super) backend_timeouts: Timeouts,
+}
+
+/// Compiles all HTTPRoutes. `settings` are those of the mesh's clusters.
+pub(super) fn compile_http_routes<'d>(
+    objects: &Objects<'d>,
+    references: &References<'_, 'd>,
+    policies: &Policies<'d>,
+    settings: &[Settings],
+    findings: &mut Findings,
+) -> Vec<HttpRoute<'d>> {
+    let mut compiler =
+        RuleCompiler { references, policies, settings, findings, regexes: HashSet::new() };
+    objects.http_routes.iter().map(|route| compiler.compile(route)).collect()
+}
+
+struct RuleCompiler<'a, 's, 'd> {
+    references: &'a References<'s, 'd>,
+    policies: &'a Policies<'d>,
+    settings: &'a [Settings],
+    findings: &'a mut Findings,
+    /// Those that were found to be right.
+    regexes: HashSet<String>,
+}
+
+impl<'d> RuleCompiler<'_, '_, 'd> {
+    fn compile(&mut self, route: &Item<'d, HttpRouteSpec>) -> HttpRoute<'d> {
+        let rules = route.spec.rules.iter().flatten().enumerate();
+        let rules = rules.map(|(index, rule)| self.compile_rule(route.declared, index, rule));
+        HttpRoute { rules: rules.collect(), declared: route.declared }
+    }
+
+    fn compile_rule(&mut self, route: &Declared, index: usize, rule: &HttpRouteRules) -> HttpRule {
+        let path = format!("spec.rules[{index}]");
+        let filters = rule.filters.as_deref().unwrap_or_default();
+        let filters = compile_filters(route, &path, filters, self.references, self.findings);
+        let action = match filters.redirect {
+            Some(redirect) => Action::Redirect(redirect),
+            None => self.compile_backends(route, &path, rule),
+        };
+        let timeouts = self.timeouts_of(route, &path, rule);
+        let backend_timeouts = self.agree_on_timeouts(route, &path, &action, timeouts);
+        HttpRule {
+            matches: self.compile_matches(route, &path, rule),
+            route: Route {
+                name: format!("HTTPRoute/{}/{}/{index}", route.key.namespace, route.key.name),
+                action,
+                request_headers: filters.request_headers,
+                response_headers: filters.response_headers,
+                rewrite: filters.rewrite,
+                mirrors: filters.mirrors,
+                cors: filters.cors,
+                request_timeout_ms: None,
+                backend_request_timeout_ms: None,
+            },
+            timeouts,
+            backend_timeouts,
+        }
+    }
+
+    /// Without a backend that gets something the answer is 500 (Gateway API, `backendRefs`).
+    fn compile_backends(&mut self, route: &Declared, path: &str, rule: &HttpRouteRules) -> Action {
+        let written = rule.backend_refs.as_deref().unwrap_or_default();
+        let backends: Vec<_> = written
+            .iter()
+            .enumerate()
+            .map(|(index, backend)| {
+                self.compile_backend(route, &format!("{path}.backendRefs[{index}]"), backend)
+            })
+            .collect();
+        if backends.iter().any(|backend| backend.weight > 0) {
+            return Action::Forward(backends);
+        }
+        let message = match written {
+            [] => "a rule without backends",
+            _ => "a rule whose backends all have weight 0",
+        };
+        let field =
+            if written.is_empty() { path.to_owned() } else { format!("{path}.backendRefs") };
+        self.findings.warn(route, &field, message, "its requests are answered 500");
+        Action::Respond(500)
+    }
+
+    fn compile_backend(
+        &mut self,
+        route: &Declared,
+        path: &str,
+        backend: &HttpRouteRulesBackendRefs,
+    ) -> WeightedBackend {
+        let filters = backend.filters.as_deref().unwrap_or_default();
+        let (request_headers, response_headers) =
+            compile_backend_filters(route, path, filters, self.findings);
+        let found =
+            self.references.backend(route, path, backend.into(), Wanted::Http, self.findings);
+        WeightedBackend {
+            cluster: found.map(|(_, port)| port.cluster),
+            weight: backend.weight.map_or(1, i32::unsigned_abs),
+            request_headers,
+            response_headers,
+        }
+    }
+
+    fn timeouts_of(&mut self, route: &Declared, path: &str, rule: &HttpRouteRules) -> Timeouts {
+        let written = rule.timeouts.as_ref();
+        let mut time_limit = |text: Option<&String>, field: &str| {
+            let path = format!("{path}.timeouts.{field}");
+            timeout_ms(route, text.map(String::as_str), &path, self.findings)
+        };
+        let own = Timeouts {
+            request_ms: time_limit(written.and_then(|all| all.request.as_ref()), "request"),
+            backend_request_ms: time_limit(
+                written.and_then(|all| all.backend_request.as_ref()),
+                "backendRequest",
+            ),
+        };
+        let (namespace, name) = (&route.key.namespace, &route.key.name);
+        let section = rule.name.as_deref();
+        own.or(self.policies.about(TargetKind::HttpRoute, namespace, name, section).timeouts)
+    }
+
+    /// A rule has one limit of each sort, whichever backend is chosen: where its backends' policies
+    /// differ it must not be too short for any of them.
+    fn agree_on_timeouts(
+        &mut self,
+        route: &Declared,
+        path: &str,
+        action: &Action,
+        said: Timeouts,
+    ) -> Timeouts {
+        let Action::Forward(backends) = action else { return Timeouts::default() };
+        let of_backends: Vec<Timeouts> = backends
+            .iter()
+            .filter(|backend| backend.weight > 0)
+            .filter_map(|backend| Some(self.settings[backend.cluster?.0 as usize].timeouts))
+            .collect();
+        let mut agree = |field: &str, is_said: bool, limit: fn(&Timeouts) -> Option<u32>| {
+            let limits: Vec<Option<u32>> = of_backends.iter().map(limit).collect();
+            let (agreed, is_unanimous) = longest(&limits);
+            if !is_unanimous && !is_said {
+                let message =
+                    format!("the policies of these backends differ in `timeouts.{field}`");
+                let help = "the longest counts; say it in this rule's `timeouts`, or in a \
+                            TrafficPolicy of this route";
+                self.findings.warn(route, &format!("{path}.backendRefs"), message, help);
+            }
+            agreed
+        };
+        Timeouts {
+            request_ms: agree("request", said.request_ms.is_some(), |all| all.request_ms),
+            backend_request_ms: agree("backendRequest", said.backend_request_ms.is_some(), |all| {
+                all.backend_request_ms
+            }),
+        }
+    }
+
+    fn compile_matches(
+        &mut self,
+        route: &Declared,
+        path: &str,
+        rule: &HttpRouteRules,
+    ) -> Vec<RouteMatch> {
+        let written = rule.matches.as_deref().unwrap_or_default();
+        if written.is_empty() {
+            return vec![match_all()];
+        }
+        let written = written.iter().enumerate();
+        written
+            .map(|(index, matches)| {
+                self.compile_match(route, &format!("{path}.matches[{index}]"), matches)
+            })
+            .collect()
+    }
+
+    fn compile_match(
+        &mut self,
+        route: &Declared,
+        path: &str,
+        written: &HttpRouteRulesMatches,
+    ) -> RouteMatch {
+        let mut compiled = match_all();
+        compiled.method = written.method.as_ref().map(|method| method_name(method).to_owned());
+        if let Some(matched) = &written.path {
+            let value = matched.value.as_deref().unwrap_or("/");
+            compiled.path = match matched.r#type.as_ref().unwrap_or(&PathType::PathPrefix) {
+                PathType::Exact => PathMatch::Exact(value.to_owned()),
+                PathType::PathPrefix => PathMatch::Prefix(normal_prefix(value).to_owned()),
+                PathType::RegularExpression => {
+                    self.check_regex(route, &format!("{path}.path.value"), value);
+                    PathMatch::Regex(value.to_owned())
+                }
+            };
+        }
+        for (index, header) in written.headers.iter().flatten().enumerate() {
+            let is_regex = header.r#type == Some(HeaderType::RegularExpression);
+            let value_path = format!("{path}.headers[{index}].value");
+            let value = self.compile_value(route, &value_path, &header.value, is_regex);
+            compiled.headers.push(FieldMatch { name: header.name.to_ascii_lowercase(), value });
+        }
+        for (index, query) in written.query_params.iter().flatten().enumerate() {
+            let is_regex = query.r#type == Some(QueryType::RegularExpression);
+            let value_path = format!("{path}.queryParams[{index}].value");
+            let value = self.compile_value(route, &value_path, &query.value, is_regex);
+            compiled.queries.push(FieldMatch { name: query.name.clone(), value });
+        }
+        compiled
+    }
+
+    fn compile_value(
+        &mut self,
+        route: &Declared,
+        path: &str,
+        value: &str,
+        is_regex: bool,
+    ) -> ValueMatch {
+        if is_regex {
+            self.check_regex(route, path, value);
+            return ValueMatch::Regex(value.to_owned());
+        }
+        if value.chars().any(char::is_control) {
+            let message = "a value with control characters matches nothing";
+            self.findings.error(route, path, message);
+        }
+        ValueMatch::Exact(value.to_owned())
+    }
+
+    /// As a proxy compiles it: anchored, and within its bounds, which are closer than the language's.
+    fn check_regex(&mut self, route: &Declared, path: &str, pattern: &str) {
+        if self.regexes.contains(pattern) {
+            return;
+        }
+        let problem = match compile_regex(pattern) {
+            _ if pattern.len() > REGEX_BYTES_MAX => {
+                format!("it has {} bytes, at most {REGEX_BYTES_MAX} are possible", pattern.len())
+            }
+            Ok(_) => {
+                self.regexes.insert(pattern.to_owned());
+                return;
+            }
+            Err(regex::Error::CompiledTooBig(_)) => {
+                format!("it takes more than {REGEX_PROGRAM_BYTES_MAX} bytes of memory")
+            }
+            Err(_) => "it can't be put between anchors, since it ends in a comment".to_owned(),
+        };
+        let message = format!("this regular expression can't be matched: {problem}");
+        self.findings.error(route, path, message);
+    }
+}
+
+/// Every request.
+pub(super) fn match_all() -> RouteMatch {
+    RouteMatch {
+        path: PathMatch::Prefix("/".to_owned()),
+        method: None,
+        headers: Vec::new(),
+        queries: Vec::new(),
+    }
+}
+
+/// `/a/` stands for what `/a` stands for.
+fn normal_prefix(value: &str) -> &str {
+    match value.strip_suffix('/') {
+        Some(rest) if !rest.is_empty() => rest,
+        _ => value,
+    }
+}
+
+/// The longest of some limits, and whether they are all the same. `None` is a proxy's own, of which
+/// nothing is known here; 0 is none at all.
+fn longest(limits: &[Option<u32>]) -> (Option<u32>, bool) {
+    let is_unanimous = limits.windows(2).all(|pair| pair[0] == pair[1]);
+    let agreed = match limits {
+        [] => None,
+        limits if limits.contains(&Some(0)) => Some(0),
+        limits if limits.contains(&None) => None,
+        limits => limits.iter().copied().max().flatten(),
+    };
+    (agreed, is_unanimous)
+}
+
+fn method_name(method: &Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+    }
+}

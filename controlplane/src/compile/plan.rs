@@ -1,0 +1,165 @@
+//! What one proxy has and reaches: its listeners, and of the whole mesh the routes and clusters that
+//! they lead to.
+//!
+//! Before: the mesh is resolved as a whole. `listeners` walks a proxy's listeners and takes out what
+//! they need. After: `totals` checks the plan, and a snapshot of it has the addresses that DNS knows
+//! at that time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use lateen_snapshot::limits::ENDPOINTS_MAX;
+use lateen_snapshot::model::{
+    Action, Cluster, ClusterId, Endpoint, RouteId, Rule, Snapshot, TcpRoute,
+};
+
+use crate::compile::endpoints::DnsSource;
+use crate::compile::findings::Findings;
+use crate::compile::listeners::add_listeners;
+use crate::compile::objects::Objects;
+use crate::compile::totals::check_totals;
+use crate::compile::whole::Whole;
+use crate::language::diagnostic::Diagnostic;
+use crate::language::object::Declared;
+
+/// A proxy's snapshot, but for the endpoints that DNS has.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    snapshot: Snapshot,
+    /// Positions of clusters, and where their endpoints come from.
+    dns: Vec<(usize, DnsSource)>,
+}
+
+impl Plan {
+    pub(super) fn dns_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.dns.iter().map(|(_, source)| &source.name)
+    }
+
+    /// What is in it, without the endpoints that DNS has.
+    pub(super) fn fixed(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// How many clusters have their endpoints from DNS.
+    pub(super) fn dns_count(&self) -> usize {
+        self.dns.len()
+    }
+
+    /// With the addresses that names have. Where all would be more than a snapshot holds, each
+    /// cluster gets as many of its own as there is room for.
+    pub(super) fn snapshot<'a>(&self, addresses: impl Fn(&str) -> &'a [IpAddr]) -> Snapshot {
+        let mut snapshot = self.snapshot.clone();
+        if self.dns.is_empty() {
+            return snapshot;
+        }
+        let fixed: usize = snapshot.clusters.iter().map(|cluster| cluster.endpoints.len()).sum();
+        let room = ENDPOINTS_MAX.saturating_sub(fixed);
+        let wanted: usize = self.dns.iter().map(|(_, source)| addresses(&source.name).len()).sum();
+        let each_max = if wanted <= room { usize::MAX } else { room / self.dns.len() };
+        for (index, source) in &self.dns {
+            let mut found: Vec<IpAddr> = addresses(&source.name).to_vec();
+            found.sort_unstable();
+            found.dedup();
+            found.truncate(each_max);
+            let at = |address| Endpoint { address: SocketAddr::new(address, source.port) };
+            let mut cluster = Cluster::clone(&snapshot.clusters[*index]);
+            cluster.endpoints = found.into_iter().map(at).collect();
+            snapshot.clusters[*index] = Arc::new(cluster);
+        }
+        snapshot
+    }
+}
+
+/// Plans all proxies, by name.
+pub(super) fn plan_proxies(
+    objects: &Objects<'_>,
+    whole: &Whole<'_>,
+    findings: &mut Findings,
+) -> BTreeMap<String, Plan> {
+    let mut plans = BTreeMap::new();
+    let mut declared: BTreeMap<&str, &Declared> = BTreeMap::new();
+    for proxy in &objects.proxies {
+        let mut selection = Selection::new(whole);
+        add_listeners(proxy, objects, &mut selection, findings);
+        let plan = selection.plan;
+        check_totals(proxy, &plan, findings);
+        if let Some(first) = declared.insert(proxy.name(), proxy.declared) {
+            let message = format!("there are two Proxies with the name `{}`", proxy.name());
+            let diagnostic = Diagnostic::error(message, proxy.declared.place_of("metadata.name"))
+                .with_related(first.place_of("metadata.name"), "the other")
+                .with_help("a proxy asks by its name alone, so it is unique over all namespaces");
+            findings.push(diagnostic);
+        }
+        plans.insert(proxy.name().to_owned(), plan);
+    }
+    plans
+}
+
+/// Takes out of the whole mesh what a proxy reaches, once each, and numbers it anew in the order in
+/// which it is met.
+pub(super) struct Selection<'a, 'd> {
+    pub(super) whole: &'a Whole<'d>,
+    plan: Plan,
+    clusters: HashMap<ClusterId, ClusterId>,
+    routes: HashMap<RouteId, RouteId>,
+}
+
+impl<'a, 'd> Selection<'a, 'd> {
+    fn new(whole: &'a Whole<'d>) -> Self {
+        Self { whole, plan: Plan::default(), clusters: HashMap::new(), routes: HashMap::new() }
+    }
+
+    /// What is selected so far, to add to it what is the proxy's own.
+    pub(super) fn snapshot(&mut self) -> &mut Snapshot {
+        &mut self.plan.snapshot
+    }
+
+    /// Rules of the whole mesh in this snapshot's numbers.
+    pub(super) fn take_rules(&mut self, rules: &[Rule]) -> Vec<Rule> {
+        let rules = rules.iter();
+        rules
+            .map(|rule| Rule { matches: rule.matches.clone(), route: self.take_route(rule.route) })
+            .collect()
+    }
+
+    /// A route of bytes in this snapshot's numbers.
+    pub(super) fn take_tcp(&mut self, mut route: TcpRoute) -> TcpRoute {
+        for backend in &mut route.backends {
+            backend.cluster = backend.cluster.map(|cluster| self.take_cluster(cluster));
+        }
+        route
+    }
+
+    pub(super) fn take_route(&mut self, of_whole: RouteId) -> RouteId {
+        if let Some(&taken) = self.routes.get(&of_whole) {
+            return taken;
+        }
+        let mut route = self.whole.routes[of_whole.0 as usize].clone();
+        if let Action::Forward(backends) = &mut route.action {
+            for backend in backends {
+                backend.cluster = backend.cluster.map(|cluster| self.take_cluster(cluster));
+            }
+        }
+        for mirror in &mut route.mirrors {
+            mirror.cluster = self.take_cluster(mirror.cluster);
+        }
+        let id = RouteId(self.plan.snapshot.routes.len() as u32);
+        self.plan.snapshot.routes.push(route);
+        self.routes.insert(of_whole, id);
+        id
+    }
+
+    fn take_cluster(&mut self, of_whole: ClusterId) -> ClusterId {
+        if let Some(&taken) = self.clusters.get(&of_whole) {
+            return taken;
+        }
+        let index = self.plan.snapshot.clusters.len();
+        let of_mesh = &self.whole.clusters[of_whole.0 as usize];
+        self.plan.snapshot.clusters.push(Arc::clone(&of_mesh.cluster));
+        self.plan.dns.extend(of_mesh.dns.clone().map(|source| (index, source)));
+        let id = ClusterId(index as u32);
+        self.clusters.insert(of_whole, id);
+        id
+    }
+}

@@ -1,0 +1,270 @@
+//! How what is called is treated: TrafficPolicies, looked up by what they are attached to.
+//!
+//! Field by field the closest word counts: what an HTTPRoute's rule says itself, the policy of that
+//! rule, the policy of the route; then the policy of the service's port, then that of the service. A
+//! target has one policy, so that nothing depends on an order among policies.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use lateen_snapshot::limits::DURATION_MS_MAX;
+use lateen_snapshot::model::Balancing;
+
+use crate::compile::findings::Findings;
+use crate::compile::objects::{Item, Objects};
+use crate::compile::references::{list_names, missing_service};
+use crate::compile::services::Services;
+use crate::language::diagnostic::Diagnostic;
+use crate::language::kinds::traffic_policy::{LoadBalancingType, TargetRef, TrafficPolicySpec};
+use crate::language::object::Declared;
+use crate::language::schema::check::nearest;
+use crate::language::text::duration_ms;
+
+/// What policies say; `None`: nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) connect_timeout_ms: Option<u32>,
+    pub(super) idle_timeout_ms: Option<u32>,
+    pub(super) balancing: Option<Balancing>,
+    pub(super) timeouts: Timeouts,
+}
+
+/// Time limits of a request, as the snapshot has them: 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Timeouts {
+    pub(super) request_ms: Option<u32>,
+    pub(super) backend_request_ms: Option<u32>,
+}
+
+impl Timeouts {
+    /// What is said here; what is not, as `other` says.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            request_ms: self.request_ms.or(other.request_ms),
+            backend_request_ms: self.backend_request_ms.or(other.backend_request_ms),
+        }
+    }
+}
+
+impl Settings {
+    /// What is said here; what is not, as `other` says.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            connect_timeout_ms: self.connect_timeout_ms.or(other.connect_timeout_ms),
+            idle_timeout_ms: self.idle_timeout_ms.or(other.idle_timeout_ms),
+            balancing: self.balancing.or(other.balancing),
+            timeouts: self.timeouts.or(other.timeouts),
+        }
+    }
+}
+
+/// What a policy is attached to. Both kinds of Service are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum TargetKind {
+    Service,
+    HttpRoute,
+    TcpRoute,
+}
+
+type Target<'d> = (TargetKind, &'d str, &'d str, Option<&'d str>);
+
+/// All policies.
+#[derive(Debug, Default)]
+pub(super) struct Policies<'d> {
+    by_target: HashMap<Target<'d>, (Settings, &'d Declared, usize)>,
+}
+
+impl<'d> Policies<'d> {
+    pub(super) fn collect(
+        objects: &Objects<'d>,
+        services: &Services<'d>,
+        findings: &mut Findings,
+    ) -> Self {
+        let routes = RouteNames::collect(objects);
+        let mut policies = Self::default();
+        for policy in &objects.policies {
+            let settings = settings_of(policy, findings);
+            for (index, reference) in policy.spec.target_refs.iter().enumerate() {
+                let path = format!("spec.targetRefs[{index}]");
+                check_target(policy, reference, &path, services, &routes, findings);
+                policies.attach(policy, reference, index, settings, findings);
+            }
+        }
+        policies
+    }
+
+    fn attach(
+        &mut self,
+        policy: &Item<'d, TrafficPolicySpec>,
+        reference: &'d TargetRef,
+        index: usize,
+        settings: Settings,
+        findings: &mut Findings,
+    ) {
+        let section = reference.section_name.as_deref();
+        let target = (kind_of(reference), policy.namespace(), &*reference.name, section);
+        match self.by_target.entry(target) {
+            Entry::Vacant(free) => {
+                free.insert((settings, policy.declared, index));
+            }
+            Entry::Occupied(taken) => {
+                let (_, first, first_index) = taken.get();
+                let part = section.map(|name| format!(" (`{name}` of it)")).unwrap_or_default();
+                let message = format!(
+                    "the {} `{}`{part} has two TrafficPolicies",
+                    reference.kind, reference.name
+                );
+                let place = policy.declared.place_of(&format!("spec.targetRefs[{index}].name"));
+                let first_place = first.place_of(&format!("spec.targetRefs[{first_index}].name"));
+                findings.push(
+                    Diagnostic::error(message, place)
+                        .with_label(format!("by the policy `{}`", policy.name()))
+                        .with_related(first_place, format!("by the policy `{}`", first.key.name))
+                        .with_help("put everything about one target into one policy"),
+                );
+            }
+        }
+    }
+
+    /// What is said about an object and a named part of it; the part's own policy comes first.
+    pub(super) fn about(
+        &self,
+        kind: TargetKind,
+        namespace: &str,
+        name: &str,
+        section: Option<&str>,
+    ) -> Settings {
+        if self.by_target.is_empty() {
+            return Settings::default();
+        }
+        let of = |section| self.by_target.get(&(kind, namespace, name, section));
+        let whole = of(None).map(|found| found.0).unwrap_or_default();
+        let part = section.and_then(|section| of(Some(section)));
+        part.map(|found| found.0).unwrap_or_default().or(whole)
+    }
+}
+
+fn kind_of(reference: &TargetRef) -> TargetKind {
+    match reference.kind.as_str() {
+        "HTTPRoute" => TargetKind::HttpRoute,
+        "TCPRoute" => TargetKind::TcpRoute,
+        _ => TargetKind::Service,
+    }
+}
+
+/// The rules' names of each route.
+struct RouteNames<'d> {
+    rules: HashMap<(TargetKind, &'d str, &'d str), Vec<&'d str>>,
+}
+
+impl<'d> RouteNames<'d> {
+    fn collect(objects: &Objects<'d>) -> Self {
+        let mut rules = HashMap::new();
+        if objects.policies.is_empty() {
+            return Self { rules };
+        }
+        for route in &objects.http_routes {
+            let names = route.spec.rules.iter().flatten().filter_map(|rule| rule.name.as_deref());
+            rules.insert((TargetKind::HttpRoute, route.namespace(), route.name()), names.collect());
+        }
+        for route in &objects.tcp_routes {
+            let names = route.spec.rules.iter().filter_map(|rule| rule.name.as_deref());
+            rules.insert((TargetKind::TcpRoute, route.namespace(), route.name()), names.collect());
+        }
+        Self { rules }
+    }
+}
+
+fn check_target(
+    policy: &Item<'_, TrafficPolicySpec>,
+    reference: &TargetRef,
+    path: &str,
+    services: &Services<'_>,
+    routes: &RouteNames<'_>,
+    findings: &mut Findings,
+) {
+    let (kind, namespace) = (kind_of(reference), policy.namespace());
+    let (sections, what) = match kind {
+        TargetKind::Service => match services.find(&reference.group, namespace, &reference.name) {
+            Ok(service) => {
+                let names = service.ports.iter().filter_map(|port| port.name);
+                (names.collect::<Vec<&str>>(), "port")
+            }
+            Err(missing) => {
+                let place = policy.declared.place_of(&format!("{path}.name"));
+                return findings.push(missing_service(missing, namespace, &reference.name, place));
+            }
+        },
+        TargetKind::HttpRoute | TargetKind::TcpRoute => {
+            let Some(names) = routes.rules.get(&(kind, namespace, &reference.name)) else {
+                let place = policy.declared.place_of(&format!("{path}.name"));
+                let message = format!(
+                    "there is no {} `{}` in the namespace `{namespace}`",
+                    reference.kind, reference.name
+                );
+                let others = routes.rules.keys().filter(|key| key.0 == kind && key.1 == namespace);
+                let near = nearest(&reference.name, others.map(|key| key.2));
+                let diagnostic = Diagnostic::error(message, place);
+                return findings.push(match near {
+                    Some(near) => diagnostic.with_label(format!("did you mean `{near}`?")),
+                    None => diagnostic.with_help("a policy is in the namespace of its targets"),
+                });
+            };
+            (names.clone(), "rule")
+        }
+    };
+    let Some(section) = reference.section_name.as_deref() else { return };
+    if sections.contains(&section) {
+        return;
+    }
+    let message = format!("the {} `{}` has no {what} `{section}`", reference.kind, reference.name);
+    let place = policy.declared.place_of(&format!("{path}.sectionName"));
+    let mut diagnostic = Diagnostic::error(message, place);
+    if let Some(near) = nearest(section, sections.iter().copied()) {
+        diagnostic = diagnostic.with_label(format!("did you mean `{near}`?"));
+    }
+    findings.push(diagnostic.with_help(list_names(&format!("its named {what}s"), &sections)));
+}
+
+fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) -> Settings {
+    let written = policy.spec.timeouts.clone().unwrap_or_default();
+    let mut time_limit = |text: Option<&str>, field: &str| {
+        let path = format!("spec.timeouts.{field}");
+        timeout_ms(policy.declared, text, &path, findings)
+    };
+    Settings {
+        connect_timeout_ms: time_limit(written.connect.as_deref(), "connect").map(never_is_long),
+        idle_timeout_ms: time_limit(written.idle.as_deref(), "idle").map(never_is_long),
+        timeouts: Timeouts {
+            request_ms: time_limit(written.request.as_deref(), "request"),
+            backend_request_ms: time_limit(written.backend_request.as_deref(), "backendRequest"),
+        },
+        balancing: policy.spec.load_balancing.as_ref().map(|balancing| match balancing.r#type {
+            LoadBalancingType::LeastRequest => Balancing::LeastRequest,
+            LoadBalancingType::RoundRobin => Balancing::RoundRobin,
+            LoadBalancingType::Random => Balancing::Random,
+        }),
+    }
+}
+
+/// No limit: where the snapshot has no word for it, its longest one.
+fn never_is_long(span_ms: u32) -> u32 {
+    if span_ms == 0 { DURATION_MS_MAX } else { span_ms }
+}
+
+/// A duration as it stands in a field, within what a snapshot takes.
+pub(super) fn timeout_ms(
+    declared: &Declared,
+    text: Option<&str>,
+    path: &str,
+    findings: &mut Findings,
+) -> Option<u32> {
+    let text = text?;
+    let span_ms = duration_ms(text).and_then(|span_ms| u32::try_from(span_ms).ok());
+    if let Some(span_ms) = span_ms.filter(|&span_ms| span_ms <= DURATION_MS_MAX) {
+        return Some(span_ms);
+    }
+    let message = format!("a timeout of `{text}` is too long");
+    findings.error_with_help(declared, path, message, "at most 30 days (`720h`); `0s` is no limit");
+    None
+}
