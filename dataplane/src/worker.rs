@@ -255,8 +255,9 @@ async fn serve(
 
     let mut added = Vec::new();
     loop {
+        let order = orders.receive().await;
         let began = lateen_ring::clock();
-        match orders.receive().await {
+        match order {
             Some(Order::Prepare(Preparation { loaded, added: sockets })) => {
                 let serial = loaded.serial;
                 match take_over(sockets) {
