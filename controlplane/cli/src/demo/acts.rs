@@ -41,7 +41,7 @@ pub(super) struct Pace {
 impl Pace {
     /// For people.
     pub(super) const FULL: Self =
-        Self { look: Duration::from_secs(6), count: Duration::from_secs(10) };
+        Self { look: Duration::from_secs(8), count: Duration::from_secs(14) };
     /// For tests and the impatient.
     pub(super) const QUICK: Self =
         Self { look: Duration::from_secs(1), count: Duration::from_secs(2) };
