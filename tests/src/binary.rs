@@ -1,8 +1,8 @@
-//! Finds the `lateen-proxy` that belongs to this test run, building it where it is stale.
+//! Finds the programs that belong to this test run, building them where they are stale.
 //!
 //! Cargo tells a test where its own package's binaries are, but not those of another package. So
 //! the first test that asks runs `cargo build` for the same target folder and profile, which costs
-//! little when nothing changed. `LATEEN_PROXY` names a finished binary instead.
+//! little when nothing changed. `LATEEN_PROXY` and `LATEEN` name finished binaries instead.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,16 @@ use std::sync::OnceLock;
 /// When it does not build, or `LATEEN_PROXY` names no file: the message says which.
 pub fn proxy() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| match env::var_os("LATEEN_PROXY") {
-        Some(path) => given(path.into()),
-        None => build(),
-    })
+    PATH.get_or_init(|| find("lateen-proxy", "LATEEN_PROXY"))
+}
+
+/// Path of the CLI's binary.
+///
+/// # Panics
+/// When it does not build, or `LATEEN` names no file: the message says which.
+pub fn lateen() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| find("lateen", "LATEEN"))
 }
 
 /// The root of the repository.
@@ -26,14 +32,21 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests' folder has a parent")
 }
 
-fn given(path: PathBuf) -> PathBuf {
+fn find(program: &str, variable: &str) -> PathBuf {
+    match env::var_os(variable) {
+        Some(path) => given(path.into(), variable),
+        None => build(program),
+    }
+}
+
+fn given(path: PathBuf, variable: &str) -> PathBuf {
     // Cargo runs tests in the folder of their package; a relative path means the repository's root.
     let path = repository().join(path);
-    assert!(path.is_file(), "LATEEN_PROXY: {} is not there", path.display());
+    assert!(path.is_file(), "{variable}: {} is not there", path.display());
     path
 }
 
-fn build() -> PathBuf {
+fn build(program: &str) -> PathBuf {
     let test = env::current_exe().expect("a test knows its own path");
     // <target>/<profile's folder>/deps/<test>
     let folder = test.ancestors().nth(2).expect("tests lie two folders deep");
@@ -45,25 +58,17 @@ fn build() -> PathBuf {
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "build",
-            "--workspace",
-            "--bin",
-            "lateen-proxy",
-            "--profile",
-            profile,
-            "--target-dir",
-        ])
+        .args(["build", "--workspace", "--bin", program, "--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(repository())
         .output()
         .expect("cargo runs");
     assert!(
         output.status.success(),
-        "lateen-proxy does not build, so there is nothing to test:\n{}",
+        "{program} does not build, so there is nothing to test:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let path = folder.join("lateen-proxy");
-    assert!(path.is_file(), "cargo built lateen-proxy, but not as {}", path.display());
+    let path = folder.join(program);
+    assert!(path.is_file(), "cargo built {program}, but not as {}", path.display());
     path
 }

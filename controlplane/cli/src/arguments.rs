@@ -25,6 +25,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Demo(Demo),
     Serve(Serve),
     Check(Check),
     Apply(Apply),
@@ -58,6 +59,50 @@ pub(crate) enum Command {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+    #[command(hide = true)]
+    DemoPart(DemoPart),
+    #[command(hide = true)]
+    DemoApp(DemoApp),
+}
+
+/// See the mesh at work on this machine: a control plane, proxies and services, under load.
+///
+/// Shows a canary, a bad config that is refused, a rollback, and what becomes of traffic when the
+/// control plane is killed. Counts every request; succeeds only if none was lost or failed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lateen demo
+  lateen demo --keep")]
+pub(crate) struct Demo {
+    /// Be done within 20 seconds.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Stay up at the end until ctrl-C, to be played with, and leave the config and the logs there.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// A command of this program as a part of the demo: it ends when its stdin does.
+#[derive(Debug, Args)]
+pub(crate) struct DemoPart {
+    /// The command.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+/// The demo's built-in service.
+#[derive(Debug, Args)]
+pub(crate) struct DemoApp {
+    /// Who it says it is.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// The sidecar through which it asks another service first.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) calls: Option<SocketAddr>,
+    /// The mesh's name of the other service.
+    #[arg(long, default_value = "")]
+    pub(crate) host: String,
 }
 
 /// Run the control plane of this host.

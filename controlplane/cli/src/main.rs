@@ -2,8 +2,9 @@
 //!
 //! 1. [`arguments`]: what can be asked for. [`files`]: what `-f` names.
 //! 2. [`check`], [`change`], [`look`], [`serve`], [`pages`]: the commands.
-//! 3. [`client`]: the way to the control plane. [`show`]: words and tables for people.
-//! 4. [`problem`]: why a command failed.
+//! 3. [`demo`]: the mesh at work on one machine.
+//! 4. [`client`]: the way to the control plane. [`show`]: words and tables for people.
+//! 5. [`problem`]: why a command failed.
 
 mod arguments;
 mod files;
@@ -12,6 +13,7 @@ mod change;
 mod look;
 mod serve;
 mod pages;
+mod demo;
 mod client;
 mod show;
 mod problem;
@@ -28,26 +30,16 @@ use crate::problem::Problem;
 
 fn main() -> ExitCode {
     // Wrong usage ends here, with 2.
-    let arguments = Arguments::parse();
-    let ran = match arguments.command {
-        Command::Proxy { arguments } => {
-            let name = OsString::from("lateen proxy");
-            return lateen_proxy::program::run(iter::once(name).chain(arguments));
-        }
-        command => run(command),
-    };
-    match ran {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            // Nobody to tell: the code says it.
-            let _ = io::stderr().write_all(problem.to_string().as_bytes());
-            ExitCode::FAILURE
-        }
-    }
+    run(Arguments::parse().command).unwrap_or_else(|problem| {
+        // Nobody to tell: the code says it.
+        let _ = io::stderr().write_all(problem.to_string().as_bytes());
+        ExitCode::FAILURE
+    })
 }
 
-fn run(command: Command) -> Result<(), Problem> {
-    match command {
+fn run(command: Command) -> Result<ExitCode, Problem> {
+    let ran = match command {
+        Command::Demo(demo) => demo::run::run(&demo),
         Command::Serve(serve) => serve::run(serve),
         Command::Check(check) => check::run(&check),
         Command::Apply(apply) => change::apply(apply),
@@ -59,8 +51,18 @@ fn run(command: Command) -> Result<(), Problem> {
         Command::Status(status) => look::status(&status),
         Command::History(history) => look::history(&history),
         Command::Show(show) => look::show(&show),
-        Command::Proxy { .. } => unreachable!("it is another program's"),
+        // It has exit codes of its own.
+        Command::Proxy { arguments } => {
+            let name = OsString::from("lateen proxy");
+            return Ok(lateen_proxy::program::run(iter::once(name).chain(arguments)));
+        }
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { folder } => pages::man(&folder),
-    }
+        Command::DemoApp(app) => demo::app::run(app).map_err(Problem::new),
+        Command::DemoPart(part) => {
+            demo::process::end_with_stdin().map_err(Problem::new)?;
+            return run(demo::process::command_of(part));
+        }
+    };
+    ran.map(|()| ExitCode::SUCCESS)
 }
