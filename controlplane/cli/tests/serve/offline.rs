@@ -28,7 +28,7 @@ fn help_has_examples_and_names_the_exit_codes() {
     assert_snapshot!("help", place.lateen(&["--help"]).stdout);
     assert_snapshot!("help-apply", place.lateen(&["apply", "--help"]).stdout);
     for command in [
-        "serve", "check", "delete", "get", "diff", "status", "history", "show", "rollback",
+        "demo", "serve", "check", "delete", "get", "diff", "status", "history", "show", "rollback",
         "resume",
     ] {
         let ran = place.lateen(&[command, "--help"]);
