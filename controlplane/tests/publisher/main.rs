@@ -108,7 +108,7 @@ trait With {
     fn with(self, running: Epoch) -> Self;
 }
 
-impl With for lateen_snapshot::message::Hello {
+impl With for Hello {
     fn with(mut self, running: Epoch) -> Self {
         self.running = Some(running);
         self
