@@ -35,6 +35,8 @@ pub struct Stream {
 pub struct Started {
     /// Bytes that the kernel has taken already.
     pub bytes: u64,
+    /// All bytes that it has taken from this stream; see [`Stream::bytes_sent`].
+    pub bytes_total: u64,
     /// It has taken all of them: there is nothing to wait for.
     pub done: bool,
 }
@@ -317,7 +319,8 @@ impl Stream {
             let given_back = send(engine, io);
             let state = &io.sockets.at(self.key).send;
             let done = state.op.is_none() && state.error.is_none();
-            (Started { bytes: state.bytes_total - before, done }, given_back)
+            let bytes_total = state.bytes_total;
+            (Started { bytes: bytes_total - before, bytes_total, done }, given_back)
         })
     }
 
