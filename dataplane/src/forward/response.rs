@@ -12,7 +12,6 @@ use lateen_ring::{Chunk, Instant, Lease, Moved, Started, Stream, spare_vector};
 
 use crate::client::Connection;
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
-use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::request::may_end_head;
 use crate::codec::http1::response::parse_response;
 use crate::codec::http1::write_response::{
@@ -247,7 +246,7 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer,
 fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answer>, Failure> {
     let Call { connection, request, body_sent, .. } = call;
     let shard = &connection.shard;
-    let mut scratch = FieldScratch::new();
+    let mut scratch = shard.scratch.borrow_mut();
     let invalid = Failure::upstream_protocol(Stage::ResponseHead);
     let parsed = parse_response(incoming.bytes(), &mut scratch, request.method, &shard.head_limits);
     let Some(head) = parsed.map_err(|_| invalid)? else { return Ok(None) };
