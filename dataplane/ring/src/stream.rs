@@ -35,6 +35,8 @@ pub struct Stream {
 pub struct Started {
     /// Bytes that the kernel has taken already.
     pub bytes: u64,
+    /// All bytes that it has taken from this stream; see [`Stream::bytes_sent`].
+    pub bytes_total: u64,
     /// It has taken all of them: there is nothing to wait for.
     pub done: bool,
 }
@@ -141,6 +143,7 @@ impl Stream {
 
     /// True if bytes wait to be taken or the stream has ended.
     #[must_use]
+    #[inline]
     pub fn has_news(&self) -> bool {
         self.core.with(|_, io| {
             let recv = &io.sockets.at(self.key).recv;
@@ -168,6 +171,7 @@ impl Stream {
 
     /// True while a receive is with the engine.
     #[must_use]
+    #[inline]
     pub fn is_receiving(&self) -> bool {
         self.core.with(|_, io| io.sockets.at(self.key).recv.state != RecvState::Idle)
     }
@@ -317,12 +321,14 @@ impl Stream {
             let given_back = send(engine, io);
             let state = &io.sockets.at(self.key).send;
             let done = state.op.is_none() && state.error.is_none();
-            (Started { bytes: state.bytes_total - before, done }, given_back)
+            let bytes_total = state.bytes_total;
+            (Started { bytes: bytes_total - before, bytes_total, done }, given_back)
         })
     }
 
     /// True while the kernel has not taken everything that was sent.
     #[must_use]
+    #[inline]
     pub fn is_sending(&self) -> bool {
         self.core.with(|_, io| io.sockets.at(self.key).send.op.is_some())
     }
@@ -336,6 +342,7 @@ impl Stream {
     }
 
     /// See [`Stream::flush`].
+    #[inline]
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.core.with(|_, io| poll_sent(io, self.key, cx))
     }
@@ -580,11 +587,13 @@ pub(crate) fn configure(socket: &RawSocket) {
 
 /// An emptied vector of this worker, for the next thing that is made to be sent.
 #[must_use]
+#[inline]
 pub fn spare_vector() -> Vec<u8> {
     with_current(|core| core.with(|_, io| io.spares.vector()))
 }
 
 /// Gives a vector back that was not sent.
+#[inline]
 pub fn keep_vector(vector: Vec<u8>) {
     with_current(|core| core.with(|_, io| io.spares.keep(vector)));
 }

@@ -5,10 +5,10 @@
 //! become one here, when the tables are built: what a later one takes away of an earlier one's fields
 //! is not written in the first place.
 
-use httparse::Header;
 use lateen_snapshot::model::HeaderEdits;
 
 use crate::codec::http1::fields::{FieldMask, Kind, classify, is_field_value_byte};
+use crate::codec::http1::head::Fields;
 use crate::codec::message::is_token_byte;
 
 /// Bytes that the edits of one route and backend may add to a head: with it and the limits of a head
@@ -110,12 +110,12 @@ impl Edits {
     }
 
     /// Adds the lines that are left out to `mask`.
-    pub(super) fn cut_lines(&self, fields: &[Header<'_>], mask: &mut FieldMask) {
+    pub(super) fn cut_lines(&self, fields: Fields<'_>, mask: &mut FieldMask) {
         if self.cut.is_empty() {
             return;
         }
         for (index, field) in fields.iter().enumerate() {
-            if self.cuts(field.name.as_bytes()) {
+            if self.cuts(field.name) {
                 mask.insert(index);
             }
         }
