@@ -16,6 +16,7 @@ use std::thread;
 lateen_tests::on_both_engines!(
     a_published_snapshot_is_served_and_told_of,
     a_restart_begins_with_the_last_good_snapshot,
+    a_last_good_snapshot_that_can_not_be_run_is_mended_by_the_control_plane,
     what_can_not_be_run_is_refused_and_the_old_stays,
     listeners_come_and_go_without_losing_a_request,
     an_endpoint_that_stays_keeps_its_connections,
@@ -88,6 +89,33 @@ fn a_restart_begins_with_the_last_good_snapshot(engine: Engine) {
     assert_eq!(session.hello().running, Some(epoch(7)));
     session.apply(8, &Mesh::forwarding(listen, &[upstream.address()]).0);
     assert_eq!(ask(listen, DEBUG).head.value("x-lateen-epoch"), Some(epoch(8).to_string()));
+}
+
+fn a_last_good_snapshot_that_can_not_be_run_is_mended_by_the_control_plane(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    let control = Control::new();
+    let listen = free_address();
+    let mut proxy = Launch::under(engine, &control).start();
+    let mut session = control.welcome();
+    session.apply(7, &Mesh::forwarding(listen, &[upstream.address()]).0);
+    let saved = control.state().join("snapshot");
+    eventually("the snapshot is kept", || saved.exists().then_some(()));
+    proxy.signal(rustix::process::Signal::TERM);
+    assert_eq!(proxy.exit_code(), 0);
+    drop(session);
+
+    let _taken = TcpListener::bind(listen).expect("the proxy has ended");
+    let proxy = Launch::under(engine, &control).start();
+    let mut session = control.welcome();
+    assert_eq!(session.hello().running, None, "it asks for what it should run");
+    assert_eq!(proxy.ask_admin("/ready").status, 503);
+    let said = proxy.said();
+    assert!(said.contains("can't be run") && said.contains(&listen.to_string()), "{said}");
+
+    let elsewhere = free_address();
+    session.apply(8, &Mesh::forwarding(elsewhere, &[upstream.address()]).0);
+    assert_eq!(ask(elsewhere, DEBUG).head.value("x-lateen-epoch"), Some(epoch(8).to_string()));
+    eventually("the proxy is ready", || (proxy.ask_admin("/ready").status == 200).then_some(()));
 }
 
 fn what_can_not_be_run_is_refused_and_the_old_stays(engine: Engine) {
