@@ -176,12 +176,16 @@ impl Clusters {
     /// idled on connections to them is closed.
     ///
     /// A request that began under an older snapshot may come later: it gets its own view and changes
-    /// nothing.
+    /// nothing. What it alone has is retired from the start: no later snapshot would take it away.
     pub fn obtain(&self, shard: &Shard, spec: &Arc<model::Cluster>, serial: u64) -> Rc<Cluster> {
         let mut known = self.known.borrow_mut();
         let Some(entry) = known.get(spec.name.as_str()) else {
             let cluster = Rc::new(Cluster::new(spec.clone()));
-            known.insert(Known { cluster: cluster.clone(), serial });
+            if serial < shard.views.live().loaded.serial {
+                cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
+            } else {
+                known.insert(Known { cluster: cluster.clone(), serial });
+            }
             return cluster;
         };
         if Arc::ptr_eq(&entry.cluster.spec, spec) {
@@ -203,9 +207,15 @@ impl Clusters {
         cluster
     }
 
-    /// Forgets a cluster that no snapshot has any more.
-    pub fn forget(&self, shard: &Shard, name: &str) {
-        let forgotten = self.known.borrow_mut().take(name);
+    /// Forgets a cluster that the snapshot `serial` has no more; unless a newer one, which came before
+    /// this was done, has it again and uses it.
+    pub fn forget(&self, shard: &Shard, name: &str, serial: u64) {
+        let mut known = self.known.borrow_mut();
+        if known.get(name).is_none_or(|of| of.serial > serial) {
+            return;
+        }
+        let forgotten = known.take(name);
+        drop(known);
         if let Some(Known { cluster, .. }) = forgotten {
             retire(shard, &cluster, |_| true);
         }
@@ -283,3 +293,6 @@ impl std::fmt::Debug for Chosen {
         write!(f, "{} of {}", self.address(), self.cluster.name())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,10 +154,10 @@ impl std::fmt::Debug for Views {
 /// worker has used them, some per turn.
 pub async fn settle(shard: &Shard, live: &Live) {
     let clusters = &shard.clusters;
-    let Loaded { snapshot, changed, removed, .. } = &*live.loaded;
+    let Loaded { serial, snapshot, changed, removed, .. } = &*live.loaded;
     for batch in removed.chunks(CLUSTERS_PER_TURN) {
         for name in batch {
-            clusters.forget(shard, name);
+            clusters.forget(shard, name, *serial);
         }
         lateen_ring::yield_now().await;
     }
