@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lateen_snapshot::model::{ClusterId, Epoch, Listener, Snapshot};
+use lateen_snapshot::model::{Cluster, ClusterId, Epoch, Listener, Snapshot};
 
 use crate::decide::route::{BuildError, ListenerIndex, RouteTables};
 
@@ -45,10 +45,41 @@ pub struct Loaded {
     pub tables: RouteTables,
     /// Position in [`Snapshot::listeners`] of what stands behind each slot.
     by_slot: Vec<Option<u32>>,
-    /// Clusters that the one before it had too, but otherwise.
-    pub changed: Vec<ClusterId>,
+    /// Clusters that the one before it had too, but otherwise; in the order of the snapshot.
+    pub changed: Vec<Changed>,
     /// Clusters that the one before it had and this one has not.
     pub removed: Vec<String>,
+}
+
+/// A cluster that the snapshot before had otherwise, and what became of its endpoints: compared here,
+/// once, so that a worker has only to follow.
+#[derive(Debug)]
+pub struct Changed {
+    /// Which.
+    pub id: ClusterId,
+    /// As it was.
+    pub from: Arc<Cluster>,
+    /// Where each of its endpoints stood in `from`; `None`: it is new.
+    pub stayed: Box<[Option<u32>]>,
+    /// Positions in `from` of endpoints that it has no longer.
+    pub gone: Box<[u32]>,
+}
+
+impl Changed {
+    fn new(id: ClusterId, from: &Arc<Cluster>, to: &Cluster) -> Self {
+        let (stayed, gone) = compare_endpoints(from, to);
+        Self { id, from: Arc::clone(from), stayed, gone }
+    }
+}
+
+/// [`Changed::stayed`] and [`Changed::gone`] of two versions of a cluster.
+pub fn compare_endpoints(from: &Cluster, to: &Cluster) -> (Box<[Option<u32>]>, Box<[u32]>) {
+    let mut known: HashMap<SocketAddr, u32> =
+        from.endpoints.iter().map(|endpoint| endpoint.address).zip(0..).collect();
+    let stayed = to.endpoints.iter().map(|endpoint| known.remove(&endpoint.address)).collect();
+    let mut gone: Box<[u32]> = known.into_values().collect();
+    gone.sort_unstable();
+    (stayed, gone)
 }
 
 impl Loaded {
@@ -82,7 +113,9 @@ impl Loaded {
         for (index, cluster) in snapshot.clusters.iter_mut().enumerate() {
             match known.remove(cluster.name.as_str()) {
                 Some(before) if before == cluster => *cluster = Arc::clone(before),
-                Some(_) => changed.push(ClusterId(index as u32)),
+                Some(before) => {
+                    changed.push(Changed::new(ClusterId(index as u32), before, cluster));
+                }
                 None => {}
             }
         }
@@ -102,6 +135,12 @@ impl Loaded {
             by_slot[slot.as_usize()] = Some(index as u32);
         }
         Ok(Self { serial, epoch, snapshot, tables, by_slot, changed, removed })
+    }
+
+    /// How a cluster differs from what the one before it had, if it does.
+    pub fn change_of(&self, cluster: ClusterId) -> Option<&Changed> {
+        let found = self.changed.binary_search_by_key(&cluster.0, |changed| changed.id.0);
+        Some(&self.changed[found.ok()?])
     }
 
     /// What stands behind a slot; `None`: nothing any more.
