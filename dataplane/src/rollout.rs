@@ -48,7 +48,8 @@ pub enum Outcome {
         /// For the operator.
         reason: String,
     },
-    /// A newer one came before its turn.
+    /// A newer one came before its turn; or it is under way or done already. That one's answer says
+    /// it all.
     Superseded,
 }
 
@@ -126,7 +127,20 @@ impl Rollout {
     }
 
     /// Begins a change, or lets it wait for the one under way. Returns what to tell the workers.
+    ///
+    /// What is no newer than the newest that was offered is not run: a control plane that confuses the
+    /// order must not take clients back to what they have seen go.
     pub fn offer(&mut self, offer: Offer) -> Option<Orders> {
+        let newest = self.newest();
+        if newest == offer.epoch {
+            (offer.answer)(Outcome::Superseded);
+            return None;
+        }
+        if !newest.is_replaced_by(offer.epoch) {
+            let reason = format!("the proxy was offered {newest}, which is newer");
+            (offer.answer)(Outcome::Rejected { reason });
+            return None;
+        }
         if self.pending.is_some() {
             if let Some(older) = self.waiting.replace(offer) {
                 (older.answer)(Outcome::Superseded);
@@ -134,6 +148,13 @@ impl Rollout {
             return None;
         }
         self.begin(offer)
+    }
+
+    /// The newest epoch that runs or will, unless it is refused.
+    fn newest(&self) -> Epoch {
+        let waiting = self.waiting.as_ref().map(|offer| offer.epoch);
+        let pending = || self.pending.as_ref().map(|pending| pending.loaded.epoch);
+        waiting.or_else(pending).unwrap_or(self.live.epoch)
     }
 
     fn begin(&mut self, offer: Offer) -> Option<Orders> {
@@ -259,3 +280,6 @@ impl std::fmt::Debug for Offer {
         f.debug_tuple("Offer").field(&self.epoch).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

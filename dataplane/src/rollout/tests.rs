@@ -1,0 +1,114 @@
+//! The order of changes, and what is told of each; the workers are the test.
+
+use std::sync::mpsc;
+
+use super::*;
+
+const WORKERS: usize = 2;
+
+struct Told(mpsc::Receiver<Outcome>);
+
+impl Told {
+    fn outcome(&self) -> Option<Outcome> {
+        self.0.try_recv().ok()
+    }
+
+    fn reason(&self) -> String {
+        match self.outcome() {
+            Some(Outcome::Rejected { reason }) => reason,
+            other => panic!("not refused, but {other:?}"),
+        }
+    }
+
+    fn is_applied(&self) -> bool {
+        matches!(self.outcome(), Some(Outcome::Applied { .. }))
+    }
+}
+
+fn rollout() -> Rollout {
+    let loaded = Loaded::first(epoch(5), Snapshot::default()).expect("an empty one is whole");
+    let loaded = Arc::new(loaded);
+    let word = Arc::new(EpochWord::new(loaded.serial));
+    Rollout::new(word, loaded.clone(), Arc::new(Published::new(loaded)), WORKERS)
+}
+
+const fn epoch(number: u64) -> Epoch {
+    Epoch { store: 1, number }
+}
+
+fn offer(epoch: Epoch, snapshot: Snapshot) -> (Offer, Told) {
+    let (tell, told) = mpsc::channel();
+    let tables = RouteTables::build(&snapshot).expect("valid");
+    let answer = Box::new(move |outcome| tell.send(outcome).expect("the test listens"));
+    (Offer { epoch, snapshot, tables, answer }, Told(told))
+}
+
+/// Offers an empty snapshot.
+fn offered(rollout: &mut Rollout, number: u64) -> (Option<Orders>, Told) {
+    let (offer, told) = offer(epoch(number), Snapshot::default());
+    (rollout.offer(offer), told)
+}
+
+/// All workers do what a change asks of them; returns the orders of the next one.
+fn carry_out(rollout: &mut Rollout) -> Option<Orders> {
+    let serial = rollout.pending.as_ref().expect("a change is under way").loaded.serial;
+    for worker in 0..WORKERS {
+        let _ = rollout.prepared(worker, serial, Duration::ZERO);
+    }
+    let mut next = None;
+    for worker in 0..WORKERS {
+        next = rollout.switched(worker, serial, Duration::ZERO);
+    }
+    next
+}
+
+#[test]
+fn epochs_never_go_back() {
+    let mut rollout = rollout();
+    let (orders, seventh) = offered(&mut rollout, 7);
+    assert!(orders.is_some());
+    let (_, sixth) = offered(&mut rollout, 6);
+    assert!(sixth.reason().contains("1-7"), "7 is under way");
+    let (_, eighth) = offered(&mut rollout, 8);
+    let (_, again) = offered(&mut rollout, 7);
+    assert!(again.reason().contains("1-8"), "8 waits");
+    assert!(carry_out(&mut rollout).is_some(), "8 is next");
+    assert!(seventh.is_applied());
+    assert!(carry_out(&mut rollout).is_none());
+    assert!(eighth.is_applied());
+    assert_eq!(rollout.published().loaded().epoch, epoch(8));
+}
+
+#[test]
+fn what_is_under_way_is_not_done_twice() {
+    let mut rollout = rollout();
+    let (_, first) = offered(&mut rollout, 7);
+    let (orders, again) = offered(&mut rollout, 7);
+    assert!(orders.is_none() && rollout.waiting.is_none());
+    assert_eq!(again.outcome(), Some(Outcome::Superseded));
+    assert!(carry_out(&mut rollout).is_none());
+    assert!(first.is_applied());
+    let (_, again) = offered(&mut rollout, 7);
+    assert_eq!(again.outcome(), Some(Outcome::Superseded), "it was told when it was done");
+}
+
+#[test]
+fn of_those_that_wait_the_newest_is_next() {
+    let mut rollout = rollout();
+    let _ = offered(&mut rollout, 6);
+    let (_, seventh) = offered(&mut rollout, 7);
+    let (_, eighth) = offered(&mut rollout, 8);
+    assert_eq!(seventh.outcome(), Some(Outcome::Superseded));
+    assert!(carry_out(&mut rollout).is_some());
+    assert!(carry_out(&mut rollout).is_none());
+    assert!(eighth.is_applied());
+}
+
+#[test]
+fn a_new_store_begins_anew() {
+    let mut rollout = rollout();
+    let (offer, told) = offer(Epoch { store: 2, number: 1 }, Snapshot::default());
+    assert!(rollout.offer(offer).is_some());
+    carry_out(&mut rollout);
+    assert!(told.is_applied());
+}
