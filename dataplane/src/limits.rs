@@ -160,6 +160,8 @@ pub const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CONTROL_BACKOFF_LEAST: Duration = Duration::from_millis(50);
 /// … up to this.
 pub const CONTROL_BACKOFF_MOST: Duration = Duration::from_secs(5);
+/// Answers to the control plane that wait for it to take them.
+pub const CONTROL_EVENTS_MAX: usize = 256;
 /// Bytes of a proxy's name.
 pub const PROXY_NAME_BYTES_MAX: usize = 253;
 

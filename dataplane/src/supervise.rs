@@ -191,7 +191,8 @@ impl Proxy {
         }
         // The workers' own are left: when all have gone, nobody waits for a report.
         drop(reporter);
-        let (queue, offers) = crossbeam_channel::unbounded();
+        // One at a time: whoever offers waits until the one before it is looked at.
+        let (queue, offers) = crossbeam_channel::bounded(1);
         let rollout = Rollout::new(word, loaded, published, config.workers);
         let mut proxy = Self {
             rollout,
@@ -304,6 +305,8 @@ impl Proxy {
     /// Waiting fails.
     pub fn drain(mut self, signals: Option<&Signals>) -> io::Result<Ended> {
         self.lifecycle.enter(Phase::Draining);
+        // A drain ends on what it began with: the subscription, told so, takes no more.
+        self.offers.1 = crossbeam_channel::never();
         tracing::info!(delay = ?self.config.drain.delay, "drain begins");
         let none = Signals::none()?;
         let signals = signals.unwrap_or(&none);

@@ -117,6 +117,20 @@ impl Session {
         ToControl::from_frame(frame).expect("a message")
     }
 
+    /// Waits until the proxy closes the connection.
+    ///
+    /// # Panics
+    /// When it says something instead.
+    pub fn await_end(&mut self) {
+        let patience = Patience { first_byte: Some(PATIENCE), whole_frame: PATIENCE };
+        match self.receiver.receive(patience) {
+            Ok(None) => {}
+            Ok(Some(frame)) => panic!("not the end, but {:?}", ToControl::from_frame(frame)),
+            // What it had not read is answered with a reset.
+            Err(error) => assert!(error.to_string().contains("reset"), "{error}"),
+        }
+    }
+
     /// Publishes without waiting for the answer.
     pub fn publish(&mut self, number: u64, snapshot: &Snapshot) {
         let encoded = encode(epoch(number), snapshot, VERSION).expect("the snapshot is valid");

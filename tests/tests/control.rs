@@ -22,6 +22,7 @@ lateen_tests::on_both_engines!(
     an_endpoint_that_stays_keeps_its_connections,
     a_change_is_seen_by_all_workers_at_once,
     a_control_plane_that_misbehaves_changes_nothing_for_traffic,
+    a_drain_takes_no_snapshot,
 );
 
 const DEBUG: &str = "GET / HTTP/1.1\r\nHost: a\r\nX-Lateen-Debug: 1\r\n\r\n";
@@ -293,4 +294,33 @@ fn a_control_plane_that_misbehaves_changes_nothing_for_traffic(engine: Engine) {
     session.apply(2, &again.0);
     let said = proxy.said();
     assert!(said.contains("the proxy keeps what it runs"), "{said}");
+}
+
+fn a_drain_takes_no_snapshot(engine: Engine) {
+    let (go, wait) = mpsc::channel::<()>();
+    let (arrive, arrived) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let upstream = Upstream::answering(move |_| {
+        arrive.send(()).expect("the test waits");
+        wait.lock().expect("one at a time").recv().expect("the test goes on");
+        ok("x", 1)
+    });
+    let control = Control::new();
+    let mut proxy = Launch::under(engine, &control).start();
+    let mut session = control.welcome();
+    let listen = free_address();
+    let mesh = Mesh::forwarding(listen, &[upstream.address()]);
+    session.apply(1, &mesh.0);
+    let mut busy = Peer::connect(listen);
+    busy.send(PLAIN);
+    arrived.recv_timeout(PATIENCE).expect("the request is at the upstream");
+
+    proxy.signal(rustix::process::Signal::TERM);
+    eventually("the drain has begun", || (proxy.ask_admin("/ready").status == 503).then_some(()));
+    // However many come, none is kept for a process that is ending.
+    session.publish(2, &mesh.0);
+    session.await_end();
+    go.send(()).expect("the upstream waits");
+    assert_eq!(read_response(&mut busy, "GET").status, 200);
+    assert_eq!(proxy.exit_code(), 0);
 }
