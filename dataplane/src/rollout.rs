@@ -223,8 +223,10 @@ impl Rollout {
     /// A worker can't run it: nobody does.
     pub fn unprepared(&mut self, serial: u64, error: &io::Error) -> Option<Orders> {
         let is_meant = self.pending.as_ref().is_some_and(|of| of.loaded.serial == serial);
-        let pending = if is_meant { self.pending.take() } else { None }?;
-        (pending.answer)(Outcome::Rejected { reason: format!("a worker cannot run it: {error}") });
+        let Pending { loaded, answer, .. } = if is_meant { self.pending.take() } else { None }?;
+        // The workers let go of it when they hear that it is abandoned; none should be the last.
+        self.retired.push(loaded);
+        answer(Outcome::Rejected { reason: format!("a worker cannot run it: {error}") });
         let abandon = (0..self.workers).map(|_| Order::Abandon).collect();
         // What waits comes with the next event: the workers' boxes hold one change at a time.
         Some(abandon)

@@ -112,3 +112,18 @@ fn a_new_store_begins_anew() {
     carry_out(&mut rollout);
     assert!(told.is_applied());
 }
+
+#[test]
+fn a_change_that_no_worker_takes_is_freed_here() {
+    let mut rollout = rollout();
+    let (orders, told) = offered(&mut rollout, 6);
+    let orders = orders.expect("what workers are to prepare");
+    let serial = rollout.pending.as_ref().expect("it is under way").loaded.serial;
+    assert!(rollout.unprepared(serial, &io::Error::other("no room")).is_some());
+    assert!(told.reason().contains("no room"));
+    rollout.tidy();
+    assert!(rollout.is_untidy(), "a worker still has it");
+    drop(orders);
+    rollout.tidy();
+    assert!(!rollout.is_untidy());
+}
