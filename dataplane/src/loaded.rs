@@ -94,8 +94,9 @@ impl Loaded {
         Ok(Self { serial: 1, epoch, snapshot, tables, by_slot, changed, removed })
     }
 
-    /// The one that comes after `last`. `slots` knows the slot of each address that was ever bound;
-    /// new addresses get new ones. `serial` is greater than any before; `tables` are those of the snapshot.
+    /// The one that comes after `last`. `slots` knows the slot of each address of a snapshot that was
+    /// run; new addresses get the next ones, which count once this one runs too. `serial` is greater
+    /// than any before; `tables` are those of the snapshot.
     ///
     /// # Errors
     /// The process has listened on too many addresses. What did not change is shared.
@@ -105,7 +106,7 @@ impl Loaded {
         epoch: Epoch,
         mut snapshot: Snapshot,
         tables: RouteTables,
-        slots: &mut HashMap<SocketAddr, ListenerSlot>,
+        slots: &HashMap<SocketAddr, ListenerSlot>,
     ) -> Result<Self, TooManyListeners> {
         let mut known: HashMap<&str, &Arc<_>> =
             last.snapshot.clusters.iter().map(|cluster| (cluster.name.as_str(), cluster)).collect();
@@ -121,12 +122,14 @@ impl Loaded {
         }
         let removed = known.into_keys().map(str::to_owned).collect();
         let mut by_slot = Vec::new();
+        let mut next = slots.len();
         for (index, listener) in snapshot.listeners.iter().enumerate() {
             let slot = match slots.get(&listener.address) {
                 Some(slot) => *slot,
                 None => {
-                    let next = u16::try_from(slots.len()).map_err(|_| TooManyListeners)?;
-                    *slots.entry(listener.address).or_insert(ListenerSlot(next))
+                    let slot = u16::try_from(next).map_err(|_| TooManyListeners)?;
+                    next += 1;
+                    ListenerSlot(slot)
                 }
             };
             if by_slot.len() <= slot.as_usize() {

@@ -70,6 +70,7 @@ pub struct Rollout {
     word: Arc<EpochWord>,
     live: Arc<Loaded>,
     published: Arc<Published>,
+    /// Of each address that was ever listened on.
     slots: HashMap<SocketAddr, ListenerSlot>,
     /// Of the last offer that was looked at.
     serial: u64,
@@ -161,7 +162,7 @@ impl Rollout {
         let Offer { epoch, snapshot, tables, answer } = offer;
         self.serial += 1;
         let after =
-            Loaded::after(&self.live, self.serial, epoch, snapshot, tables, &mut self.slots);
+            Loaded::after(&self.live, self.serial, epoch, snapshot, tables, &self.slots);
         let bound = after.map_err(|error| error.to_string()).and_then(|loaded| {
             let added = self.bind_added(&loaded)?;
             Ok((Arc::new(loaded), added))
@@ -215,6 +216,8 @@ impl Rollout {
         if pending.prepared < self.workers {
             return None;
         }
+        let slots = pending.loaded.slots().map(|(slot, listener)| (listener.address, slot));
+        self.slots.extend(slots);
         // From here on every request that begins anywhere runs on the new one.
         self.word.commit(serial);
         Some((0..self.workers).map(|_| Order::Commit).collect())

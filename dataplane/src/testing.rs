@@ -12,7 +12,7 @@ use lateen_snapshot::model::{Balancing, Cluster, Endpoint, Epoch, Snapshot};
 use crate::bootstrap::{self, Command, host::Host};
 use crate::decide::route::RouteTables;
 use crate::live::Live;
-use crate::loaded::{EpochWord, Loaded};
+use crate::loaded::{EpochWord, ListenerSlot, Loaded};
 use crate::observe::metrics::Metrics;
 use crate::shard::{Seeds, Shard};
 
@@ -21,7 +21,7 @@ pub(crate) struct TestWorker {
     pub(crate) shard: Rc<Shard>,
     word: Arc<EpochWord>,
     loaded: Arc<Loaded>,
-    slots: HashMap<SocketAddr, crate::loaded::ListenerSlot>,
+    slots: HashMap<SocketAddr, ListenerSlot>,
 }
 
 /// Runs a test on a worker that was started with these flags of `quick` and without a snapshot.
@@ -49,11 +49,11 @@ impl TestWorker {
         let tables = RouteTables::build(&snapshot).expect("valid");
         let serial = self.loaded.serial + 1;
         let epoch = Epoch { store: 1, number: serial };
-        let next =
-            Loaded::after(&self.loaded, serial, epoch, snapshot, tables, &mut self.slots);
+        let next = Loaded::after(&self.loaded, serial, epoch, snapshot, tables, &self.slots);
         self.loaded = Arc::new(next.expect("few listeners"));
         self.shard.views.prepare(self.loaded.clone());
         self.word.commit(serial);
+        self.slots.extend(self.loaded.slots().map(|(slot, at)| (at.address, slot)));
         self.shard.views.live()
     }
 }

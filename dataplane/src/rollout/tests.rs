@@ -2,6 +2,8 @@
 
 use std::sync::mpsc;
 
+use lateen_snapshot::model::{Direction, Listener, Protocol, TcpRoute};
+
 use super::*;
 
 const WORKERS: usize = 2;
@@ -126,4 +128,43 @@ fn a_change_that_no_worker_takes_is_freed_here() {
     drop(orders);
     rollout.tidy();
     assert!(!rollout.is_untidy());
+}
+
+/// TCP listeners on free ports, which nobody but the rollout binds.
+fn listening(ports: &[SocketAddr]) -> Snapshot {
+    let listener = |(index, address): (usize, &SocketAddr)| Listener {
+        name: format!("listener-{index}"),
+        direction: Direction::Gateway,
+        address: *address,
+        protocol: Protocol::Tcp,
+        http: Vec::new(),
+        tcp: Some(TcpRoute { name: "t".to_owned(), backends: Vec::new(), idle_timeout_ms: None }),
+    };
+    let listeners = ports.iter().enumerate().map(listener).collect();
+    Snapshot { listeners, ..Snapshot::default() }
+}
+
+fn bound() -> (std::net::TcpListener, SocketAddr) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    (listener, address)
+}
+
+#[test]
+fn a_change_that_is_refused_takes_no_slots() {
+    let mut rollout = rollout();
+    let ((_taken, taken), (free, address)) = (bound(), bound());
+    drop(free);
+    for number in 6..10 {
+        let (offer, told) = offer(epoch(number), listening(&[address, taken]));
+        assert!(rollout.offer(offer).is_none());
+        assert!(told.reason().contains("in use"));
+    }
+    let (offer, told) = offer(epoch(10), listening(&[address]));
+    let orders = rollout.offer(offer).expect("a free port");
+    carry_out(&mut rollout);
+    assert!(told.is_applied());
+    let slots: Vec<_> = rollout.live.slots().map(|(slot, _)| slot).collect();
+    assert_eq!(slots, [ListenerSlot(0)], "the first that is ever listened on");
+    drop(orders);
 }
