@@ -13,11 +13,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lateen_ring::{Address, Binding};
-use lateen_snapshot::model::{Epoch, Snapshot};
+use lateen_snapshot::model::{Epoch, Listener, Snapshot};
 
 use crate::decide::route::RouteTables;
 use crate::loaded::{EpochWord, ListenerSlot, Loaded, Published};
@@ -184,28 +185,45 @@ impl Rollout {
     }
 
     /// Binds the addresses that are new, for each worker.
-    fn bind_added(
-        &self,
-        loaded: &Loaded,
-    ) -> Result<Vec<Vec<(ListenerSlot, std::os::fd::OwnedFd)>>, String> {
-        let mut by_worker: Vec<Vec<_>> = (0..self.workers).map(|_| Vec::new()).collect();
+    fn bind_added(&self, loaded: &Loaded) -> Result<Vec<Vec<(ListenerSlot, OwnedFd)>>, String> {
+        let mut bindings = Vec::new();
+        let mut beside = Vec::new();
         for (slot, listener) in loaded.slots() {
             if self.live.listener(slot).is_some() {
                 continue;
             }
-            let binding =
-                Binding::new(&Address::from(listener.address), self.workers).map_err(|cause| {
-                    let (name, address) = (&listener.name, listener.address);
-                    format!(
-                        "listener {name}: cannot listen on {address}: {cause}; {}",
-                        mend(&cause)
-                    )
-                })?;
+            match Binding::new(&Address::from(listener.address), self.workers) {
+                Ok(binding) => bindings.push((slot, binding)),
+                Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {
+                    beside.push((slot, listener, cause));
+                }
+                Err(cause) => return Err(cannot_listen(listener, &cause)),
+            }
+        }
+        // Last, since connections come in from here on: those of a listener that this change takes away.
+        for (slot, listener, cause) in beside {
+            if !self.leaves_for(loaded, listener.address) {
+                return Err(cannot_listen(listener, &cause));
+            }
+            let binding = Binding::beside(&Address::from(listener.address), self.workers);
+            bindings.push((slot, binding.map_err(|cause| cannot_listen(listener, &cause))?));
+        }
+        let mut by_worker: Vec<Vec<_>> = (0..self.workers).map(|_| Vec::new()).collect();
+        for (slot, binding) in bindings {
             for (worker, socket) in binding.into_sockets().into_iter().enumerate() {
                 by_worker[worker].push((slot, socket));
             }
         }
         Ok(by_worker)
+    }
+
+    /// Whether what has the port of `address` is a listener of ours, that `loaded` has no longer, on
+    /// all addresses of the machine or on one where `address` is all of them.
+    fn leaves_for(&self, loaded: &Loaded, address: SocketAddr) -> bool {
+        self.live.slots().any(|(slot, own)| {
+            let overlaps = own.address.ip().is_unspecified() || address.ip().is_unspecified();
+            own.address.port() == address.port() && overlaps && loaded.listener(slot).is_none()
+        })
     }
 
     /// A worker is ready. Returns what to tell all of them, if it was the last.
@@ -261,6 +279,11 @@ impl Rollout {
         let waiting = self.waiting.take()?;
         self.begin(waiting)
     }
+}
+
+fn cannot_listen(listener: &Listener, cause: &io::Error) -> String {
+    let (name, address) = (&listener.name, listener.address);
+    format!("listener {name}: cannot listen on {address}: {cause}; {}", mend(cause))
 }
 
 /// What to do about an address that can't be bound.

@@ -19,6 +19,7 @@ lateen_tests::on_both_engines!(
     a_last_good_snapshot_that_can_not_be_run_is_mended_by_the_control_plane,
     what_can_not_be_run_is_refused_and_the_old_stays,
     listeners_come_and_go_without_losing_a_request,
+    a_listener_moves_between_one_address_and_all,
     an_endpoint_that_stays_keeps_its_connections,
     a_change_is_seen_by_all_workers_at_once,
     a_control_plane_that_misbehaves_changes_nothing_for_traffic,
@@ -189,6 +190,22 @@ fn listeners_come_and_go_without_losing_a_request(engine: Engine) {
     session.apply(3, &two.0);
     assert_eq!(ask(goes, DEBUG).head.value("x-lateen-epoch"), Some(epoch(3).to_string()));
     drop(proxy);
+}
+
+fn a_listener_moves_between_one_address_and_all(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    for workers in [1, 2] {
+        let control = Control::new();
+        let _proxy = Launch::under(engine, &control).workers(workers).start();
+        let mut session = control.welcome();
+        let one = free_address();
+        let all = SocketAddr::from(([0, 0, 0, 0], one.port()));
+        for (number, address) in (1..).zip([one, all, one]) {
+            session.apply(number, &Mesh::forwarding(address, &[upstream.address()]).0);
+            let answered = ask(one, DEBUG).head.value("x-lateen-epoch");
+            assert_eq!(answered, Some(epoch(number).to_string()), "on {address}");
+        }
+    }
 }
 
 fn an_endpoint_that_stays_keeps_its_connections(engine: Engine) {

@@ -97,7 +97,7 @@ fn what_is_under_way_is_not_done_twice() {
 #[test]
 fn of_those_that_wait_the_newest_is_next() {
     let mut rollout = rollout();
-    let _ = offered(&mut rollout, 6);
+    let (_, _sixth) = offered(&mut rollout, 6);
     let (_, seventh) = offered(&mut rollout, 7);
     let (_, eighth) = offered(&mut rollout, 8);
     assert_eq!(seventh.outcome(), Some(Outcome::Superseded));
@@ -167,4 +167,39 @@ fn a_change_that_is_refused_takes_no_slots() {
     let slots: Vec<_> = rollout.live.slots().map(|(slot, _)| slot).collect();
     assert_eq!(slots, [ListenerSlot(0)], "the first that is ever listened on");
     drop(orders);
+}
+
+#[test]
+fn a_listener_may_move_between_one_address_and_all() {
+    let mut rollout = rollout();
+    let (free, one) = bound();
+    drop(free);
+    let all = SocketAddr::from(([0, 0, 0, 0], one.port()));
+    let all_v6 = SocketAddr::from(([0_u16; 8], one.port()));
+    let mut workers = Vec::new();
+    for (number, address) in (6..).zip([one, all, one, all_v6, all]) {
+        let (offer, told) = offer(epoch(number), listening(&[address]));
+        let orders = rollout.offer(offer);
+        if let Some(Outcome::Rejected { reason }) = told.outcome() {
+            panic!("{address}: {reason}");
+        }
+        carry_out(&mut rollout);
+        // The workers close the one before, which they hold until then.
+        workers = vec![orders];
+    }
+    drop(workers);
+}
+
+#[test]
+fn an_address_that_another_of_our_listeners_keeps_is_refused() {
+    let mut rollout = rollout();
+    let (free, one) = bound();
+    drop(free);
+    let all = SocketAddr::from(([0, 0, 0, 0], one.port()));
+    let (first, _told) = offer(epoch(6), listening(&[one]));
+    let _orders = rollout.offer(first);
+    carry_out(&mut rollout);
+    let (both, told) = offer(epoch(7), listening(&[one, all]));
+    assert!(rollout.offer(both).is_none());
+    assert!(told.reason().contains("in use"));
 }
