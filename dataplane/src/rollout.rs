@@ -22,6 +22,7 @@ use lateen_snapshot::model::{Epoch, Listener, Snapshot};
 
 use crate::decide::route::RouteTables;
 use crate::loaded::{EpochWord, ListenerSlot, Loaded, Published};
+use crate::observe::lifecycle::{Lifecycle, Phase};
 use crate::worker::{Order, Preparation};
 
 /// A snapshot to run on, checked, and who wants to know what became of it.
@@ -71,6 +72,7 @@ pub struct Rollout {
     word: Arc<EpochWord>,
     live: Arc<Loaded>,
     published: Arc<Published>,
+    lifecycle: Arc<Lifecycle>,
     /// Of each address that was ever listened on.
     slots: HashMap<SocketAddr, ListenerSlot>,
     /// Of the last offer that was looked at.
@@ -96,6 +98,7 @@ impl Rollout {
         word: Arc<EpochWord>,
         live: Arc<Loaded>,
         published: Arc<Published>,
+        lifecycle: Arc<Lifecycle>,
         workers: usize,
     ) -> Self {
         let slots = live.slots().map(|(slot, listener)| (listener.address, slot)).collect();
@@ -104,6 +107,7 @@ impl Rollout {
             word,
             live,
             published,
+            lifecycle,
             slots,
             serial,
             workers,
@@ -265,6 +269,8 @@ impl Rollout {
         let Pending { loaded, answer, kept, .. } = self.pending.take()?;
         let last = std::mem::replace(&mut self.live, loaded);
         self.published.publish(self.live.clone());
+        // Once is enough, and more does nothing.
+        self.lifecycle.enter(Phase::Ready);
         self.retired.push(last);
         self.tidy();
         answer(Outcome::Applied { workers: kept });

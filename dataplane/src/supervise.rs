@@ -193,7 +193,7 @@ impl Proxy {
         drop(reporter);
         // One at a time: whoever offers waits until the one before it is looked at.
         let (queue, offers) = crossbeam_channel::bounded(1);
-        let rollout = Rollout::new(word, loaded, published, config.workers);
+        let rollout = Rollout::new(word, loaded, published, lifecycle.clone(), config.workers);
         let mut proxy = Self {
             rollout,
             offers: (Offers { queue, wakeup: wakeup.clone() }, offers),
@@ -371,8 +371,6 @@ impl Proxy {
                     self.rollout.prepared(worker, serial, took)
                 }
                 Report::Switched { worker, serial, took } => {
-                    // Once is enough, and more does nothing.
-                    self.lifecycle.enter(Phase::Ready);
                     self.rollout.switched(worker, serial, took)
                 }
                 Report::Unprepared { serial, error } => self.rollout.unprepared(serial, &error),

@@ -31,7 +31,8 @@ fn rollout() -> Rollout {
     let loaded = Loaded::first(epoch(5), Snapshot::default()).expect("an empty one is whole");
     let loaded = Arc::new(loaded);
     let word = Arc::new(EpochWord::new(loaded.serial));
-    Rollout::new(word, loaded.clone(), Arc::new(Published::new(loaded)), WORKERS)
+    let published = Arc::new(Published::new(loaded.clone()));
+    Rollout::new(word, loaded, published, Arc::default(), WORKERS)
 }
 
 const fn epoch(number: u64) -> Epoch {
@@ -104,6 +105,22 @@ fn of_those_that_wait_the_newest_is_next() {
     assert!(carry_out(&mut rollout).is_some());
     assert!(carry_out(&mut rollout).is_none());
     assert!(eighth.is_applied());
+}
+
+#[test]
+fn it_is_ready_when_every_worker_has_switched() {
+    let mut rollout = rollout();
+    let (_, told) = offered(&mut rollout, 6);
+    let serial = rollout.pending.as_ref().expect("it is under way").loaded.serial;
+    for worker in 0..WORKERS {
+        let _ = rollout.prepared(worker, serial, Duration::ZERO);
+    }
+    for worker in 0..WORKERS {
+        assert_eq!(rollout.lifecycle.phase(), Phase::Starting);
+        let _ = rollout.switched(worker, serial, Duration::ZERO);
+    }
+    assert_eq!(rollout.lifecycle.phase(), Phase::Ready);
+    assert!(told.is_applied());
 }
 
 #[test]
