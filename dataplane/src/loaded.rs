@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lateen_snapshot::model::{Cluster, ClusterId, Epoch, Listener, Snapshot};
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::decide::route::{BuildError, ListenerIndex, RouteTables};
 
@@ -83,12 +84,17 @@ pub fn compare_endpoints(from: &Cluster, to: &Cluster) -> (Box<[Option<u32>]>, B
 }
 
 impl Loaded {
-    /// The first snapshot of a process. Listeners get slots in their order.
+    /// The first snapshot of a process. Listeners get slots in their order. `patterns` has what of
+    /// its regular expressions is compiled already.
     ///
     /// # Errors
     /// It is not as `validate` wants it.
-    pub fn first(epoch: Epoch, snapshot: Snapshot) -> Result<Self, BuildError> {
-        let tables = RouteTables::build(&snapshot)?;
+    pub fn first(
+        epoch: Epoch,
+        snapshot: Snapshot,
+        patterns: &mut Patterns,
+    ) -> Result<Self, BuildError> {
+        let tables = RouteTables::build(&snapshot, patterns)?;
         let by_slot = (0..snapshot.listeners.len()).map(|index| Some(index as u32)).collect();
         let (changed, removed) = (Vec::new(), Vec::new());
         Ok(Self { serial: 1, epoch, snapshot, tables, by_slot, changed, removed })

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use lateen_snapshot::model::{Epoch, Snapshot};
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::bootstrap::{self, Command, Quick, Run, host::Host};
 use crate::supervise::{Ended, LaunchError, Proxy, Signals, complain};
@@ -20,7 +21,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match bootstrap::parse(arguments, &host) {
         Ok(Command::Quick(quick)) => {
             let Quick { config, snapshot } = *quick;
-            serve(|| Proxy::launch(config, Epoch::default(), snapshot))
+            serve(|| Proxy::launch(config, Epoch::default(), snapshot, &mut Patterns::default()))
         }
         Ok(Command::Run(run)) => serve_under_control(*run),
         Ok(Command::Try) => try_out(&host),
@@ -45,25 +46,26 @@ fn start_log() {
 
 fn serve_under_control(run: Run) -> ExitCode {
     let Run { config, name, control, state } = run;
-    let (epoch, snapshot) = begin_with(&state);
+    let mut patterns = Patterns::default();
+    let (epoch, snapshot) = begin_with(&state, &mut patterns);
     serve(|| {
-        let proxy = match Proxy::launch(config.clone(), epoch, snapshot) {
+        let proxy = match Proxy::launch(config.clone(), epoch, snapshot, &mut patterns) {
             // What could be run once may not be any more: an address has gone, a port is taken. The
             // control plane can mend that only if it hears of this proxy.
             Err(error @ (LaunchError::Listen { .. } | LaunchError::Snapshot(_))) => {
                 tracing::warn!(%epoch, %error, "the last good snapshot can't be run: waiting for the control plane");
-                Proxy::launch(config, Epoch::default(), Snapshot::default())?
+                Proxy::launch(config, Epoch::default(), Snapshot::default(), &mut patterns)?
             }
             launched => launched?,
         };
-        proxy.subscribe(name, control, state)?;
+        proxy.subscribe(name, control, state, patterns)?;
         Ok(proxy)
     })
 }
 
 /// The snapshot that the last run ended on, or none.
-fn begin_with(state: &Path) -> (Epoch, Snapshot) {
-    match last_good::load(state) {
+fn begin_with(state: &Path, patterns: &mut Patterns) -> (Epoch, Snapshot) {
+    match last_good::load(state, patterns) {
         Ok(Some(last)) => last,
         Ok(None) => {
             tracing::info!("no last good snapshot: waiting for the control plane");

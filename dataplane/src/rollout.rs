@@ -166,8 +166,7 @@ impl Rollout {
     fn begin(&mut self, offer: Offer) -> Option<Orders> {
         let Offer { epoch, snapshot, tables, answer } = offer;
         self.serial += 1;
-        let after =
-            Loaded::after(&self.live, self.serial, epoch, snapshot, tables, &self.slots);
+        let after = Loaded::after(&self.live, self.serial, epoch, snapshot, tables, &self.slots);
         let bound = after.map_err(|error| error.to_string()).and_then(|loaded| {
             let added = self.bind_added(&loaded)?;
             Ok((Arc::new(loaded), added))

@@ -23,6 +23,7 @@ use lateen_snapshot::message::{
     Arrived, Hello, MessageError, PROTOCOL, Publish, ToControl, ToProxy, WorkerSwitch,
 };
 use lateen_snapshot::model::Epoch;
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::decide::route::RouteTables;
 use crate::last_good;
@@ -52,11 +53,12 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Starts both threads, which live until the process ends or drains.
+    /// Starts both threads, which live until the process ends or drains. `patterns` are those of what
+    /// runs now.
     ///
     /// # Errors
     /// The kernel refuses a thread.
-    pub fn start(self) -> io::Result<()> {
+    pub fn start(self, mut patterns: Patterns) -> io::Result<()> {
         let (tell, events) = bounded(limits::CONTROL_EVENTS_MAX);
         let unsaved = Arc::default();
         let keeper = Keeper {
@@ -70,15 +72,15 @@ impl Subscription {
             .spawn(move || keeper.keep(&events))?;
         thread::Builder::new()
             .name("subscription".to_owned())
-            .spawn(move || self.subscribe(&Told { tell, unsaved }))?;
+            .spawn(move || self.subscribe(&Told { tell, unsaved }, &mut patterns))?;
         Ok(())
     }
 
-    fn subscribe(&self, keeper: &Told) {
+    fn subscribe(&self, keeper: &Told, patterns: &mut Patterns) {
         let mut backoff = Backoff::new();
         let mut last_trouble = String::new();
         loop {
-            let ended = self.converse(keeper, &mut backoff);
+            let ended = self.converse(keeper, patterns, &mut backoff);
             self.metrics.control().connected.set(0);
             keeper.tell(Event::Disconnected);
             match ended {
@@ -102,7 +104,12 @@ impl Subscription {
     }
 
     /// One connection, from its first frame to its end.
-    fn converse(&self, keeper: &Told, backoff: &mut Backoff) -> Result<(), Trouble> {
+    fn converse(
+        &self,
+        keeper: &Told,
+        patterns: &mut Patterns,
+        backoff: &mut Backoff,
+    ) -> Result<(), Trouble> {
         let stream = UnixStream::connect(&self.control).map_err(Trouble::Connect)?;
         let (mut sender, mut receiver) = frame::split(stream).map_err(Trouble::Connect)?;
         sender.send(&self.hello().into_frame()?, limits::CONTROL_SEND_TIMEOUT)?;
@@ -119,7 +126,7 @@ impl Subscription {
             match receive(&mut receiver, None)? {
                 Some(ToProxy::Publish(publish)) => {
                     let began = Instant::now();
-                    self.take(publish, keeper)?;
+                    self.take(publish, keeper, patterns)?;
                     // Whoever publishes without end gets half a core at the most.
                     thread::sleep(began.elapsed().clamp(PAUSE_LEAST, PAUSE_MOST));
                 }
@@ -144,7 +151,12 @@ impl Subscription {
     }
 
     /// Decodes what was published and offers it, or says what is wrong with it.
-    fn take(&self, publish: Publish, keeper: &Told) -> Result<(), Trouble> {
+    fn take(
+        &self,
+        publish: Publish,
+        keeper: &Told,
+        patterns: &mut Patterns,
+    ) -> Result<(), Trouble> {
         let epoch = publish.epoch;
         let reject = |reason: String| {
             keeper.tell(Event::Rejected { epoch, reason });
@@ -160,11 +172,11 @@ impl Subscription {
         if !running.is_replaced_by(epoch) {
             return reject(format!("the proxy runs {running}, which is newer"));
         }
-        let Arrived { snapshot, bytes, .. } = match publish.open() {
+        let Arrived { snapshot, bytes, .. } = match publish.open_with(patterns) {
             Ok(arrived) => arrived,
             Err(error) => return reject(error.to_string()),
         };
-        let tables = match RouteTables::build(&snapshot) {
+        let tables = match RouteTables::build(&snapshot, patterns) {
             Ok(tables) => tables,
             Err(error) => return reject(error.to_string()),
         };

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver as Reports;
 use lateen_ring::{Address, Binding, Features, Pulse, Sender, UnknownFeature, mailbox};
 use lateen_snapshot::model::{Epoch, Snapshot};
+use lateen_snapshot::validate::patterns::Patterns;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
@@ -141,13 +142,18 @@ impl Proxy {
     ///
     /// # Errors
     /// [`LaunchError`]; nothing is left running that serves.
-    pub fn launch(config: Config, epoch: Epoch, snapshot: Snapshot) -> Result<Self, LaunchError> {
+    pub fn launch(
+        config: Config,
+        epoch: Epoch,
+        snapshot: Snapshot,
+        patterns: &mut Patterns,
+    ) -> Result<Self, LaunchError> {
         let features = Features::all_but(config.engine_features.iter().map(String::as_str))?;
         let config = Arc::new(config);
         let metrics = Metrics::new(config.workers);
         let lifecycle = Arc::new(Lifecycle::default());
         let (listening, mut sockets) = bind_all(&config, &snapshot)?;
-        let loaded = Arc::new(Loaded::first(epoch, snapshot)?);
+        let loaded = Arc::new(Loaded::first(epoch, snapshot, patterns)?);
         let word = Arc::new(EpochWord::new(loaded.serial));
         let published = Arc::new(Published::new(loaded.clone()));
         let sources = AdminSources {
@@ -231,11 +237,18 @@ impl Proxy {
         Ok(())
     }
 
-    /// Lets the control plane behind the socket `control` say what to run.
+    /// Lets the control plane behind the socket `control` say what to run. `patterns` are those of what
+    /// runs now.
     ///
     /// # Errors
     /// The kernel refuses a thread.
-    pub fn subscribe(&self, name: String, control: PathBuf, state: PathBuf) -> io::Result<()> {
+    pub fn subscribe(
+        &self,
+        name: String,
+        control: PathBuf,
+        state: PathBuf,
+        patterns: Patterns,
+    ) -> io::Result<()> {
         let published = self.rollout.published().clone();
         self.metrics.control().epoch.set(published.loaded().epoch.number as i64);
         Subscription {
@@ -247,7 +260,7 @@ impl Proxy {
             published,
             metrics: self.metrics.clone(),
         }
-        .start()
+        .start(patterns)
     }
 
     /// The bound addresses, with real ports.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use lateen_ring::Runtime;
 use lateen_ring::sim::SimConfig;
 use lateen_snapshot::model::{Balancing, Cluster, Endpoint, Epoch, Snapshot};
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::bootstrap::{self, Command, host::Host};
 use crate::decide::route::RouteTables;
@@ -33,7 +34,7 @@ pub(crate) fn on_worker(flags: &[&str], test: impl AsyncFnOnce(TestWorker)) {
         other => panic!("{other:?} is not quick"),
     };
     Runtime::simulated(SimConfig::new(1)).block_on(async {
-        let loaded = Loaded::first(Epoch::default(), Snapshot::default());
+        let loaded = Loaded::first(Epoch::default(), Snapshot::default(), &mut Patterns::default());
         let loaded = Arc::new(loaded.expect("an empty one is whole"));
         let word = Arc::new(EpochWord::new(loaded.serial));
         let seeds = Seeds { random: 1, unix_us_at_zero: 0, follows_host: false };
@@ -46,7 +47,7 @@ pub(crate) fn on_worker(flags: &[&str], test: impl AsyncFnOnce(TestWorker)) {
 impl TestWorker {
     /// Prepares and commits a snapshot, and returns the view of it.
     pub(crate) fn switch(&mut self, snapshot: Snapshot) -> Rc<Live> {
-        let tables = RouteTables::build(&snapshot).expect("valid");
+        let tables = RouteTables::build(&snapshot, &mut Patterns::default()).expect("valid");
         let serial = self.loaded.serial + 1;
         let epoch = Epoch { store: 1, number: serial };
         let next = Loaded::after(&self.loaded, serial, epoch, snapshot, tables, &self.slots);

@@ -70,7 +70,8 @@ fn an_endpoint_that_stays_is_the_same_whatever_was_missed() {
 async fn turns_of(worker: &mut TestWorker, endpoints: u8) -> usize {
     let names: Vec<String> = (0..10).map(|index| index.to_string()).collect();
     let all: Vec<u8> = (0..endpoints).collect();
-    let snapshot = |of: &[u8]| clusters(&names.iter().map(|name| (&**name, of)).collect::<Vec<_>>());
+    let snapshot =
+        |of: &[u8]| clusters(&names.iter().map(|name| (&**name, of)).collect::<Vec<_>>());
     let shard = worker.shard.clone();
     let before = worker.switch(snapshot(&all));
     (0..10).for_each(|id| drop(before.cluster(&shard, ClusterId(id)).clone()));

@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use lateen_snapshot::model::{Direction, Listener, Protocol, TcpRoute};
+use lateen_snapshot::validate::patterns::Patterns;
 
 use super::*;
 
@@ -28,8 +29,8 @@ impl Told {
 }
 
 fn rollout() -> Rollout {
-    let loaded = Loaded::first(epoch(5), Snapshot::default()).expect("an empty one is whole");
-    let loaded = Arc::new(loaded);
+    let loaded = Loaded::first(epoch(5), Snapshot::default(), &mut Patterns::default());
+    let loaded = Arc::new(loaded.expect("an empty one is whole"));
     let word = Arc::new(EpochWord::new(loaded.serial));
     let published = Arc::new(Published::new(loaded.clone()));
     Rollout::new(word, loaded, published, Arc::default(), WORKERS)
@@ -41,7 +42,7 @@ const fn epoch(number: u64) -> Epoch {
 
 fn offer(epoch: Epoch, snapshot: Snapshot) -> (Offer, Told) {
     let (tell, told) = mpsc::channel();
-    let tables = RouteTables::build(&snapshot).expect("valid");
+    let tables = RouteTables::build(&snapshot, &mut Patterns::default()).expect("valid");
     let answer = Box::new(move |outcome| tell.send(outcome).expect("the test listens"));
     (Offer { epoch, snapshot, tables, answer }, Told(told))
 }

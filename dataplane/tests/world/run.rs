@@ -15,6 +15,7 @@ use lateen_proxy::worker::{Accepting, drain};
 use lateen_ring::sim::{self, FaultCounts};
 use lateen_ring::{Address, Held, Listener, Runtime, TaskHandle, spawn};
 use lateen_snapshot::model::Epoch;
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::case::{Case, Form};
 use crate::oracle::Oracle;
@@ -86,7 +87,7 @@ async fn live(seed: u64, tracing: bool) -> Report {
         unix_us_at_zero: 0,
         follows_host: false,
     };
-    let loaded = Loaded::first(Epoch::default(), topology.snapshot());
+    let loaded = Loaded::first(Epoch::default(), topology.snapshot(), &mut Patterns::default());
     let loaded = Arc::new(loaded.expect("the snapshot of flags is whole"));
     let word = Arc::new(EpochWord::new(loaded.serial));
     let shard = Rc::new(Shard::new(config, word, loaded, metrics, 0, None, &seeds));

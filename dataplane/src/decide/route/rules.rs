@@ -6,6 +6,7 @@
 use std::cell::OnceCell;
 
 use lateen_snapshot::model::{FieldMatch, PathMatch, RouteId, RouteMatch, Rule, ValueMatch};
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::decide::route::hosts::short_word;
 use crate::decide::route::regexes::{RegexIndex, Regexes, WorkerRegexes};
@@ -114,10 +115,11 @@ impl Rules {
     pub(super) fn build(
         rules: &[Rule],
         regexes: &mut Regexes,
+        patterns: &mut Patterns,
         place: impl Fn() -> String,
     ) -> Result<Self, BuildError> {
         let mut add = |pattern: &str| {
-            regexes.add(pattern).map_err(|cause| BuildError::Regex {
+            regexes.add(pattern, patterns).map_err(|cause| BuildError::Regex {
                 place: place(),
                 pattern: pattern.to_owned(),
                 cause: Box::new(cause),
