@@ -125,9 +125,9 @@ impl Views {
         self.live().listener(slot).is_none()
     }
 
-    /// A slot has no clients any more.
-    pub fn has_left(&self, slot: ListenerSlot) {
-        self.leaving.borrow_mut().retain(|(of, _)| *of != slot);
+    /// The listeners of which `last` was the last view have no clients any more.
+    pub fn have_left(&self, last: &Rc<Live>) {
+        self.leaving.borrow_mut().retain(|(_, view)| !Rc::ptr_eq(view, last));
     }
 }
 
@@ -180,3 +180,27 @@ impl Turn {
 /// Clusters that are looked up and endpoints that are followed in one turn: some tens of
 /// microseconds. A cluster is not divided: one with more endpoints has a turn of its own.
 const STEPS_PER_TURN: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::testing::{listening, on_worker};
+
+    #[test]
+    fn a_listener_that_went_twice_keeps_its_second_last_view() {
+        on_worker(&[], async |mut worker| {
+            let shard = worker.shard.clone();
+            let slot = ListenerSlot(0);
+            let address = SocketAddr::from(([10, 0, 0, 1], 80));
+            let first = worker.switch(listening(&[address]));
+            worker.switch(listening(&[]));
+            assert!(Rc::ptr_eq(&shard.views.of_slot(slot), &first));
+            let second = worker.switch(listening(&[address]));
+            worker.switch(listening(&[]));
+            shard.views.have_left(&first);
+            assert!(Rc::ptr_eq(&shard.views.of_slot(slot), &second));
+        });
+    }
+}

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use lateen_ring::Runtime;
 use lateen_ring::sim::SimConfig;
-use lateen_snapshot::model::{Balancing, Cluster, Endpoint, Epoch, Snapshot};
+use lateen_snapshot::model::{
+    Balancing, Cluster, Direction, Endpoint, Epoch, Listener, Protocol, Snapshot, TcpRoute,
+};
 use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::bootstrap::{self, Command, host::Host};
@@ -71,4 +73,18 @@ pub(crate) fn clusters(named: &[(&str, &[u8])]) -> Snapshot {
         })
     };
     Snapshot { clusters: named.iter().map(cluster).collect(), ..Snapshot::default() }
+}
+
+/// A snapshot of TCP listeners that lead nowhere.
+pub(crate) fn listening(addresses: &[SocketAddr]) -> Snapshot {
+    let listener = |(index, address): (usize, &SocketAddr)| Listener {
+        name: format!("listener-{index}"),
+        direction: Direction::Gateway,
+        address: *address,
+        protocol: Protocol::Tcp,
+        http: Vec::new(),
+        tcp: Some(TcpRoute { name: "t".to_owned(), backends: Vec::new(), idle_timeout_ms: None }),
+    };
+    let listeners = addresses.iter().enumerate().map(listener).collect();
+    Snapshot { listeners, ..Snapshot::default() }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::mpsc;
 
-use lateen_snapshot::model::{Direction, Listener, Protocol, TcpRoute};
 use lateen_snapshot::validate::patterns::Patterns;
 
 use super::*;
+use crate::testing::listening;
 
 const WORKERS: usize = 2;
 
@@ -146,20 +146,6 @@ fn a_change_that_no_worker_takes_is_freed_here() {
     drop(orders);
     rollout.tidy();
     assert!(!rollout.is_untidy());
-}
-
-/// TCP listeners on free ports, which nobody but the rollout binds.
-fn listening(ports: &[SocketAddr]) -> Snapshot {
-    let listener = |(index, address): (usize, &SocketAddr)| Listener {
-        name: format!("listener-{index}"),
-        direction: Direction::Gateway,
-        address: *address,
-        protocol: Protocol::Tcp,
-        http: Vec::new(),
-        tcp: Some(TcpRoute { name: "t".to_owned(), backends: Vec::new(), idle_timeout_ms: None }),
-    };
-    let listeners = ports.iter().enumerate().map(listener).collect();
-    Snapshot { listeners, ..Snapshot::default() }
 }
 
 fn bound() -> (std::net::TcpListener, SocketAddr) {
