@@ -18,7 +18,7 @@ use std::time::Duration;
 use lateen_snapshot::model::{self, ClusterId};
 
 use crate::decide::balance::{Choice, EndpointIndex, Load};
-use crate::forward::pool::IdleList;
+use crate::forward::pool::{ClusterIdle, IdleList};
 use crate::loaded::{Loaded, compare_endpoints};
 use crate::shard::Shard;
 
@@ -55,14 +55,14 @@ pub struct Cluster {
     endpoints: Box<[Rc<Endpoint>]>,
     /// Where round robin is.
     turn: Cell<u32>,
-    /// Idle connections to all of its endpoints, also to those of other snapshots.
-    pub idle_count: Rc<Cell<usize>>,
+    /// Its idle connections.
+    pub idle: Rc<ClusterIdle>,
 }
 
 impl Cluster {
     fn new(spec: Arc<model::Cluster>) -> Self {
         let endpoints = spec.endpoints.iter().map(|_| Rc::default()).collect();
-        Self { spec, endpoints, turn: Cell::new(0), idle_count: Rc::default() }
+        Self { spec, endpoints, turn: Cell::new(0), idle: Rc::default() }
     }
 
     /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
@@ -73,7 +73,7 @@ impl Cluster {
         };
         let endpoints = stayed.iter().map(endpoint).collect();
         let turn = self.turn.clone();
-        Self { spec, endpoints, turn, idle_count: self.idle_count.clone() }
+        Self { spec, endpoints, turn, idle: self.idle.clone() }
     }
 
     /// The cluster's name.
@@ -165,7 +165,7 @@ impl Eq for Known {}
 
 impl Clusters {
     /// The cluster as a snapshot has it. Endpoints that it has lost are retired, and what
-    /// idled on connections to them is closed.
+    /// idled on connections to them is closed soon.
     ///
     /// A request that began under an older snapshot may come later: it gets its own view and changes
     /// nothing. What it alone has is retired from the start: no later snapshot would take it away.
@@ -208,23 +208,23 @@ impl Clusters {
         drop(known);
         let last = last.expect("it was found").cluster;
         for at in gone {
-            retire(shard, &last, &last.endpoints[*at as usize]);
+            last.endpoints[*at as usize].retired.set(true);
         }
+        last.idle.wake_keeper();
         cluster
     }
 
     /// Forgets a cluster that the snapshot `serial` has no more; unless a newer one, which came before
     /// this was done, has it again and uses it. Returns how many endpoints were retired.
-    pub fn forget(&self, shard: &Shard, name: &str, serial: u64) -> usize {
+    pub fn forget(&self, name: &str, serial: u64) -> usize {
         let mut known = self.known.borrow_mut();
         if known.get(name).is_none_or(|of| of.serial > serial) {
             return 0;
         }
         let forgotten = known.take(name).expect("it was found").cluster;
         drop(known);
-        for endpoint in &forgotten.endpoints {
-            retire(shard, &forgotten, endpoint);
-        }
+        forgotten.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
+        forgotten.idle.wake_keeper();
         forgotten.endpoints.len()
     }
 
@@ -245,11 +245,6 @@ impl Clusters {
         };
         self.all().into_iter().map(of).sum()
     }
-}
-
-fn retire(shard: &Shard, cluster: &Cluster, endpoint: &Endpoint) {
-    endpoint.retired.set(true);
-    shard.pool.clear_endpoint(shard, cluster, endpoint);
 }
 
 /// An endpoint that was chosen for a request, and its cluster.

@@ -128,6 +128,17 @@ pub const LISTENERS_MAX: usize = 64;
 pub const ENDPOINTS_MAX: usize = 100_000;
 /// Idle upstream connections of one upstream, in the whole process. Source: issue.
 pub const POOL_IDLE_MAX: usize = 256;
+/// Share of the process's descriptors that idle upstream connections may take, in percent; what one
+/// upstream may have is allowed in any case. Clients need the most, and requests in flight some.
+pub const POOL_DESCRIPTORS_PERCENT: u64 = 25;
+/// Endpoints among whose idle connections the one to give up is chosen: as good as all of them with
+/// high probability (Redis evicts so).
+pub const POOL_LOOKED_AT_MAX: usize = 16;
+/// Idle connections of one cluster that are closed in a turn: some tens of microseconds.
+pub const POOL_CLOSED_PER_TURN: usize = 64;
+/// After a connect failed for want of a descriptor and an idle connection was given up for it: a close
+/// takes a turn or two.
+pub const DESCRIPTOR_RETRY_AFTER: Duration = Duration::from_millis(1);
 /// Idle connections past that number are kept for so long, so that those in use by turns are not
 /// closed and opened again. At most as many as were in use at a time.
 pub const POOL_SURPLUS_IDLE: Duration = Duration::from_secs(1);

@@ -150,7 +150,7 @@ pub async fn settle(shard: &Shard, live: &Live) {
     let Loaded { serial, snapshot, changed, removed, .. } = &*live.loaded;
     let mut turn = Turn::default();
     for name in removed {
-        turn.spend(1 + clusters.forget(shard, name, *serial)).await;
+        turn.spend(1 + clusters.forget(name, *serial)).await;
     }
     for Changed { id, stayed, gone, .. } in changed {
         let is_known = clusters.knows(&snapshot.clusters[id.0 as usize].name);

@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -303,7 +304,7 @@ async fn converse_with_body(
 
 /// Keeps the upstream's connection after a response that was passed on whole, or closes it.
 #[inline]
-fn keep_or_close(shard: &Shard, chosen: &Chosen, upstream: Upstream, reusable: bool) {
+fn keep_or_close(shard: &Rc<Shard>, chosen: &Chosen, upstream: Upstream, reusable: bool) {
     if reusable && !upstream.stream.is_sending() {
         shard.pool.put(shard, chosen, upstream);
     } else {

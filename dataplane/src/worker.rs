@@ -18,7 +18,6 @@ use lateen_ring::{
 
 use crate::accept::listener::{accept_clients, admit};
 use crate::bootstrap::config::{Config, EngineChoice};
-use crate::forward::pool;
 use crate::limits;
 use crate::live::{Live, settle};
 use crate::loaded::{EpochWord, ListenerSlot, Loaded};
@@ -249,7 +248,6 @@ async fn serve(
             return None;
         }
     }
-    let keeper = spawn(pool::keep(shard.clone()));
     let log_keeper = shard.logs().then(|| spawn(flush_log(shard.clone())));
     report(Report::Accepting(engine));
 
@@ -300,7 +298,6 @@ async fn serve(
         }
     }
     let cut = drain(&shard, accepting).await;
-    keeper.abort();
     if let Some(log_keeper) = log_keeper {
         log_keeper.abort();
     }

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_proxy::forward::pool;
 use lateen_proxy::loaded::{EpochWord, ListenerSlot, Loaded};
 use lateen_proxy::observe::metrics::{ConnectionSide, Metrics};
 use lateen_proxy::shard::{Seeds, Shard};
@@ -92,7 +91,6 @@ async fn live(seed: u64, tracing: bool) -> Report {
     let word = Arc::new(EpochWord::new(loaded.serial));
     let shard = Rc::new(Shard::new(config, word, loaded, metrics, 0, None, &seeds));
     let accepting = vec![Accepting::begin(&shard, ListenerSlot(0), listener)];
-    let keeper = spawn(pool::keep(shard.clone()));
     let done = Rc::new(Signal::default());
     let client_count = clients.len();
     for sessions in clients {
@@ -124,7 +122,7 @@ async fn live(seed: u64, tracing: bool) -> Report {
     if cut > 0 && enough {
         oracle.fail(format!("a drain with time enough cut off {cut}"));
     }
-    end(&oracle, &shard, keeper, serving).await
+    end(&oracle, &shard, serving).await
 }
 
 /// All clients are gone: the proxy has to notice.
@@ -138,14 +136,8 @@ async fn wait_for_idle(oracle: &Oracle, shard: &Shard) {
     }
 }
 
-async fn end(
-    oracle: &Oracle,
-    shard: &Rc<Shard>,
-    keeper: TaskHandle,
-    serving: Vec<TaskHandle>,
-) -> Report {
+async fn end(oracle: &Oracle, shard: &Rc<Shard>, serving: Vec<TaskHandle>) -> Report {
     shard.pool.clear(shard);
-    keeper.abort();
     for task in serving {
         task.abort();
     }
