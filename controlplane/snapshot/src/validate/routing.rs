@@ -36,6 +36,7 @@ fn check_route(route: &Route, clusters: usize) -> Result<(), Problem> {
     }
     check_edits("request_headers", &route.request_headers)?;
     check_edits("response_headers", &route.response_headers)?;
+    check_added(route)?;
     if let Some(rewrite) = &route.rewrite {
         check_rewrite(rewrite).map_err(|problem| problem.inside("rewrite"))?;
     }
@@ -103,6 +104,36 @@ fn check_edits(field: &'static str, edits: &HeaderEdits) -> Result<(), Problem> 
             edits.remove.iter().try_for_each(|name| text::editable_name("remove", name))
         })
         .map_err(|problem| problem.inside(field))
+}
+
+/// A head gets what the route adds and what the backend adds. Counted without what one of them takes
+/// away of the other's, which is simpler to explain.
+fn check_added(route: &Route) -> Result<(), Problem> {
+    let check = |field: &'static str, of_route: &HeaderEdits, of_backend: Option<&HeaderEdits>| {
+        let added = added_bytes(of_route) + of_backend.map_or(0, added_bytes);
+        if added <= EDITS_BYTES_MAX {
+            return Ok(());
+        }
+        let value = format_args!("lines of {added} bytes, set and added");
+        let wanted = format!("a route and a backend add {EDITS_BYTES_MAX} bytes at most");
+        Err(Problem::new(field, value, wanted))
+    };
+    check("request_headers", &route.request_headers, None)?;
+    check("response_headers", &route.response_headers, None)?;
+    let Action::Forward(backends) = &route.action else { return Ok(()) };
+    for (index, backend) in backends.iter().enumerate() {
+        check("request_headers", &route.request_headers, Some(&backend.request_headers))
+            .and_then(|()| {
+                check("response_headers", &route.response_headers, Some(&backend.response_headers))
+            })
+            .map_err(|problem| problem.inside(format_args!("backends[{index}]")))?;
+    }
+    Ok(())
+}
+
+fn added_bytes(edits: &HeaderEdits) -> usize {
+    let line = |(name, value): &(String, String)| name.len() + value.len() + ": \r\n".len();
+    edits.set.iter().chain(&edits.add).map(line).sum()
 }
 
 fn check_fields(field: &'static str, fields: &[(String, String)]) -> Result<(), Problem> {
