@@ -120,8 +120,9 @@ pub const DESCRIPTORS_PER_WORKER: u64 = 8;
 pub const DESCRIPTORS_UNLIMITED: u64 = 1 << 20;
 /// The greatest `--connections-max`: descriptors are `int`s.
 pub const DESCRIPTORS_MOST: usize = i32::MAX as usize;
-/// Worker threads; more than any machine has today, so that a mistyped number is refused.
-pub const WORKERS_MAX: usize = 1024;
+/// Worker threads; more than any machine has today, so that a mistyped number is refused. Source: what
+/// an answer to the control plane has room for.
+pub const WORKERS_MAX: usize = lateen_snapshot::limits::WORKERS_MAX;
 /// Listen addresses of one process.
 pub const LISTENERS_MAX: usize = 64;
 /// Endpoints of one `--upstream` list.
@@ -173,8 +174,8 @@ pub const CONTROL_BACKOFF_LEAST: Duration = Duration::from_millis(50);
 pub const CONTROL_BACKOFF_MOST: Duration = Duration::from_secs(5);
 /// Answers to the control plane that wait for it to take them.
 pub const CONTROL_EVENTS_MAX: usize = 256;
-/// Bytes of a proxy's name.
-pub const PROXY_NAME_BYTES_MAX: usize = 253;
+/// Bytes of a proxy's name. Source: what a Hello may have.
+pub const PROXY_NAME_BYTES_MAX: usize = lateen_snapshot::limits::PROXY_NAME_BYTES_MAX;
 
 // Drain.
 

@@ -88,7 +88,10 @@ struct Pending {
     loaded: Arc<Loaded>,
     answer: Box<dyn FnOnce(Outcome) + Send>,
     kept: Vec<Kept>,
-    prepared: usize,
+    /// Workers that are ready, or have said that they can't be.
+    answered: usize,
+    /// Why one can't.
+    failed: Option<String>,
     switched: usize,
 }
 
@@ -183,7 +186,8 @@ impl Rollout {
             .into_iter()
             .map(|added| Order::Prepare(Preparation { loaded: loaded.clone(), added }))
             .collect();
-        self.pending = Some(Pending { loaded, answer, kept, prepared: 0, switched: 0 });
+        self.pending =
+            Some(Pending { loaded, answer, kept, answered: 0, failed: None, switched: 0 });
         Some(orders)
     }
 
@@ -229,31 +233,46 @@ impl Rollout {
         })
     }
 
-    /// A worker is ready. Returns what to tell all of them, if it was the last.
+    /// A worker is ready. Returns what to tell all of them, if it was the last to answer.
     pub fn prepared(&mut self, worker: usize, serial: u64, took: Duration) -> Option<Orders> {
         let pending = self.pending.as_mut().filter(|pending| pending.loaded.serial == serial)?;
         pending.kept[worker].prepare = took;
-        pending.prepared += 1;
-        if pending.prepared < self.workers {
+        self.note_answer()
+    }
+
+    /// A worker can't run it: nobody will. Returns what to tell all of them, if it was the last to
+    /// answer.
+    pub fn unprepared(&mut self, serial: u64, error: &io::Error) -> Option<Orders> {
+        let pending = self.pending.as_mut().filter(|pending| pending.loaded.serial == serial)?;
+        pending.failed.get_or_insert_with(|| format!("a worker cannot run it: {error}"));
+        self.note_answer()
+    }
+
+    /// Commits or abandons the change once all workers have answered: none has then more than that in
+    /// its box, however slow it is.
+    fn note_answer(&mut self) -> Option<Orders> {
+        let pending = self.pending.as_mut()?;
+        pending.answered += 1;
+        if pending.answered < self.workers {
             return None;
+        }
+        if pending.failed.is_some() {
+            return self.abandon();
         }
         let slots = pending.loaded.slots().map(|(slot, listener)| (listener.address, slot));
         self.slots.extend(slots);
         // From here on every request that begins anywhere runs on the new one.
-        self.word.commit(serial);
+        self.word.commit(pending.loaded.serial);
         Some((0..self.workers).map(|_| Order::Commit).collect())
     }
 
-    /// A worker can't run it: nobody does.
-    pub fn unprepared(&mut self, serial: u64, error: &io::Error) -> Option<Orders> {
-        let is_meant = self.pending.as_ref().is_some_and(|of| of.loaded.serial == serial);
-        let Pending { loaded, answer, .. } = if is_meant { self.pending.take() } else { None }?;
+    fn abandon(&mut self) -> Option<Orders> {
+        let Pending { loaded, answer, failed, .. } = self.pending.take()?;
         // The workers let go of it when they hear that it is abandoned; none should be the last.
         self.retired.push(loaded);
-        answer(Outcome::Rejected { reason: format!("a worker cannot run it: {error}") });
-        let abandon = (0..self.workers).map(|_| Order::Abandon).collect();
-        // What waits comes with the next event: the workers' boxes hold one change at a time.
-        Some(abandon)
+        answer(Outcome::Rejected { reason: failed? });
+        // What waits comes with the next event.
+        Some((0..self.workers).map(|_| Order::Abandon).collect())
     }
 
     /// A worker runs it. Answers the offer if it was the last, and returns what to tell the workers of

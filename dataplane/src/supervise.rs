@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver as Reports;
-use lateen_ring::{Address, Binding, Features, Pulse, Sender, UnknownFeature, mailbox};
+use lateen_ring::{Address, Binding, Features, PostError, Pulse, Sender, UnknownFeature, mailbox};
 use lateen_snapshot::model::{Epoch, Snapshot};
 use lateen_snapshot::validate::patterns::Patterns;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
@@ -405,8 +405,10 @@ impl Proxy {
 
     fn post(&self, orders: Option<Orders>) {
         for (worker, order) in self.workers.iter().zip(orders.into_iter().flatten()) {
-            // A worker that is gone has told so, or is about to.
-            let _ = worker.orders.post(order);
+            // A worker that is gone has told so, or is about to. A full box can't be: a worker has
+            // answered a change before it is told of the next but one.
+            let posted = worker.orders.post(order);
+            debug_assert!(!matches!(posted, Err(PostError::Full(_))), "{posted:?}");
         }
     }
 
@@ -485,7 +487,8 @@ enum Woken {
     Elapsed,
 }
 
-/// Letters that may wait for a worker.
+/// Letters that may wait for a worker: to abandon a change, to prepare the next one, and to drain; and
+/// room to spare.
 const ORDERS_MAX: usize = 8;
 /// How long after a change it is looked whether its predecessor can be freed.
 const TIDY_AFTER: Duration = Duration::from_millis(200);

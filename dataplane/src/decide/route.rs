@@ -22,7 +22,7 @@ use lateen_snapshot::validate::patterns::Patterns;
 use crate::codec::http1::edits::EditError;
 use crate::codec::http1::request::RequestHead;
 use crate::decide::route::hosts::{HostIndex, port_of, split_authority};
-use crate::decide::route::plan::{BackendPlan, RoutePlan};
+use crate::decide::route::plan::RoutePlan;
 use crate::decide::route::regexes::{Regexes, WorkerRegexes};
 use crate::decide::route::rules::{Rules, Target};
 use crate::decide::route::weights::Weights;
@@ -221,12 +221,6 @@ impl RouteTables {
     #[inline]
     pub fn plan(&self, route: RouteId) -> &RoutePlan {
         &self.plans[route.0 as usize]
-    }
-
-    /// One of a route's backends by weight, and its position; `None`: the route does not forward.
-    #[inline]
-    pub fn choose_backend(&self, route: RouteId, random: u64) -> Option<(usize, &BackendPlan)> {
-        self.plan(route).choose(random)
     }
 
     /// The position in [`TcpRoute::backends`](lateen_snapshot::model::TcpRoute) of the one that

@@ -139,7 +139,9 @@ fn a_change_that_no_worker_takes_is_freed_here() {
     let (orders, told) = offered(&mut rollout, 6);
     let orders = orders.expect("what workers are to prepare");
     let serial = rollout.pending.as_ref().expect("it is under way").loaded.serial;
-    assert!(rollout.unprepared(serial, &io::Error::other("no room")).is_some());
+    assert!(rollout.unprepared(serial, &io::Error::other("no room")).is_none());
+    let abandon = rollout.prepared(1, serial, Duration::ZERO).expect("all have answered");
+    assert!(abandon.iter().all(|order| matches!(order, Order::Abandon)));
     assert!(told.reason().contains("no room"));
     rollout.tidy();
     assert!(rollout.is_untidy(), "a worker still has it");

@@ -519,7 +519,7 @@ fn a_route_forwards_by_weight_with_the_edits_of_both() {
     snapshot.routes[0] = route(Action::Forward(vec![backend(1, "a"), backend(3, "b")]));
     snapshot.routes[0].request_headers = set("x", "route");
     let tables = RouteTables::build(&snapshot, &mut Patterns::default()).expect("valid");
-    let chosen = |random| tables.choose_backend(RouteId(0), random).expect("forwards");
+    let chosen = |random| tables.plan(RouteId(0)).choose(random).expect("forwards");
     assert_eq!(chosen(0).0, 0);
     assert_eq!(chosen(u64::MAX / 4 - 1).0, 0);
     assert_eq!(chosen(u64::MAX / 4 + 2).0, 1);
@@ -527,5 +527,5 @@ fn a_route_forwards_by_weight_with_the_edits_of_both() {
     assert!(chosen(0).1.request_edits.is_some() && chosen(0).1.response_edits.is_none());
     snapshot.routes[0].action = Action::Respond(503);
     let tables = RouteTables::build(&snapshot, &mut Patterns::default()).expect("valid");
-    assert!(tables.choose_backend(RouteId(0), 0).is_none());
+    assert!(tables.plan(RouteId(0)).choose(0).is_none());
 }
