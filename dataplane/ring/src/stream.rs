@@ -143,6 +143,7 @@ impl Stream {
 
     /// True if bytes wait to be taken or the stream has ended.
     #[must_use]
+    #[inline]
     pub fn has_news(&self) -> bool {
         self.core.with(|_, io| {
             let recv = &io.sockets.at(self.key).recv;
@@ -170,6 +171,7 @@ impl Stream {
 
     /// True while a receive is with the engine.
     #[must_use]
+    #[inline]
     pub fn is_receiving(&self) -> bool {
         self.core.with(|_, io| io.sockets.at(self.key).recv.state != RecvState::Idle)
     }
@@ -275,6 +277,7 @@ impl Stream {
     ///
     /// # Panics
     /// If a send is under way (see [`Stream::is_sending`]).
+    #[inline]
     pub fn start_send(&self, chunks: [Option<Chunk>; CHUNKS_MAX]) -> Started {
         self.starting(|engine, io| engine.send_chunks(io, self.key, chunks)).0
     }
@@ -306,6 +309,7 @@ impl Stream {
     ///
     /// # Panics
     /// As [`Stream::start_send`].
+    #[inline]
     pub fn start_send_kept(&self, bytes: Vec<u8>) -> (Started, Vec<u8>) {
         self.starting(|engine, io| engine.send_kept(io, self.key, bytes))
     }
@@ -326,6 +330,7 @@ impl Stream {
 
     /// True while the kernel has not taken everything that was sent.
     #[must_use]
+    #[inline]
     pub fn is_sending(&self) -> bool {
         self.core.with(|_, io| io.sockets.at(self.key).send.op.is_some())
     }
@@ -339,12 +344,14 @@ impl Stream {
     }
 
     /// See [`Stream::flush`].
+    #[inline]
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.core.with(|_, io| poll_sent(io, self.key, cx))
     }
 
     /// Bytes that the kernel took from this stream so far: a send that makes progress moves it.
     #[must_use]
+    #[inline]
     pub fn bytes_sent(&self) -> u64 {
         self.core.with(|_, io| io.sockets.at(self.key).send.bytes_total)
     }
@@ -583,11 +590,13 @@ pub(crate) fn configure(socket: &RawSocket) {
 
 /// An emptied vector of this worker, for the next thing that is made to be sent.
 #[must_use]
+#[inline]
 pub fn spare_vector() -> Vec<u8> {
     with_current(|core| core.with(|_, io| io.spares.vector()))
 }
 
 /// Gives a vector back that was not sent.
+#[inline]
 pub fn keep_vector(vector: Vec<u8>) {
     with_current(|core| core.with(|_, io| io.spares.keep(vector)));
 }
