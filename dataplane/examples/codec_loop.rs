@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use lateen_proxy::codec::body::BodyEncoding;
 use lateen_proxy::codec::date::http_date;
 use lateen_proxy::codec::http1::chunked::ChunkedDecoder;
-use lateen_proxy::codec::http1::fields::FieldScratch;
+use lateen_proxy::codec::http1::head::FieldScratch;
 use lateen_proxy::codec::http1::request::parse_request;
 use lateen_proxy::codec::http1::response::parse_response;
 use lateen_proxy::codec::http1::write_request::{RequestForwarding, write_request};

@@ -10,7 +10,6 @@ use lateen_snapshot::model::Redirect;
 
 use crate::client::Connection;
 use crate::codec::body::{BodyProgress, Framing};
-use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::redirect::{Redirected, put_location};
 use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
 use crate::codec::http1::request::{
@@ -87,7 +86,7 @@ pub async fn read_head(
 }
 
 /// Parses the head, and if it is whole, rewrites it for the upstream into `request`. No await: the
-/// scratch for its fields never becomes part of a future. `None`: it is not whole.
+/// scratch for its fields is the worker's. `None`: it is not whole.
 ///
 /// # Errors
 /// As [`read_head`].
@@ -99,7 +98,7 @@ pub fn judge_head(
     request: &mut Request,
 ) -> Result<Option<Head>, Failure> {
     let shard = &connection.shard;
-    let mut scratch = FieldScratch::new();
+    let mut scratch = shard.scratch.borrow_mut();
     let parsed = parse_request(received.bytes(), &mut scratch, &shard.head_limits);
     let head = match parsed {
         Ok(Some(head)) => head,
@@ -114,7 +113,7 @@ pub fn judge_head(
         let made = made_id.as_ref().map_or(&b""[..], |id| &id[..]);
         let id = head.request_id.unwrap_or(made);
         exchange.keep_for_log(Logged::new(
-            head.method_text.as_bytes(),
+            head.method_text,
             head.authority.unwrap_or(b""),
             head.target,
             id,

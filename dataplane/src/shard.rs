@@ -16,6 +16,7 @@ use crate::accept::clients::Clients;
 use crate::bootstrap::config::Config;
 use crate::cluster::Clusters;
 use crate::codec::date::{DATE_BYTES, http_date};
+use crate::codec::http1::head::FieldScratch;
 use crate::codec::message::HeadLimits;
 use crate::forward::pool::Pool;
 use crate::live::Views;
@@ -42,6 +43,8 @@ pub struct Shard {
     pub mirroring: Cell<usize>,
     /// Bounds of heads, as the codec wants them.
     pub head_limits: HeadLimits,
+    /// Room for the field lines of the head that is being judged; never borrowed across an await.
+    pub scratch: RefCell<FieldScratch>,
     counters: Rc<Counters>,
     worker: usize,
     request_ids: RefCell<RequestIdMaker>,
@@ -120,6 +123,7 @@ impl Shard {
             refusing: Cell::new(0),
             mirroring: Cell::new(0),
             head_limits,
+            scratch: RefCell::default(),
             counters: Rc::new(Counters { metrics, worker }),
             worker,
             request_ids: RefCell::new(RequestIdMaker::seeded(

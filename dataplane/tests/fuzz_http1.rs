@@ -19,7 +19,7 @@ use bolero::check;
 use lateen_proxy::codec::body::{BodyEncoding, Framing};
 use lateen_proxy::codec::http1::chunked::{ChunkedDecoder, ChunkedError};
 use lateen_proxy::codec::http1::edits::Edits;
-use lateen_proxy::codec::http1::fields::FieldScratch;
+use lateen_proxy::codec::http1::head::FieldScratch;
 use lateen_proxy::codec::http1::request::{RequestError, RequestHead, parse_request};
 use lateen_proxy::codec::http1::response::{ResponseError, parse_response};
 use lateen_proxy::codec::http1::write_request::{RequestEdits, RequestForwarding, write_request};

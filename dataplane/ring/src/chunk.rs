@@ -5,9 +5,10 @@ use crate::buffer::Lease;
 
 /// Pieces of one send.
 pub const CHUNKS_MAX: usize = 3;
-/// Emptied vectors that a worker keeps for the next head, and the largest it keeps.
-const SPARE_VECTORS_MAX: usize = 64;
+/// Emptied vectors that a worker keeps for the next heads: the largest of them, and all together. A
+/// turn takes three for each request that it serves.
 const SPARE_VECTOR_BYTES_MAX: usize = 16 * 1024;
+const SPARE_BYTES_MAX: usize = 1024 * 1024;
 const SPARE_SENDS_MAX: usize = 64;
 
 /// Bytes to send, owned by the send until it is done.
@@ -57,6 +58,8 @@ pub(crate) struct Sending {
     /// The chunk that is next, and how much of it has gone.
     chunk: usize,
     offset: usize,
+    /// How much of all chunks has not gone.
+    left: usize,
     parts: [libc::iovec; CHUNKS_MAX],
     message: libc::msghdr,
 }
@@ -67,6 +70,7 @@ impl Sending {
             chunks: [const { None }; CHUNKS_MAX],
             chunk: 0,
             offset: 0,
+            left: 0,
             parts: [EMPTY_PART; CHUNKS_MAX],
             message: empty_message(),
         })
@@ -89,8 +93,9 @@ impl Sending {
     }
 
     /// How much is left to send.
+    #[inline]
     pub(crate) fn bytes_left(&self) -> usize {
-        self.remaining().map(<[u8]>::len).sum()
+        self.left
     }
 
     /// The message header over all that is left, valid while `self` is neither moved out of its box
@@ -115,17 +120,18 @@ impl Sending {
 
     /// The kernel took `count` more bytes. True when nothing is left.
     pub(crate) fn advance(&mut self, mut count: usize) -> bool {
-        while self.chunk < CHUNKS_MAX {
-            let left = self.rest_of(self.chunk).len();
-            if count < left {
+        debug_assert!(count <= self.left, "the kernel takes no more than it was given");
+        self.left -= count;
+        while self.left > 0 {
+            let here = self.rest_of(self.chunk).len();
+            if count < here {
                 self.offset += count;
                 return false;
             }
-            count -= left;
+            count -= here;
             self.chunk += 1;
             self.offset = 0;
         }
-        debug_assert_eq!(count, 0, "the kernel takes no more than it was given");
         true
     }
 }
@@ -145,11 +151,15 @@ pub(crate) struct Spares {
     #[expect(clippy::vec_box, reason = "the box itself is what is reused")]
     sends: Vec<Box<Sending>>,
     vectors: Vec<Vec<u8>>,
+    /// The capacity of all of them.
+    vector_bytes: usize,
 }
 
 impl Spares {
+    #[inline]
     pub(crate) fn sending(&mut self, chunks: [Option<Chunk>; CHUNKS_MAX]) -> Box<Sending> {
         let mut sending = self.sends.pop().unwrap_or_else(Sending::new);
+        sending.left = chunks.iter().flatten().map(|chunk| chunk.bytes().len()).sum();
         sending.chunks = chunks;
         sending.chunk = 0;
         sending.offset = 0;
@@ -157,11 +167,10 @@ impl Spares {
     }
 
     /// Takes back a finished or failed send that the kernel no longer knows.
+    #[inline]
     pub(crate) fn retire(&mut self, mut sending: Box<Sending>) {
-        for chunk in &mut sending.chunks {
-            if let Some(chunk) = chunk.take() {
-                self.reuse(chunk);
-            }
+        for chunk in sending.chunks.iter_mut().filter_map(Option::take) {
+            self.reuse(chunk);
         }
         if self.sends.len() < SPARE_SENDS_MAX {
             self.sends.push(sending);
@@ -176,14 +185,20 @@ impl Spares {
         }
     }
 
+    #[inline]
     pub(crate) fn vector(&mut self) -> Vec<u8> {
-        self.vectors.pop().unwrap_or_default()
+        let vector = self.vectors.pop().unwrap_or_default();
+        self.vector_bytes -= vector.capacity();
+        vector
     }
 
+    #[inline]
     pub(crate) fn keep(&mut self, mut vector: Vec<u8>) {
-        let worth_it = vector.capacity() > 0 && vector.capacity() <= SPARE_VECTOR_BYTES_MAX;
-        if worth_it && self.vectors.len() < SPARE_VECTORS_MAX {
+        let bytes = vector.capacity();
+        let fits = bytes <= SPARE_VECTOR_BYTES_MAX && self.vector_bytes + bytes <= SPARE_BYTES_MAX;
+        if bytes > 0 && fits {
             vector.clear();
+            self.vector_bytes += bytes;
             self.vectors.push(vector);
         }
     }
@@ -269,10 +284,12 @@ mod tests {
         let mut spares = Spares::default();
         spares.keep(Vec::with_capacity(SPARE_VECTOR_BYTES_MAX + 1));
         assert_eq!(spares.vector().capacity(), 0, "too large to keep");
-        for _ in 0..2 * SPARE_VECTORS_MAX {
-            spares.keep(Vec::with_capacity(8));
+        for _ in 0..2 * SPARE_BYTES_MAX / 4_096 {
+            spares.keep(Vec::with_capacity(4_096));
         }
-        assert_eq!(spares.vectors.len(), SPARE_VECTORS_MAX);
+        assert_eq!(spares.vectors.len(), SPARE_BYTES_MAX / 4_096);
+        while spares.vector().capacity() > 0 {}
+        assert_eq!((spares.vectors.len(), spares.vector_bytes), (0, 0));
         let ops: Vec<_> =
             (0..2 * SPARE_SENDS_MAX).map(|_| spares.sending([None, None, None])).collect();
         for op in ops {

@@ -226,11 +226,14 @@ impl Engine {
         chunks: [Option<Chunk>; CHUNKS_MAX],
         sent: usize,
     ) {
-        let mut op = io.spares.sending(chunks);
-        op.advance(sent);
         let send = &mut io.sockets.at(key).send;
         if send.error.is_some() {
-            return io.spares.retire(op);
+            chunks.into_iter().flatten().for_each(|chunk| io.spares.reuse(chunk));
+            return;
+        }
+        let mut op = io.spares.sending(chunks);
+        if sent > 0 {
+            op.advance(sent);
         }
         send.op = Some(op);
         self.send(io, key);

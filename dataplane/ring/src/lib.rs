@@ -8,7 +8,7 @@
 //!
 //! - [`Stream`], [`Listener`], [`splice()`], [`Deadline`], [`mailbox()`]: what tasks use
 //! - `runtime`, `task`, `timer`, `pulse`: the worker's loop
-//! - `pages`, `socket`, `buffer`, `chunk`, `heap`: who owns which memory while the kernel uses it
+//! - `pages`, `socket`, `buffer`, `chunk`, `boxed`, `heap`: who owns which memory while the kernel uses it
 //! - `engine`: io_uring, epoll, and the calls they share; the simulation
 //! - [`sim`]: what tests tell the simulation
 //!
@@ -32,11 +32,13 @@ mod pages;
 mod socket;
 pub mod buffer;
 pub mod chunk;
+pub mod boxed;
 mod heap;
 mod engine;
 pub mod sim;
 
 pub use address::Address;
+pub use boxed::{BOXED_BYTES_MAX, Boxed, boxed};
 pub use buffer::Lease;
 pub use chunk::{CHUNKS_MAX, Chunk};
 pub use deadline::{Deadline, Elapsed, sleep, sleep_until};

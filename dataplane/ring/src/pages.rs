@@ -10,8 +10,8 @@
 const PAGE_SLOTS: usize = 32;
 
 pub(crate) struct Pages<T> {
-    /// A page that was given back is empty.
-    pages: Vec<Box<[T]>>,
+    /// `None`: it was given back.
+    pages: Vec<Option<Box<[T; PAGE_SLOTS]>>>,
     free: Vec<u32>,
     gone: Vec<u32>,
 }
@@ -29,12 +29,12 @@ impl<T> Pages<T> {
     }
 
     #[cold]
-    fn add_page(&mut self, make: impl FnMut() -> T) -> u32 {
+    fn add_page(&mut self, mut make: impl FnMut() -> T) -> u32 {
         let page = self.gone.pop().unwrap_or_else(|| {
-            self.pages.push(Box::default());
+            self.pages.push(None);
             self.pages.len() as u32 - 1
         });
-        self.pages[page as usize] = std::iter::repeat_with(make).take(PAGE_SLOTS).collect();
+        self.pages[page as usize] = Some(Box::new(std::array::from_fn(|_| make())));
         let first = page * PAGE_SLOTS as u32;
         self.free.extend((first + 1..first + PAGE_SLOTS as u32).rev());
         first
@@ -52,13 +52,15 @@ impl<T> Pages<T> {
     #[inline]
     pub(crate) fn at(&mut self, index: u32) -> &mut T {
         let index = index as usize;
-        &mut self.pages[index / PAGE_SLOTS][index % PAGE_SLOTS]
+        let page = self.pages[index / PAGE_SLOTS].as_mut().expect("what is taken keeps its page");
+        &mut page[index % PAGE_SLOTS]
     }
 
     /// The slot of `index`, unless its page is gone.
     pub(crate) fn find(&mut self, index: u32) -> Option<&mut T> {
         let index = index as usize;
-        self.pages.get_mut(index / PAGE_SLOTS)?.get_mut(index % PAGE_SLOTS)
+        let page = self.pages.get_mut(index / PAGE_SLOTS)?.as_mut()?;
+        Some(&mut page[index % PAGE_SLOTS])
     }
 
     /// Slots that are taken.
@@ -72,17 +74,17 @@ impl<T> Pages<T> {
         for &index in &self.free {
             taken[index as usize / PAGE_SLOTS] -= 1;
         }
-        for (slots, taken) in self.pages.iter_mut().zip(&taken) {
+        for (page, taken) in self.pages.iter_mut().zip(&taken) {
             if *taken == 0 {
-                std::mem::take(slots).iter().for_each(&mut last_look);
+                page.take().iter().flat_map(|slots| slots.iter()).for_each(&mut last_look);
             }
         }
-        while self.pages.pop_if(|slots| slots.is_empty()).is_some() {}
+        while self.pages.pop_if(|page| page.is_none()).is_some() {}
         self.pages.shrink_to_fit();
-        let gone = self.pages.iter().enumerate().filter(|(_, slots)| slots.is_empty());
+        let gone = self.pages.iter().enumerate().filter(|(_, page)| page.is_none());
         self.gone = gone.map(|(page, _)| page as u32).rev().collect();
         self.free.retain(|index| {
-            self.pages.get(*index as usize / PAGE_SLOTS).is_some_and(|slots| !slots.is_empty())
+            self.pages.get(*index as usize / PAGE_SLOTS).is_some_and(Option::is_some)
         });
         // The lowest are taken first from now on, lest the next few keep as many pages alive.
         self.free.sort_unstable_by(|one, other| other.cmp(one));

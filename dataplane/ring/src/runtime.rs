@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::boxed;
 use crate::buffer::Pool;
 use crate::chunk::Spares;
 use crate::engine::sim::Sim;
@@ -352,6 +353,7 @@ impl Core {
         });
         self.tasks.shrink(&self.queue);
         self.wheel.borrow_mut().shrink();
+        boxed::shrink();
         if self.with(|engine, _| engine.simulation().is_none()) {
             heap::trim();
         }

@@ -35,6 +35,8 @@ pub struct Stream {
 pub struct Started {
     /// Bytes that the kernel has taken already.
     pub bytes: u64,
+    /// All bytes that it has taken from this stream; see [`Stream::bytes_sent`].
+    pub bytes_total: u64,
     /// It has taken all of them: there is nothing to wait for.
     pub done: bool,
 }
@@ -141,6 +143,7 @@ impl Stream {
 
     /// True if bytes wait to be taken or the stream has ended.
     #[must_use]
+    #[inline]
     pub fn has_news(&self) -> bool {
         self.core.with(|_, io| {
             let recv = &io.sockets.at(self.key).recv;
@@ -168,6 +171,7 @@ impl Stream {
 
     /// True while a receive is with the engine.
     #[must_use]
+    #[inline]
     pub fn is_receiving(&self) -> bool {
         self.core.with(|_, io| io.sockets.at(self.key).recv.state != RecvState::Idle)
     }
@@ -273,6 +277,7 @@ impl Stream {
     ///
     /// # Panics
     /// If a send is under way (see [`Stream::is_sending`]).
+    #[inline]
     pub fn start_send(&self, chunks: [Option<Chunk>; CHUNKS_MAX]) -> Started {
         self.starting(|engine, io| engine.send_chunks(io, self.key, chunks)).0
     }
@@ -304,6 +309,7 @@ impl Stream {
     ///
     /// # Panics
     /// As [`Stream::start_send`].
+    #[inline]
     pub fn start_send_kept(&self, bytes: Vec<u8>) -> (Started, Vec<u8>) {
         self.starting(|engine, io| engine.send_kept(io, self.key, bytes))
     }
@@ -317,12 +323,14 @@ impl Stream {
             let given_back = send(engine, io);
             let state = &io.sockets.at(self.key).send;
             let done = state.op.is_none() && state.error.is_none();
-            (Started { bytes: state.bytes_total - before, done }, given_back)
+            let bytes_total = state.bytes_total;
+            (Started { bytes: bytes_total - before, bytes_total, done }, given_back)
         })
     }
 
     /// True while the kernel has not taken everything that was sent.
     #[must_use]
+    #[inline]
     pub fn is_sending(&self) -> bool {
         self.core.with(|_, io| io.sockets.at(self.key).send.op.is_some())
     }
@@ -336,12 +344,14 @@ impl Stream {
     }
 
     /// See [`Stream::flush`].
+    #[inline]
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.core.with(|_, io| poll_sent(io, self.key, cx))
     }
 
     /// Bytes that the kernel took from this stream so far: a send that makes progress moves it.
     #[must_use]
+    #[inline]
     pub fn bytes_sent(&self) -> u64 {
         self.core.with(|_, io| io.sockets.at(self.key).send.bytes_total)
     }
@@ -580,11 +590,13 @@ pub(crate) fn configure(socket: &RawSocket) {
 
 /// An emptied vector of this worker, for the next thing that is made to be sent.
 #[must_use]
+#[inline]
 pub fn spare_vector() -> Vec<u8> {
     with_current(|core| core.with(|_, io| io.spares.vector()))
 }
 
 /// Gives a vector back that was not sent.
+#[inline]
 pub fn keep_vector(vector: Vec<u8>) {
     with_current(|core| core.with(|_, io| io.spares.keep(vector)));
 }

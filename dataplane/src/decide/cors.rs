@@ -10,8 +10,9 @@
 //! does not is the same for every request: else a cache could hand the answer for one origin, or for
 //! none, to another (Fetch standard, "CORS protocol and HTTP caches").
 
-use httparse::Header;
 use lateen_snapshot::model::Cors;
+
+use crate::codec::http1::head::Fields;
 
 /// The status of the answer to a preflight request, also to one of an origin that is not allowed: it
 /// then has none of the fields that would allow anything (HTTPCORSFilter, `allowOrigins`).
@@ -56,7 +57,7 @@ enum List {
 }
 
 /// Whether a request asks for leave for another one (Fetch standard, "CORS-preflight request").
-pub fn is_preflight(method: &[u8], fields: &[Header<'_>]) -> bool {
+pub fn is_preflight(method: &[u8], fields: Fields<'_>) -> bool {
     method == b"OPTIONS"
         && value_of(fields, "origin").is_some()
         && value_of(fields, "access-control-request-method").is_some()
@@ -99,7 +100,7 @@ impl CorsPolicy {
     }
 
     /// Appends the lines of the answer to a preflight request.
-    pub fn preflight(&self, fields: &[Header<'_>], out: &mut Vec<u8>) {
+    pub fn preflight(&self, fields: Fields<'_>, out: &mut Vec<u8>) {
         if !self.put_origin(value_of(fields, "origin"), out) {
             return;
         }
@@ -107,14 +108,14 @@ impl CorsPolicy {
             value_of(fields, "access-control-request-method").map(<[u8]>::to_vec)
         });
         self.put_list("Access-Control-Allow-Headers", &self.headers, out, || {
-            let asked: Vec<&[u8]> = values_of(fields, "access-control-request-headers").collect();
+            let asked: Vec<&[u8]> = fields.values(b"access-control-request-headers").collect();
             (!asked.is_empty()).then(|| asked.join(&b", "[..]))
         });
         put_line("Access-Control-Max-Age", self.max_age_s.to_string().as_bytes(), out);
     }
 
     /// Appends the lines of the response to any other request; `fields` are the request's.
-    pub fn response(&self, fields: &[Header<'_>], out: &mut Vec<u8>) {
+    pub fn response(&self, fields: Fields<'_>, out: &mut Vec<u8>) {
         if self.put_origin(value_of(fields, "origin"), out) && !self.exposed.is_empty() {
             put_line("Access-Control-Expose-Headers", &self.exposed, out);
         }
@@ -218,17 +219,10 @@ fn split_origin(origin: &[u8]) -> Option<(&[u8], &[u8], Option<u16>)> {
 }
 
 /// The value of the only field of this name. Several origins are none: no browser sends them.
-fn value_of<'f>(fields: &'f [Header<'_>], name: &'f str) -> Option<&'f [u8]> {
-    let mut values = values_of(fields, name);
+fn value_of<'f>(fields: Fields<'f>, name: &str) -> Option<&'f [u8]> {
+    let mut values = fields.values(name.as_bytes());
     let value = values.next()?;
     values.next().is_none().then_some(value)
-}
-
-fn values_of<'f>(fields: &'f [Header<'_>], name: &'f str) -> impl Iterator<Item = &'f [u8]> {
-    fields
-        .iter()
-        .filter(move |field| field.name.eq_ignore_ascii_case(name))
-        .map(|field| field.value)
 }
 
 fn put_line(name: &str, value: &[u8], out: &mut Vec<u8>) {

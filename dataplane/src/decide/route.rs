@@ -15,11 +15,11 @@ pub mod regexes;
 pub mod rules;
 pub mod weights;
 
-use httparse::Header;
 use lateen_snapshot::model::{HostPattern, RouteId, RouteTable, Snapshot};
 use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::codec::http1::edits::EditError;
+use crate::codec::http1::head::Fields;
 use crate::codec::http1::request::RequestHead;
 use crate::decide::route::hosts::{HostIndex, port_of, split_authority};
 use crate::decide::route::plan::RoutePlan;
@@ -42,7 +42,7 @@ pub struct RequestView<'a> {
     /// Path and query, or `*`.
     pub target: &'a [u8],
     /// All field lines, hop-by-hop ones included.
-    pub fields: &'a [Header<'a>],
+    pub fields: Fields<'a>,
 }
 
 impl<'a> RequestView<'a> {
@@ -50,10 +50,10 @@ impl<'a> RequestView<'a> {
     #[inline]
     pub fn of(head: &RequestHead<'a>) -> Self {
         Self {
-            method: head.method_text.as_bytes(),
+            method: head.method_text,
             authority: head.authority.unwrap_or(b""),
             target: head.path,
-            fields: head.field_lines(),
+            fields: head.fields,
         }
     }
 }

@@ -10,7 +10,6 @@ use lateen_ring::{Deadline, spawn};
 
 use crate::cluster::{Chosen, Cluster};
 use crate::codec::body::{BodyEncoding, BodyProgress};
-use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::response::parse_response;
 use crate::codec::message::Method;
 use crate::decide::route::plan::RoutePlan;
@@ -123,7 +122,7 @@ async fn exchange(
         counts.read_bytes.add(lease.len() as u64);
         received.push(lease);
         let judged = {
-            let mut scratch = FieldScratch::new();
+            let mut scratch = shard.scratch.borrow_mut();
             let head = parse_response(received.bytes(), &mut scratch, method, &shard.head_limits);
             head.ok()?.map(|head| (head.consumed, head.is_interim(), head.framing, head.keep_alive))
         };

@@ -12,7 +12,6 @@ use lateen_ring::{Chunk, Instant, Lease, Moved, Started, Stream, spare_vector};
 
 use crate::client::Connection;
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
-use crate::codec::http1::fields::FieldScratch;
 use crate::codec::http1::request::may_end_head;
 use crate::codec::http1::response::parse_response;
 use crate::codec::http1::write_response::{
@@ -23,7 +22,7 @@ use crate::exchange::{Exchange, Request};
 use crate::failure::{Failure, Stage};
 use crate::forward::received::Received;
 use crate::forward::transfer::{
-    BodyStop, Stopped, Timer, Way, finish_send, is_worth_splicing, one, transfer_body,
+    BodyStop, Stopped, Timer, Way, finish_send, is_worth_splicing, one, send, transfer_body,
 };
 use crate::limits;
 use crate::observe::metrics::CloseReason;
@@ -108,13 +107,15 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
     if started.done {
         call.connection.counts().write_bytes.add(started.bytes);
     } else {
-        sent = finish_send_down(call, started).await;
+        let Call { connection, timer, .. } = call;
+        let limit = connection.shard.config.timeouts.write;
+        sent = finish_send(&connection.stream, connection.counts(), *timer, limit, started).await;
     }
     if let Some(stop) = invalid {
         // What came before the fault is the client's; then the connection breaks off.
         return Err(body_failure(call.connection, stop));
     }
-    sent?;
+    sent.map_err(|stopped| client_stopped(call.connection, stopped))?;
     if answer.status == 101 {
         return Ok(Responded::Upgraded { from_upstream: incoming });
     }
@@ -198,14 +199,9 @@ async fn pass_body_on(
 
 /// Sends to the client and waits until the kernel has taken all of it.
 async fn send_down(call: &Call<'_>, bytes: Vec<u8>) -> Result<(), Failure> {
-    let started = call.connection.stream.start_send(one(bytes));
-    finish_send_down(call, started).await
-}
-
-async fn finish_send_down(call: &Call<'_>, started: Started) -> Result<(), Failure> {
     let Call { connection, timer, .. } = call;
     let limit = connection.shard.config.timeouts.write;
-    finish_send(&connection.stream, connection.counts(), *timer, limit, started)
+    send(&connection.stream, connection.counts(), *timer, limit, one(bytes))
         .await
         .map_err(|stopped| client_stopped(connection, stopped))
 }
@@ -250,7 +246,7 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer,
 fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answer>, Failure> {
     let Call { connection, request, body_sent, .. } = call;
     let shard = &connection.shard;
-    let mut scratch = FieldScratch::new();
+    let mut scratch = shard.scratch.borrow_mut();
     let invalid = Failure::upstream_protocol(Stage::ResponseHead);
     let parsed = parse_response(incoming.bytes(), &mut scratch, request.method, &shard.head_limits);
     let Some(head) = parsed.map_err(|_| invalid)? else { return Ok(None) };

@@ -102,7 +102,7 @@ pub async fn send(
     chunks: [Option<Chunk>; CHUNKS_MAX],
 ) -> Result<(), Stopped> {
     if stream.is_sending() {
-        flush(stream, timer, limit).await?;
+        flush(stream, stream.bytes_sent(), timer, limit).await?;
     }
     let started = stream.start_send(chunks);
     finish_send(stream, counts, timer, limit, started).await
@@ -123,17 +123,21 @@ pub async fn finish_send(
     if started.done {
         return Ok(());
     }
-    let before = stream.bytes_sent();
-    let sent = flush(stream, timer, limit).await;
-    counts.write_bytes.add(stream.bytes_sent() - before);
+    let sent = flush(stream, started.bytes_total, timer, limit).await;
+    counts.write_bytes.add(stream.bytes_sent() - started.bytes_total);
     sent
 }
 
 /// Waits until the kernel has taken everything, as long as it takes something within each `limit`.
-async fn flush(stream: &Stream, timer: Timer<'_>, limit: Duration) -> Result<(), Stopped> {
-    let mut before = stream.bytes_sent();
+/// It has taken `before` bytes of the stream so far.
+fn flush<'a>(
+    stream: &'a Stream,
+    mut before: u64,
+    timer: Timer<'a>,
+    limit: Duration,
+) -> impl Future<Output = Result<(), Stopped>> + 'a {
     timer.set(limit);
-    poll_fn(|cx| {
+    poll_fn(move |cx| {
         loop {
             if let Poll::Ready(flushed) = stream.poll_flush(cx) {
                 return Poll::Ready(flushed.map_err(Stopped::from));
@@ -149,7 +153,6 @@ async fn flush(stream: &Stream, timer: Timer<'_>, limit: Duration) -> Result<(),
             timer.set(limit);
         }
     })
-    .await
 }
 
 /// One chunk to send.
@@ -321,7 +324,8 @@ async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64
     // A splice goes straight to the socket: it must not overtake the head, which may still be on
     // its way.
     if way.sink.is_sending() {
-        flush(way.sink, way.timer, way.write_limit).await.map_err(BodyStop::Sink)?;
+        let before = way.sink.bytes_sent();
+        flush(way.sink, before, way.timer, way.write_limit).await.map_err(BodyStop::Sink)?;
     }
     let moved = way.moved;
     let (taken_before, given_before) = (moved.taken(), moved.given());

@@ -16,7 +16,7 @@ use socket2::SockAddr;
 
 use crate::engine::uring::setup::{BUFFER_GROUP, publish_buffers, set_up};
 use crate::engine::uring::tag::{Kind, key_of, tag};
-use crate::engine::{Io, Wait, add, direct};
+use crate::engine::{Counts, Io, Wait, add, direct};
 use crate::features::{Feature, Features};
 use crate::socket::{
     End, Interest, READY_ACCEPTS_MAX, READY_LEASES_MAX, RecvState, SocketKey, Watch,
@@ -110,29 +110,46 @@ impl Uring {
             && !self.ring.submission().cq_overflow()
     }
 
+    #[inline]
     fn push(&mut self, entry: &Entry) {
+        if !self.offer(entry) {
+            self.push_to_full(entry);
+        }
+    }
+
+    #[inline]
+    fn offer(&mut self, entry: &Entry) -> bool {
+        // SAFETY: every pointer in an entry made in this file leads to memory that stays in place
+        // until the entry's completion: a boxed `Sending` or `SockAddr` kept in a slot that is not
+        // freed while an operation is in flight, the boxed word of `call`, or a buffer published to
+        // the ring. Tear-down drains or leaks them (see `Drop`).
+        unsafe { self.ring.submission().push(entry) }.is_ok()
+    }
+
+    #[cold]
+    fn push_to_full(&mut self, entry: &Entry) {
         loop {
-            let mut queue = self.ring.submission();
-            // SAFETY: every pointer in an entry made in this file leads to memory that stays in
-            // place until the entry's completion: a boxed `Sending` or `SockAddr` kept in a slot
-            // that is not freed while an operation is in flight, the boxed word of `call`, or a
-            // buffer published to the ring. Tear-down drains or leaks them (see `Drop`).
-            if unsafe { queue.push(entry) }.is_ok() {
-                return;
-            }
-            drop(queue);
-            // Full: hand over what is there. An error (EBUSY, EAGAIN) means that the kernel wants
+            // Hand over what is there. An error (EBUSY, EAGAIN) means that the kernel wants
             // completions reaped first; then the next attempt submits again.
             let _ = self.ring.submit();
             if self.ring.submission().is_full() {
                 self.reap();
+            }
+            if self.offer(entry) {
+                return;
             }
         }
     }
 
     fn start(&mut self, io: &mut Io, key: SocketKey, entry: &Entry) {
         io.sockets.at(key).in_flight += 1;
-        add(&io.counts.submitted, 1);
+        self.submit(&io.counts, entry);
+    }
+
+    /// Submits an operation that its socket counts as in flight already.
+    #[inline]
+    fn submit(&mut self, counts: &Counts, entry: &Entry) {
+        add(&counts.submitted, 1);
         self.push(entry);
     }
 
@@ -160,6 +177,7 @@ impl Uring {
         let socket = io.sockets.at(key);
         debug_assert!(matches!(socket.recv.state, RecvState::Idle | RecvState::Starved));
         socket.recv.state = RecvState::Armed { multishot };
+        socket.in_flight += 1;
         let fd = Fd(socket.fd().as_raw_fd());
         let entry = if multishot {
             opcode::RecvMulti::new(fd, BUFFER_GROUP).build()
@@ -170,7 +188,7 @@ impl Uring {
                 .build()
                 .flags(io_uring::squeue::Flags::BUFFER_SELECT)
         };
-        self.start(io, key, &entry.user_data(tag(Kind::Recv, key)));
+        self.submit(&io.counts, &entry.user_data(tag(Kind::Recv, key)));
     }
 
     pub(crate) fn recv_stop(&mut self, io: &mut Io, key: SocketKey) {
@@ -363,15 +381,17 @@ impl Uring {
         }
         let key = key_of(tag);
         let more = cqueue::more(flags);
+        let outcome =
+            if result < 0 { Err(Errno::from_raw_os_error(-result)) } else { Ok(result as usize) };
+        if kind == Kind::Recv {
+            return self.complete_recv(io, key, outcome, flags);
+        }
         let socket = io.sockets.at(key);
         if !more {
             debug_assert!(socket.in_flight > 0, "the kernel answers what was asked");
             socket.in_flight -= 1;
         }
-        let outcome =
-            if result < 0 { Err(Errno::from_raw_os_error(-result)) } else { Ok(result as usize) };
         match kind {
-            Kind::Recv => self.complete_recv(io, key, outcome, flags),
             Kind::Send => self.complete_send(io, key, outcome),
             Kind::Connect => {
                 if let Some(connect) = socket.connect() {
@@ -397,7 +417,7 @@ impl Uring {
                     }
                 }
             }
-            Kind::Cancel | Kind::Called => {}
+            Kind::Cancel | Kind::Recv | Kind::Called => {}
         }
         let socket = io.sockets.at(key);
         if socket.closing && socket.in_flight == 0 {
@@ -405,6 +425,7 @@ impl Uring {
         }
     }
 
+    #[inline]
     fn complete_recv(
         &mut self,
         io: &mut Io,
@@ -418,9 +439,14 @@ impl Uring {
         let socket = io.sockets.at(key);
         let stopping = socket.recv.state == RecvState::Stopping;
         if !more {
+            debug_assert!(socket.in_flight > 0, "the kernel answers what was asked");
+            socket.in_flight -= 1;
             socket.recv.state = RecvState::Idle;
         }
         if socket.closing {
+            if socket.in_flight == 0 {
+                finish_close(io, key);
+            }
             return;
         }
         match outcome {

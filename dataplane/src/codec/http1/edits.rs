@@ -5,12 +5,12 @@
 //! become one here, when the tables are built: what a later one takes away of an earlier one's fields
 //! is not written in the first place.
 
-use httparse::Header;
 use lateen_snapshot::limits::EDITS_BYTES_MAX;
 use lateen_snapshot::model::HeaderEdits;
 use lateen_snapshot::validate::text::why_reserved;
 
 use crate::codec::http1::fields::{FieldMask, is_field_value_byte};
+use crate::codec::http1::head::Fields;
 use crate::codec::message::is_token_byte;
 
 /// Why edits must not be made: config's fault.
@@ -108,12 +108,12 @@ impl Edits {
     }
 
     /// Adds the lines that are left out to `mask`.
-    pub(super) fn cut_lines(&self, fields: &[Header<'_>], mask: &mut FieldMask) {
+    pub(super) fn cut_lines(&self, fields: Fields<'_>, mask: &mut FieldMask) {
         if self.cut.is_empty() {
             return;
         }
         for (index, field) in fields.iter().enumerate() {
-            if self.cuts(field.name.as_bytes()) {
+            if self.cuts(field.name) {
                 mask.insert(index);
             }
         }

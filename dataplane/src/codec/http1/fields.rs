@@ -1,15 +1,12 @@
 //! The field lines of a head: what they say about framing and the connection, and which of them
 //! end at this hop.
 //!
-//! Before it: httparse has cut a head into names and values. After it: `request` and `response`
+//! Before it: `head` has cut a head into names and values. After it: `request` and `response`
 //! take the facts, `write_request` and `write_response` copy what was not cut. One pass over the
 //! lines; a name is told apart by its length and first byte before it is compared. It never
 //! copies a field.
 
-use core::mem::MaybeUninit;
-
-use httparse::Header;
-
+use crate::codec::http1::head::{FieldLine, Fields};
 use crate::codec::message::is_token_byte;
 use crate::plant::{self, Plant};
 
@@ -17,27 +14,6 @@ use crate::plant::{self, Plant};
 pub const FIELDS_MAX: usize = 256;
 /// Field names that one head's `Connection` may nominate: each costs a look at every field.
 pub const NOMINATIONS_MAX: usize = 32;
-
-/// Room for a head's field lines: an uninitialised array on the stack of the call that parses and
-/// rewrites a head. 8 KiB: never keep it across an await point.
-pub struct FieldScratch<'b> {
-    pub(super) headers: [MaybeUninit<Header<'b>>; FIELDS_MAX],
-}
-
-impl FieldScratch<'_> {
-    /// Empty; costs nothing.
-    #[inline(always)]
-    pub fn new() -> Self {
-        Self { headers: [const { MaybeUninit::uninit() }; FIELDS_MAX] }
-    }
-}
-
-impl Default for FieldScratch<'_> {
-    #[inline(always)]
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// What is wrong with a head's field lines: the sender's fault, always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -146,7 +122,7 @@ pub(super) enum Kind {
 }
 
 /// Tells a field name apart: by its length, then by its first byte, and only then by the rest.
-/// `name` is a token, as httparse guarantees.
+/// A name that is told apart is a token.
 #[inline]
 pub(super) fn classify(name: &[u8]) -> Kind {
     let first = name.first().map_or(0, |first| first | 0x20);
@@ -183,15 +159,16 @@ fn is_forwarding(name: &[u8]) -> bool {
         || name.get(..12).is_some_and(|start| is(start, b"x-forwarded-"))
 }
 
-/// Whether a token equals a lower-case name. Setting bit 5 folds case, and folds nothing else
-/// that may stand in a token onto a letter, digit or `-`.
+/// Whether a text equals a lower-case name in any case. Only where the name has a letter may bit 5
+/// differ: setting it elsewhere would take a CR for a `-`.
 #[inline(always)]
 pub(super) fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
     let Ok(name) = <&[u8; N]>::try_from(name) else { return false };
     let mut difference = 0;
     let mut index = 0;
     while index < N {
-        difference |= (name[index] | 0x20) ^ lower[index];
+        let case = if lower[index].is_ascii_lowercase() { 0x20 } else { 0 };
+        difference |= (name[index] | case) ^ lower[index];
         index += 1;
     }
     difference == 0
@@ -243,44 +220,32 @@ pub(super) enum Direction {
     Response,
 }
 
-/// Reads all field lines of a whole head `bytes[..head_bytes]` that httparse has accepted into
-/// `facts`, which are empty (and too large to be handed about).
+/// Reads all field lines of a head into `facts`, which are empty (and too large to be handed about).
 ///
 /// # Errors
 /// What two implementations could read differently.
 #[inline]
 pub(super) fn read_fields<'h>(
-    bytes: &[u8],
-    head_bytes: usize,
-    fields: &'h [Header<'h>],
+    fields: Fields<'h>,
     direction: Direction,
     facts: &mut FieldFacts<'h>,
 ) -> Result<(), FieldError> {
-    let mut connection_lines = 0;
-    for (index, field) in fields.iter().enumerate() {
-        let name = field.name.as_bytes();
-        // httparse takes LF alone for a line end. A line is ended right before the next one
-        // begins, so this looks at every line end of the head but the last two.
-        if bytes[offset_in(bytes, name) - 2] != b'\r' {
-            return Err(FieldError::BareLineFeed);
-        }
-        let kind = classify(name);
+    let mut has_connection = false;
+    for (index, line) in fields.lines.iter().enumerate() {
+        let kind = line.kind;
         if kind == Kind::Ordinary {
             continue;
         }
-        if kind == Kind::ContentLength && is_canonical_length(bytes, field) {
+        if kind == Kind::ContentLength && is_canonical_length(fields.bytes, line) {
             facts.length_kept = true;
         }
-        read_field(facts, index, kind, field.value, direction)?;
-        connection_lines += usize::from(kind == Kind::Connection);
-    }
-    if &bytes[head_bytes - 4..head_bytes] != b"\r\n\r\n" {
-        return Err(FieldError::BareLineFeed);
+        read_field(facts, index, kind, line.value(fields.bytes), direction)?;
+        has_connection |= kind == Kind::Connection;
     }
     if facts.chunked && facts.content_length.is_some() {
         return Err(FieldError::LengthWithCoding);
     }
-    if connection_lines > 0 {
+    if has_connection {
         read_connection(facts, fields)?;
     }
     Ok(())
@@ -348,13 +313,10 @@ fn read_field<'h>(
 
 /// Reads the `Connection` lines, which are known to be there: options of this connection, and
 /// fields that end here because they are nominated (RFC 9110 §7.6.1).
-fn read_connection<'h>(
-    facts: &mut FieldFacts<'h>,
-    fields: &'h [Header<'h>],
-) -> Result<(), FieldError> {
+fn read_connection(facts: &mut FieldFacts<'_>, fields: Fields<'_>) -> Result<(), FieldError> {
     let mut nominations = 0;
-    for field in fields.iter().filter(|field| is(field.name.as_bytes(), b"connection")) {
-        for option in list_items(field.value) {
+    for line in fields.lines.iter().filter(|line| line.kind == Kind::Connection) {
+        for option in list_items(line.value(fields.bytes)) {
             match option.len() {
                 0 => continue,
                 5 if is(option, b"close") => facts.close = true,
@@ -374,9 +336,9 @@ fn read_connection<'h>(
 }
 
 #[cold]
-fn nominate<'h>(
-    facts: &mut FieldFacts<'h>,
-    fields: &'h [Header<'h>],
+fn nominate(
+    facts: &mut FieldFacts<'_>,
+    fields: Fields<'_>,
     option: &[u8],
 ) -> Result<(), FieldError> {
     if !option.iter().all(|&byte| is_token_byte(byte)) {
@@ -402,7 +364,7 @@ fn nominate<'h>(
         | Kind::Upgrade => {}
     }
     for (index, field) in fields.iter().enumerate() {
-        let nominated = field.name.as_bytes().eq_ignore_ascii_case(option);
+        let nominated = field.name.eq_ignore_ascii_case(option);
         if nominated && !plant::has(Plant::NominatedForwarded) {
             facts.cut.insert(index);
         }
@@ -413,12 +375,9 @@ fn nominate<'h>(
 /// Whether a `Content-Length` line is, but for the case of its name, as [`put_number`] would write
 /// it: one space, no leading zero, nothing behind the number.
 #[inline]
-fn is_canonical_length(bytes: &[u8], field: &Header<'_>) -> bool {
-    let value_at = offset_in(bytes, field.value);
-    value_at == offset_in(bytes, field.name.as_bytes()) + "Content-Length: ".len()
-        && bytes[value_at - 1] == b' '
-        && bytes[value_at + field.value.len()] == b'\r'
-        && (field.value.len() == 1 || field.value.first() != Some(&b'0'))
+fn is_canonical_length(bytes: &[u8], line: &FieldLine) -> bool {
+    let value = line.value(bytes);
+    line.is_plainly_set(bytes) && (value.len() == 1 || value.first() != Some(&b'0'))
 }
 
 /// `1*DIGIT` below 2^63 (what others keep in a signed number), of at most 19 digits.
@@ -529,18 +488,10 @@ pub(super) fn is_forbidden_trailer(name: &[u8]) -> bool {
         || name.get(..3).is_some_and(|prefix| is(prefix, b"if-"))
 }
 
-/// Where `part`, a slice of `whole`, begins in it.
-#[inline(always)]
-pub(super) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
-    let offset = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-    debug_assert!(offset <= whole.len());
-    offset
-}
-
 /// Adds the lines of one kind to `cut`, for the rare fields whose fate hangs on more than a name.
-pub(super) fn cut_kind(fields: &[Header<'_>], kind: Kind, cut: &mut FieldMask) {
-    for (index, field) in fields.iter().enumerate() {
-        if classify(field.name.as_bytes()) == kind {
+pub(super) fn cut_kind(fields: Fields<'_>, kind: Kind, cut: &mut FieldMask) {
+    for (index, line) in fields.lines.iter().enumerate() {
+        if line.kind == kind {
             cut.insert(index);
         }
     }
@@ -549,22 +500,20 @@ pub(super) fn cut_kind(fields: &[Header<'_>], kind: Kind, cut: &mut FieldMask) {
 /// Appends the lines from `start` to `end` of a head that are not in `cut`, in runs.
 #[inline]
 pub(super) fn copy_kept_lines(
-    bytes: &[u8],
-    fields: &[Header<'_>],
+    fields: Fields<'_>,
     cut: &FieldMask,
     start: usize,
     end: usize,
     out: &mut Vec<u8>,
 ) {
+    let Fields { bytes, lines } = fields;
     let mut run_start = start;
-    for index in cut.iter(fields.len()) {
-        let line_start = offset_in(bytes, fields[index].name.as_bytes());
-        let line_end =
-            fields.get(index + 1).map_or(end, |next| offset_in(bytes, next.name.as_bytes()));
+    for index in cut.iter(lines.len()) {
+        let line_start = lines[index].start();
         if line_start > run_start {
             out.extend_from_slice(&bytes[run_start..line_start]);
         }
-        run_start = line_end;
+        run_start = lines.get(index + 1).map_or(end, FieldLine::start);
     }
     if end > run_start {
         out.extend_from_slice(&bytes[run_start..end]);

@@ -5,6 +5,7 @@
 //! that the conductor decides by. What two implementations could read differently is refused
 //! here and never forwarded. Nothing here knows of sockets, time, routes or pools.
 
+pub mod head;
 pub mod fields;
 pub mod target;
 pub mod request;

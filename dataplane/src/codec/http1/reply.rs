@@ -81,13 +81,13 @@ pub fn write_trace_reply(
     date: &[u8; DATE_BYTES],
     out: &mut Vec<u8>,
 ) {
-    let mut echo = Vec::with_capacity(head.bytes.len());
-    let (method, version) = (head.method_text.as_bytes(), head.version.as_str().as_bytes());
+    let mut echo = Vec::with_capacity(head.fields.bytes.len());
+    let (method, version) = (head.method_text, head.version.as_str().as_bytes());
     for text in [method, b" ", head.target, b" ", version, b"\r\n"] {
         echo.extend_from_slice(text);
     }
-    for (name, value) in head.fields().filter(|(name, _)| !is_secret(name)) {
-        for text in [name.as_bytes(), b": ", value, b"\r\n"] {
+    for field in head.fields.iter().filter(|field| !is_secret(field.name)) {
+        for text in [field.name, b": ", field.value, b"\r\n"] {
             echo.extend_from_slice(text);
         }
     }
@@ -104,10 +104,10 @@ pub fn write_trace_reply(
 }
 
 /// Fields that a TRACE must not show to a script that reads the answer.
-fn is_secret(name: &str) -> bool {
+fn is_secret(name: &[u8]) -> bool {
     ["authorization", "proxy-authorization", "cookie", "cookie2"]
         .iter()
-        .any(|secret| name.eq_ignore_ascii_case(secret))
+        .any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
 }
 
 fn write_status_line(status: u16, out: &mut Vec<u8>) {

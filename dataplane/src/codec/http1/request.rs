@@ -4,12 +4,13 @@
 //! [`RequestHead`], and `write_request` writes the head for the upstream. Nothing here changes a
 //! byte or picks an upstream.
 
-use httparse::{Header, ParserConfig, Status};
-
 use crate::codec::body::Framing;
 use crate::codec::http1::fields::{
-    Direction, FIELDS_MAX, FieldError, FieldFacts, FieldMask, FieldScratch, Repeatable, is, is_h2c,
-    is_protocol, list_items, parse_number, read_fields,
+    Direction, FieldError, FieldFacts, FieldMask, Repeatable, is, is_h2c, is_protocol, list_items,
+    parse_number, read_fields,
+};
+use crate::codec::http1::head::{
+    Cut, Fault, FieldLine, FieldScratch, Fields, RequestLine, cut_fields, cut_request_line,
 };
 use crate::codec::http1::target::{is_valid_authority, parse_target};
 use crate::codec::message::{HeadLimits, Method, Version, valid_request_id};
@@ -25,7 +26,7 @@ pub struct RequestHead<'h> {
     /// The method, where it is one that the proxy treats by name.
     pub method: Method,
     /// The method as it came.
-    pub method_text: &'h str,
+    pub method_text: &'h [u8],
     /// The version that the client speaks.
     pub version: Version,
     /// The target as it came; ASCII, like all that is borrowed here.
@@ -49,9 +50,8 @@ pub struct RequestHead<'h> {
     pub max_forwards: Option<u64>,
     /// The `X-Request-Id` that came, if it may be kept.
     pub request_id: Option<&'h [u8]>,
-    /// The head's bytes, without an empty line before it.
-    pub(super) bytes: &'h [u8],
-    pub(super) fields: &'h [Header<'h>],
+    /// All fields as they came, and the head's bytes without an empty line before it.
+    pub fields: Fields<'h>,
     /// Lines that `write_request` does not copy.
     pub(super) cut: FieldMask,
     pub(super) host_is_first: bool,
@@ -60,23 +60,6 @@ pub struct RequestHead<'h> {
     pub(super) has_forwarded_for: bool,
     pub(super) has_trailer: bool,
     pub(super) length_kept: bool,
-}
-
-impl<'h> RequestHead<'h> {
-    /// All fields as they came, in order: names and values without the white space around them.
-    pub fn fields(&self) -> impl Iterator<Item = (&'h str, &'h [u8])> + use<'h> {
-        self.fields.iter().map(|field| (field.name, field.value))
-    }
-
-    /// The same as httparse left them: what a matcher goes through again and again.
-    pub fn field_lines(&self) -> &'h [Header<'h>] {
-        self.fields
-    }
-
-    /// The value of the first field of this name, in any case.
-    pub fn field(&self, name: &str) -> Option<&'h [u8]> {
-        self.fields().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
 }
 
 /// Why a request is refused: the client's fault, always. The connection closes after the answer,
@@ -175,14 +158,14 @@ pub fn allowed_methods(trace_allowed: bool) -> &'static str {
 /// that is wrong has ended or a limit is passed. To parse again for every byte that trickles in
 /// would cost the square of the head; [`may_end_head`] tells when it is worth it.
 ///
-/// Cost: one pass by httparse and one over its fields, no allocation.
+/// Cost: one pass over the bytes and one over the fields of interest, no allocation.
 ///
 /// # Errors
 /// The client's faults of RFC 9112 and RFC 9110, and all that two readers could take differently.
 #[inline]
-pub fn parse_request<'h, 'b: 'h>(
-    bytes: &'b [u8],
-    scratch: &'h mut FieldScratch<'b>,
+pub fn parse_request<'h>(
+    bytes: &'h [u8],
+    scratch: &'h mut FieldScratch,
     limits: &HeadLimits,
 ) -> Result<Option<RequestHead<'h>>, RequestError> {
     let skipped = match bytes {
@@ -193,37 +176,29 @@ pub fn parse_request<'h, 'b: 'h>(
         _ => 0,
     };
     let bytes = &bytes[skipped..];
-    let slots = limits.headers_max.min(FIELDS_MAX);
-    let mut parsed = httparse::Request::new(&mut []);
-    let status = ParserConfig::default().parse_request_with_uninit_headers(
-        &mut parsed,
-        bytes,
-        &mut scratch.headers[..slots],
-    );
-    let (Ok(Status::Complete(head_bytes)), Some(method), Some(target), Some(minor)) =
-        (status, parsed.method, parsed.path, parsed.version)
-    else {
+    let lines = scratch.room(limits.headers_max);
+    let Ok(Some((line, count, head_bytes))) = cut(bytes, lines) else {
         return judge_incomplete(bytes, limits).map(|()| None);
     };
     if head_bytes > limits.head_bytes_max {
         return judge_incomplete(bytes, limits).map(|()| None);
     }
-    if target.len() > limits.target_bytes_max {
+    if line.target.len() > limits.target_bytes_max {
         return Err(RequestError::TargetTooLong);
     }
-    let line = RequestLine {
-        method,
-        target: target.as_bytes(),
-        version: if minor == 0 { Version::Http10 } else { Version::Http11 },
-    };
-    let fields: &'h [Header<'h>] = parsed.headers;
+    let fields = Fields { bytes: &bytes[..head_bytes], lines: &lines[..count] };
     let mut facts = FieldFacts::default();
-    read_fields(bytes, head_bytes, fields, Direction::Request, &mut facts)?;
-    let mut head = judge_head(line, &facts, limits)?;
-    head.consumed = skipped + head_bytes;
-    head.bytes = &bytes[..head_bytes];
-    head.fields = fields;
-    Ok(Some(head))
+    read_fields(fields, Direction::Request, &mut facts)?;
+    let head = judge_head(&line, fields, &facts, limits)?;
+    Ok(Some(RequestHead { consumed: skipped + head_bytes, ..head }))
+}
+
+/// First line, number of field lines, and bytes of a whole head.
+#[inline]
+fn cut<'h>(bytes: &'h [u8], lines: &mut [FieldLine]) -> Cut<(RequestLine<'h>, usize, usize)> {
+    let Some(line) = cut_request_line(bytes)? else { return Ok(None) };
+    let fields = cut_fields(bytes, line.end, lines)?;
+    Ok(fields.map(|(count, head_bytes)| (line, count, head_bytes)))
 }
 
 /// Whether parsing is worth it again after `bytes[..seen]` were found to be an incomplete head:
@@ -233,19 +208,14 @@ pub fn may_end_head(bytes: &[u8], seen: usize, limits: &HeadLimits) -> bool {
     bytes.len() >= limits.head_bytes_max || bytes[seen.min(bytes.len())..].contains(&b'\n')
 }
 
-struct RequestLine<'h> {
-    method: &'h str,
-    target: &'h [u8],
-    version: Version,
-}
-
 #[inline]
 fn judge_head<'h>(
-    line: RequestLine<'h>,
+    line: &RequestLine<'h>,
+    fields: Fields<'h>,
     facts: &FieldFacts<'h>,
     limits: &HeadLimits,
 ) -> Result<RequestHead<'h>, RequestError> {
-    let method = Method::from_bytes(line.method.as_bytes());
+    let method = Method::from_bytes(line.method);
     match method {
         Method::Connect => {
             return Err(RequestError::MethodNotAllowed { trace_allowed: limits.trace_allowed });
@@ -285,8 +255,7 @@ fn judge_head<'h>(
             Repeatable::Once(id) if valid_request_id(id) => Some(id),
             _ => None,
         },
-        bytes: &[],
-        fields: &[],
+        fields,
         cut: facts.cut,
         host_is_first: target.authority.is_none() && matches!(facts.host, Some((_, 0))),
         wants_epoch: facts.wants_epoch,
@@ -381,21 +350,16 @@ fn judge_incomplete(bytes: &[u8], limits: &HeadLimits) -> Result<(), RequestErro
     }
     let ended = window.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     let mut scratch = FieldScratch::new();
-    let mut parsed = httparse::Request::new(&mut []);
-    let status = ParserConfig::default().parse_request_with_uninit_headers(
-        &mut parsed,
-        &window[..ended],
-        &mut scratch.headers[..limits.headers_max.min(FIELDS_MAX)],
-    );
-    match status {
+    match cut(&window[..ended], scratch.room(limits.headers_max)) {
         Ok(_) if bytes.len() >= limits.head_bytes_max => Err(RequestError::HeadTooLarge),
         Ok(_) => Ok(()),
-        Err(httparse::Error::TooManyHeaders) => Err(RequestError::HeadTooLarge),
-        Err(httparse::Error::Version) => Err(judge_version(window)),
-        Err(httparse::Error::HeaderName) => Err(RequestError::Syntax("field name")),
-        Err(httparse::Error::HeaderValue) => Err(RequestError::Syntax("field value")),
-        Err(httparse::Error::NewLine) => Err(RequestError::Syntax("line end")),
-        Err(_) => Err(RequestError::Syntax("request line")),
+        Err(Fault::TooManyLines) => Err(RequestError::HeadTooLarge),
+        Err(Fault::Version) => Err(judge_version(window)),
+        Err(Fault::BareLineFeed) => Err(FieldError::BareLineFeed.into()),
+        Err(Fault::FieldName) => Err(RequestError::Syntax("field name")),
+        Err(Fault::FieldValue) => Err(RequestError::Syntax("field value")),
+        Err(Fault::LineEnd) => Err(RequestError::Syntax("line end")),
+        Err(Fault::StartLine) => Err(RequestError::Syntax("request line")),
     }
 }
 
@@ -410,8 +374,7 @@ fn target_bytes_so_far(window: &[u8]) -> usize {
     target.iter().position(is_end).unwrap_or(target.len())
 }
 
-/// Tells another major version from nonsense, in a first line that httparse refused for its
-/// version.
+/// Tells another major version from nonsense, in a first line that was refused for its version.
 fn judge_version(window: &[u8]) -> RequestError {
     let end = window.iter().position(|&byte| byte == b'\n').unwrap_or(window.len());
     let line = window[..end].strip_suffix(b"\r").unwrap_or(&window[..end]);

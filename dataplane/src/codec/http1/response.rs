@@ -4,12 +4,13 @@
 //! [`ResponseHead`], and `write_response` writes the head for the client. An upstream's fault
 //! never becomes the client's: it is a 502, or a closed connection.
 
-use httparse::{Header, ParserConfig, Status};
-
 use crate::codec::body::Framing;
 use crate::codec::http1::fields::{
-    Direction, FIELDS_MAX, FieldError, FieldFacts, FieldMask, FieldScratch, Repeatable, is_h2c,
-    is_protocol, list_items, offset_in, read_fields,
+    Direction, FieldError, FieldFacts, FieldMask, Repeatable, is_h2c, is_protocol, list_items,
+    read_fields,
+};
+use crate::codec::http1::head::{
+    Cut, Fault, FieldLine, FieldScratch, Fields, StatusLine, cut_fields, cut_status_line,
 };
 use crate::codec::message::{HeadLimits, Method, Version, is_bodyless, is_interim};
 
@@ -32,8 +33,8 @@ pub struct ResponseHead<'h> {
     pub upgrade: Option<&'h [u8]>,
     /// Whether a `Date` came.
     pub has_date: bool,
-    pub(super) bytes: &'h [u8],
-    pub(super) fields: &'h [Header<'h>],
+    /// All fields as they came, and the head's bytes.
+    pub fields: Fields<'h>,
     /// Lines that `write_response` does not copy.
     pub(super) cut: FieldMask,
     /// Where the first field line begins.
@@ -42,21 +43,11 @@ pub struct ResponseHead<'h> {
     pub(super) length_kept: bool,
 }
 
-impl<'h> ResponseHead<'h> {
+impl ResponseHead<'_> {
     /// Whether another response follows for the same request (1xx but 101).
     #[inline]
     pub fn is_interim(&self) -> bool {
         is_interim(self.status)
-    }
-
-    /// All fields as they came, in order: names and values without the white space around them.
-    pub fn fields(&self) -> impl Iterator<Item = (&'h str, &'h [u8])> + use<'h> {
-        self.fields.iter().map(|field| (field.name, field.value))
-    }
-
-    /// The value of the first field of this name, in any case.
-    pub fn field(&self, name: &str) -> Option<&'h [u8]> {
-        self.fields().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
@@ -87,51 +78,45 @@ pub enum ResponseError {
 /// # Errors
 /// The upstream's faults of RFC 9112, and all that two readers could take differently.
 #[inline]
-pub fn parse_response<'h, 'b: 'h>(
-    bytes: &'b [u8],
-    scratch: &'h mut FieldScratch<'b>,
+pub fn parse_response<'h>(
+    bytes: &'h [u8],
+    scratch: &'h mut FieldScratch,
     request_method: Method,
     limits: &HeadLimits,
 ) -> Result<Option<ResponseHead<'h>>, ResponseError> {
-    // httparse would skip empty lines before a status line; a response has none.
+    // Nothing that goes on can make a head of it.
     if matches!(bytes.first(), Some(b'\r' | b'\n')) {
         return Err(ResponseError::Syntax("status line"));
     }
-    let slots = limits.headers_max.min(FIELDS_MAX);
-    let mut parsed = httparse::Response::new(&mut []);
-    let result = ParserConfig::default().parse_response_with_uninit_headers(
-        &mut parsed,
-        bytes,
-        &mut scratch.headers[..slots],
-    );
-    let (Ok(Status::Complete(head_bytes)), Some(minor), Some(status)) =
-        (result, parsed.version, parsed.code)
-    else {
+    let lines = scratch.room(limits.headers_max);
+    let Ok(Some((line, count, head_bytes))) = cut(bytes, lines) else {
         return judge_incomplete(bytes, limits).map(|()| None);
     };
     if head_bytes > limits.head_bytes_max {
         return judge_incomplete(bytes, limits).map(|()| None);
     }
-    let fields: &'h [Header<'h>] = parsed.headers;
+    let fields = Fields { bytes: &bytes[..head_bytes], lines: &lines[..count] };
     let mut facts = FieldFacts::default();
-    read_fields(bytes, head_bytes, fields, Direction::Response, &mut facts)?;
-    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let mut head = judge_head(status, version, request_method, &facts)?;
-    head.consumed = head_bytes;
-    head.bytes = &bytes[..head_bytes];
-    head.fields = fields;
-    head.fields_start =
-        fields.first().map_or(head_bytes - 2, |first| offset_in(bytes, first.name.as_bytes()));
-    Ok(Some(head))
+    read_fields(fields, Direction::Response, &mut facts)?;
+    judge_head(&line, fields, request_method, &facts).map(Some)
+}
+
+/// First line, number of field lines, and bytes of a whole head.
+#[inline]
+fn cut(bytes: &[u8], lines: &mut [FieldLine]) -> Cut<(StatusLine, usize, usize)> {
+    let Some(line) = cut_status_line(bytes)? else { return Ok(None) };
+    let fields = cut_fields(bytes, line.end, lines)?;
+    Ok(fields.map(|(count, head_bytes)| (line, count, head_bytes)))
 }
 
 #[inline]
 fn judge_head<'h>(
-    status: u16,
-    version: Version,
+    line: &StatusLine,
+    fields: Fields<'h>,
     request_method: Method,
     facts: &FieldFacts<'h>,
 ) -> Result<ResponseHead<'h>, ResponseError> {
+    let StatusLine { version, status, end: fields_start } = *line;
     if status < 100 {
         return Err(ResponseError::Status);
     }
@@ -154,7 +139,7 @@ fn judge_head<'h>(
         Version::Http10 => facts.keep_alive && !facts.close,
     };
     Ok(ResponseHead {
-        consumed: 0,
+        consumed: fields.bytes.len(),
         status,
         version,
         framing,
@@ -162,10 +147,9 @@ fn judge_head<'h>(
         keep_alive: wants_keep_alive && framing != Framing::UntilClose && !stray_body,
         upgrade: judge_upgrade(status, version, facts)?,
         has_date: facts.has_date,
-        bytes: &[],
-        fields: &[],
+        fields,
         cut: facts.cut,
-        fields_start: 0,
+        fields_start,
         has_trailer: facts.has_trailer,
         length_kept: facts.length_kept,
     })
@@ -200,21 +184,16 @@ fn judge_incomplete(bytes: &[u8], limits: &HeadLimits) -> Result<(), ResponseErr
     let window = &bytes[..bytes.len().min(limits.head_bytes_max)];
     let ended = window.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     let mut scratch = FieldScratch::new();
-    let mut parsed = httparse::Response::new(&mut []);
-    let status = ParserConfig::default().parse_response_with_uninit_headers(
-        &mut parsed,
-        &window[..ended],
-        &mut scratch.headers[..limits.headers_max.min(FIELDS_MAX)],
-    );
-    match status {
+    match cut(&window[..ended], scratch.room(limits.headers_max)) {
         Ok(_) if bytes.len() >= limits.head_bytes_max => Err(ResponseError::HeadTooLarge),
         Ok(_) => Ok(()),
-        Err(httparse::Error::TooManyHeaders) => Err(ResponseError::HeadTooLarge),
-        Err(httparse::Error::Version) => Err(ResponseError::Syntax("HTTP version")),
-        Err(httparse::Error::HeaderName) => Err(ResponseError::Syntax("field name")),
-        Err(httparse::Error::HeaderValue) => Err(ResponseError::Syntax("field value")),
-        Err(httparse::Error::NewLine) => Err(ResponseError::Syntax("line end")),
-        Err(_) => Err(ResponseError::Syntax("status line")),
+        Err(Fault::TooManyLines) => Err(ResponseError::HeadTooLarge),
+        Err(Fault::BareLineFeed) => Err(FieldError::BareLineFeed.into()),
+        Err(Fault::Version) => Err(ResponseError::Syntax("HTTP version")),
+        Err(Fault::FieldName) => Err(ResponseError::Syntax("field name")),
+        Err(Fault::FieldValue) => Err(ResponseError::Syntax("field value")),
+        Err(Fault::LineEnd) => Err(ResponseError::Syntax("line end")),
+        Err(Fault::StartLine) => Err(ResponseError::Syntax("status line")),
     }
 }
 

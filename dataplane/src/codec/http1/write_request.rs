@@ -4,16 +4,14 @@
 //! `forward` sends the bytes, and keeps them while the request may be replayed. It never decides
 //! whether to forward.
 
-use httparse::Header;
-
 use lateen_snapshot::model::Rewrite;
 
 use crate::codec::body::Framing;
 use crate::codec::http1::edits::Edits;
 use crate::codec::http1::fields::{
-    FieldMask, Kind, classify, copy_kept_lines, cut_kind, is, is_h2c, list_items, offset_in,
-    put_number,
+    FieldMask, Kind, copy_kept_lines, cut_kind, is, is_h2c, list_items, put_number,
 };
+use crate::codec::http1::head::{FieldLine, Fields};
 use crate::codec::http1::request::RequestHead;
 use crate::codec::http1::rewrite::put_target;
 use crate::codec::message::{Scheme, Version};
@@ -69,13 +67,11 @@ pub fn write_request(
     out: &mut Vec<u8>,
 ) {
     debug_assert!(head.max_forwards != Some(0), "the proxy is the last hop and answers itself");
-    let bytes = head.bytes;
+    let Fields { bytes, lines } = head.fields;
     let fields_end = bytes.len() - 2;
     out.reserve(bytes.len() + forwarding.client_address.len() + ADDED_BYTES_MAX);
 
-    let line_starts = |index: usize| {
-        head.fields.get(index).map_or(fields_end, |field| offset_in(bytes, field.name.as_bytes()))
-    };
+    let line_starts = |index: usize| lines.get(index).map_or(fields_end, FieldLine::start);
     let mut cut = head.cut;
     let rewrite = forwarding.edits.as_ref().and_then(|edits| edits.rewrite);
     let kept_start = if let (Some(edits), Some(rewrite)) = (&forwarding.edits, rewrite) {
@@ -104,7 +100,7 @@ pub fn write_request(
     if head.has_trailer && head.framing != Framing::Chunked {
         cut_kind(head.fields, Kind::Trailer, &mut cut);
     }
-    copy_kept_lines(bytes, head.fields, &cut, kept_start, fields_end, out);
+    copy_kept_lines(head.fields, &cut, kept_start, fields_end, out);
     if let Some(edits) = fields {
         out.extend_from_slice(edits.lines());
     }
@@ -154,7 +150,7 @@ fn write_request_line_and_host(
     forwarding: &RequestForwarding<'_>,
     out: &mut Vec<u8>,
 ) {
-    out.extend_from_slice(head.method_text.as_bytes());
+    out.extend_from_slice(head.method_text);
     out.push(b' ');
     out.extend_from_slice(head.path);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
@@ -172,7 +168,7 @@ fn write_rewritten_start(
     cut: &mut FieldMask,
     out: &mut Vec<u8>,
 ) {
-    out.extend_from_slice(head.method_text.as_bytes());
+    out.extend_from_slice(head.method_text);
     out.push(b' ');
     put_target(head.path, rewrite.path.as_ref(), edits.prefix_bytes as usize, out);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
@@ -190,7 +186,7 @@ fn write_rewritten_start(
     }
     out.extend_from_slice(b"X-Forwarded-Host: ");
     for (index, field) in head.fields.iter().enumerate() {
-        if is(field.name.as_bytes(), FORWARDED_HOST) {
+        if is(field.name, FORWARDED_HOST) {
             cut.insert(index);
             if !field.value.is_empty() {
                 out.extend_from_slice(field.value);
@@ -205,10 +201,11 @@ fn write_rewritten_start(
 const FORWARDED_HOST: &[u8; 16] = b"x-forwarded-host";
 
 /// The addresses that earlier hops wrote, of all lines, each followed by a comma.
-fn write_earlier_hops(fields: &[Header<'_>], out: &mut Vec<u8>) {
-    for field in fields {
-        if !field.value.is_empty() && classify(field.name.as_bytes()) == Kind::ForwardedFor {
-            out.extend_from_slice(field.value);
+fn write_earlier_hops(fields: Fields<'_>, out: &mut Vec<u8>) {
+    for line in fields.lines.iter().filter(|line| line.kind == Kind::ForwardedFor) {
+        let addresses = line.value(fields.bytes);
+        if !addresses.is_empty() {
+            out.extend_from_slice(addresses);
             out.extend_from_slice(b", ");
         }
     }

@@ -82,7 +82,7 @@ pub fn write_response(
     if head.is_interim() && forwarding.client_version == Version::Http10 {
         return body;
     }
-    let bytes = head.bytes;
+    let bytes = head.fields.bytes;
     let fields_end = bytes.len() - 2;
     out.reserve(bytes.len() + ADDED_BYTES_MAX);
 
@@ -97,13 +97,13 @@ pub fn write_response(
     let edits = forwarding.edits.as_ref().filter(|_| !head.is_interim());
     if let Some(edits) = edits {
         for (index, field) in head.fields.iter().enumerate() {
-            if edits.cuts(field.name.as_bytes()) {
+            if edits.cuts(field.name) {
                 cut.insert(index);
             }
         }
     }
     let kept_start = write_status_line(head, out);
-    copy_kept_lines(bytes, head.fields, &cut, kept_start, fields_end, out);
+    copy_kept_lines(head.fields, &cut, kept_start, fields_end, out);
     if let Some(edits) = edits {
         edits.put_lines(out);
     }
@@ -164,7 +164,7 @@ fn client_body(head: &ResponseHead<'_>, forwarding: &ResponseForwarding<'_>) -> 
 #[inline]
 fn write_status_line(head: &ResponseHead<'_>, out: &mut Vec<u8>) -> usize {
     const VERSION_AND_STATUS: usize = "HTTP/1.1 200".len();
-    let line = &head.bytes[..head.fields_start - 2];
+    let line = &head.fields.bytes[..head.fields_start - 2];
     if head.version == Version::Http11 && line.len() > VERSION_AND_STATUS {
         return 0;
     }

@@ -1,6 +1,7 @@
 //! Tables of the `cors` module: whole answers out.
 
 use super::*;
+use crate::codec::http1::head::tests::OwnedFields;
 
 fn cors(origins: &[&str], credentials: bool, lists: [&[&str]; 3]) -> Cors {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
@@ -14,19 +15,19 @@ fn cors(origins: &[&str], credentials: bool, lists: [&[&str]; 3]) -> Cors {
     }
 }
 
-fn fields<'f>(lines: &[(&'f str, &'f str)]) -> Vec<Header<'f>> {
-    lines.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect()
+fn fields(lines: &[(&str, &str)]) -> OwnedFields {
+    OwnedFields::new(lines.iter().map(|(name, value)| (*name, value.as_bytes())))
 }
 
 fn preflight(policy: &Cors, lines: &[(&str, &str)]) -> String {
     let mut out = Vec::new();
-    CorsPolicy::of(policy).preflight(&fields(lines), &mut out);
+    CorsPolicy::of(policy).preflight(fields(lines).view(), &mut out);
     String::from_utf8(out).expect("text")
 }
 
 fn response(policy: &Cors, lines: &[(&str, &str)]) -> String {
     let mut out = Vec::new();
-    CorsPolicy::of(policy).response(&fields(lines), &mut out);
+    CorsPolicy::of(policy).response(fields(lines).view(), &mut out);
     String::from_utf8(out).expect("text")
 }
 
@@ -44,7 +45,7 @@ fn a_preflight_request_is_options_with_an_origin_and_a_method() {
         (b"GET", &[FROM_A, ASKS_PUT], false),
         (b"OPTIONS", &[FROM_A, FROM_A, ASKS_PUT], false),
     ] {
-        assert_eq!(is_preflight(method, &fields(lines)), expected, "{lines:?}");
+        assert_eq!(is_preflight(method, fields(lines).view()), expected, "{lines:?}");
     }
 }
 

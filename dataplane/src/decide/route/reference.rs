@@ -13,6 +13,7 @@ use proptest::sample::{select, subsequence};
 
 use super::tests::{any, below, host, snapshot, virtual_host};
 use super::*;
+use crate::codec::http1::head::tests::OwnedFields;
 
 #[derive(Clone, Debug)]
 struct Request {
@@ -259,16 +260,13 @@ proptest! {
             let query = request.query.as_ref().map(|query| format!("?{}", query.join("&")));
             let target = format!("{}{}", request.path, query.unwrap_or_default());
             let authority = request.authority();
-            let fields: Vec<Header<'_>> = request
-                .fields
-                .iter()
-                .map(|(name, value)| Header { name, value: value.as_bytes() })
-                .collect();
+            let fields = request.fields.iter().map(|(name, value)| (*name, value.as_bytes()));
+            let fields = OwnedFields::new(fields);
             let view = RequestView {
                 method: request.method.as_bytes(),
                 authority: authority.as_bytes(),
                 target: target.as_bytes(),
-                fields: &fields,
+                fields: fields.view(),
             };
             for listener in 0..2 {
                 let expected = reference(&snapshot, listener, &request);

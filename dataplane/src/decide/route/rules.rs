@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use lateen_snapshot::model::{FieldMatch, PathMatch, RouteId, RouteMatch, Rule, ValueMatch};
 use lateen_snapshot::validate::patterns::Patterns;
 
+use crate::codec::http1::head::Fields;
 use crate::decide::route::hosts::short_word;
 use crate::decide::route::regexes::{RegexIndex, Regexes, WorkerRegexes};
 use crate::decide::route::{BuildError, Found, RequestView};
@@ -51,11 +52,8 @@ impl<'a> Target<'a> {
     fn field_values<'t>(&'t self, name: &'t [u8]) -> impl Iterator<Item = &'a [u8]> + Clone + 't {
         let is_host = name == b"host";
         let authority = Some(self.request.authority).filter(|text| is_host && !text.is_empty());
-        let lines = if is_host { &[] } else { self.request.fields };
-        let lines = lines.iter().filter(move |line| {
-            line.name.len() == name.len() && line.name.as_bytes().eq_ignore_ascii_case(name)
-        });
-        authority.into_iter().chain(lines.map(|line| line.value))
+        let fields = if is_host { Fields::NONE } else { self.request.fields };
+        authority.into_iter().chain(fields.values(name))
     }
 }
 

@@ -8,6 +8,7 @@ use lateen_snapshot::model::{
 use lateen_snapshot::validate::patterns::Patterns;
 
 use super::*;
+use crate::codec::http1::head::tests::OwnedFields;
 
 pub(super) fn any() -> HostPattern {
     HostPattern::Any
@@ -124,13 +125,12 @@ const ASKED: Asked<'static> = Asked { method: "GET", authority: "a", target: "/"
 fn found(snapshot: &Snapshot, asked: &Asked<'_>) -> Option<Found> {
     let tables = RouteTables::build(snapshot, &mut Patterns::default()).expect("valid");
     let regexes = WorkerRegexes::of(&tables);
-    let fields: Vec<Header<'_>> =
-        asked.fields.iter().map(|(name, value)| Header { name, value }).collect();
+    let fields = OwnedFields::new(asked.fields.iter().copied());
     let request = RequestView {
         method: asked.method.as_bytes(),
         authority: asked.authority.as_bytes(),
         target: asked.target.as_bytes(),
-        fields: &fields,
+        fields: fields.view(),
     };
     tables.find(ListenerIndex(0), &request, &regexes)
 }
@@ -460,7 +460,7 @@ fn a_thousand_hosts_keep_apart() {
             method: b"GET",
             authority: authority.as_bytes(),
             target: b"/",
-            fields: &[],
+            fields: Fields::NONE,
         };
         let found = tables.find(ListenerIndex(0), &request, &regexes);
         assert_eq!(found.map(|found| found.route.0), (n < 1000).then_some(n));

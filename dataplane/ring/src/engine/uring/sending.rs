@@ -41,6 +41,7 @@ impl Uring {
         self.submit_send(io, key);
     }
 
+    #[inline]
     fn submit_send(&mut self, io: &mut Io, key: SocketKey) {
         let socket = io.sockets.at(key);
         debug_assert!(!socket.send.in_flight, "one send at a time");
@@ -55,7 +56,8 @@ impl Uring {
             send_entry(fd, op, flags)
         };
         socket.send.in_flight = true;
-        self.start(io, key, &entry.user_data(tag(Kind::Send, key)));
+        socket.in_flight += 1;
+        self.submit(&io.counts, &entry.user_data(tag(Kind::Send, key)));
     }
 
     /// No long sleep while a task waits for what posts no completion.
@@ -133,6 +135,7 @@ impl Uring {
     }
 }
 
+#[inline]
 fn send_entry(fd: Fd, op: &mut Sending, flags: SendFlags) -> Entry {
     let flags = flags.bits();
     match op.single() {

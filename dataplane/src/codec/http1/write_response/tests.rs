@@ -4,7 +4,7 @@
 use lateen_snapshot::model::HeaderEdits;
 
 use super::*;
-use crate::codec::http1::fields::FieldScratch;
+use crate::codec::http1::head::FieldScratch;
 use crate::codec::http1::response::parse_response;
 use crate::codec::message::HeadLimits;
 

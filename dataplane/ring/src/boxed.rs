@@ -1,0 +1,160 @@
+//! Boxes for futures that come and go with each request, in memory that is used again.
+//!
+//! A turn begins as many requests as clients have asked, and ends as many; of one size of block the
+//! C library keeps seven at hand, and all others take the long way through its bins.
+#![expect(unsafe_code, reason = "a future is put into memory that had another before")]
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll};
+
+/// The largest future that fits.
+pub const BOXED_BYTES_MAX: usize = size_of::<Block>();
+/// Free blocks that a thread keeps.
+const BLOCKS_MAX: usize = 128;
+
+type Block = MaybeUninit<[u128; 65]>;
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "the box itself is what is used again")]
+    static FREE: RefCell<Vec<Box<Block>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A future in a box of its own. Its memory goes to the next one when it is dropped.
+pub struct Boxed<F> {
+    /// A block from `Box::into_raw` with an initialised future at its start.
+    block: NonNull<Block>,
+    owned: PhantomData<F>,
+}
+
+/// Boxes `future`, which may have up to [`BOXED_BYTES_MAX`] bytes.
+#[inline]
+#[must_use]
+pub fn boxed<F: Future>(future: F) -> Boxed<F> {
+    const { assert!(size_of::<F>() <= BOXED_BYTES_MAX && align_of::<F>() <= align_of::<Block>()) };
+    let block = FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new(Block::uninit()));
+    let block = NonNull::from(Box::leak(block));
+    // SAFETY: the block is ours alone, large enough and aligned, as asserted; what was in it is gone.
+    unsafe { block.cast::<F>().write(future) };
+    Boxed { block, owned: PhantomData }
+}
+
+impl<F: Future> Future for Boxed<F> {
+    type Output = F::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: `boxed` put the future there; it is dropped with this handle, which is borrowed.
+        let future = unsafe { self.block.cast::<F>().as_mut() };
+        // SAFETY: nothing moves it: it stays in its block until it is dropped there.
+        unsafe { Pin::new_unchecked(future) }.poll(cx)
+    }
+}
+
+impl<F> Drop for Boxed<F> {
+    #[inline]
+    fn drop(&mut self) {
+        // Dropped last, also when the future's destructor panics.
+        let _given_up = GivenUp(self.block);
+        // SAFETY: `boxed` put the future there; nobody else drops it, and this happens once.
+        unsafe { self.block.cast::<F>().drop_in_place() };
+    }
+}
+
+/// A block without a future in it.
+struct GivenUp(NonNull<Block>);
+
+impl Drop for GivenUp {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: it came from a box in `boxed`, and nobody uses it any more.
+        let block = unsafe { Box::from_raw(self.0.as_ptr()) };
+        // Where the thread is ending, it goes back to the allocator.
+        let _ = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < BLOCKS_MAX {
+                free.push(block);
+            }
+        });
+    }
+}
+
+/// Gives back the memory of this thread's free blocks.
+pub(crate) fn shrink() {
+    drop(FREE.take());
+}
+
+impl<F> std::fmt::Debug for Boxed<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Boxed").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::pin::pin;
+    use std::rc::Rc;
+    use std::task::Waker;
+
+    use super::*;
+
+    fn free() -> usize {
+        FREE.with_borrow(Vec::len)
+    }
+
+    fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_future_keeps_its_place_and_its_memory_is_used_again() {
+        let owned = Rc::new(());
+        for _ in 0..3 {
+            let kept = owned.clone();
+            let mut future = pin!(boxed(async move {
+                let value = 7;
+                let borrowed = &value;
+                std::future::poll_fn(|cx| {
+                    cx.waker().wake_by_ref();
+                    if Rc::strong_count(&kept) > 2 { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+                *borrowed
+            }));
+            assert_eq!(poll(future.as_mut()), Poll::Pending);
+            let _third = owned.clone();
+            assert_eq!(poll(future.as_mut()), Poll::Ready(7));
+        }
+        assert_eq!((Rc::strong_count(&owned), free()), (1, 1));
+        shrink();
+        assert_eq!(free(), 0);
+    }
+
+    #[test]
+    fn a_destructor_that_panics_leaks_nothing() {
+        struct Panics;
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                panic!("in a destructor");
+            }
+        }
+        let held = Panics;
+        let future = boxed(async move {
+            let _held = held;
+        });
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(future))).is_err());
+        assert_eq!(free(), 1);
+    }
+
+    #[test]
+    fn no_more_than_a_bounded_number_is_kept() {
+        let many: Vec<_> = (0..2 * BLOCKS_MAX).map(|_| boxed(std::future::ready(()))).collect();
+        drop(many);
+        assert_eq!(free(), BLOCKS_MAX);
+    }
+}
