@@ -208,6 +208,7 @@ impl Pool {
     }
 
     /// An endpoint that had no connection has one.
+    #[cold]
     fn look_after(&self, shard: &Rc<Shard>, cluster: &Rc<ClusterIdle>, endpoint: &Rc<Endpoint>) {
         cluster.endpoints.borrow_mut().push(endpoint.clone());
         if cluster.kept_at.get().is_none() {
