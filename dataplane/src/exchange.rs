@@ -5,12 +5,12 @@
 //! Plain cells: the halves of an exchange (body up, response down) run at the same time and both
 //! note what they did.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use lateen_ring::{Instant, keep_vector, spare_vector};
-use lateen_snapshot::model::RouteId;
+use lateen_snapshot::model::{Epoch, RouteId};
 
 use crate::client::Connection;
 use crate::cluster::Cluster;
@@ -115,6 +115,24 @@ impl RouteUse {
     const NONE: Self = Self { route: RouteId(u32::MAX), backend: 0 };
 }
 
+/// What a request knows of the snapshot that it runs on.
+#[derive(Debug)]
+enum Pinned {
+    /// Its head was not judged yet.
+    NotYet,
+    /// It runs on this one.
+    To(Rc<Live>),
+    /// It needs it no longer.
+    LetGo(Left),
+}
+
+/// What is told of a snapshot at the end of a request.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    epoch: Epoch,
+    upstream: Option<SocketAddr>,
+}
+
 /// The facts of one request.
 #[derive(Debug)]
 pub struct Exchange {
@@ -154,8 +172,7 @@ pub struct Exchange {
     /// Its route; a placeholder until its head was judged.
     pub route: Cell<RouteUse>,
     endpoint: Cell<Option<EndpointIndex>>,
-    /// The snapshot that it runs on, from its head to its end.
-    live: OnceCell<Rc<Live>>,
+    pinned: RefCell<Pinned>,
     told: Cell<Told>,
     /// Inline: a box for each request costs more than these words.
     logged: RefCell<Option<Logged>>,
@@ -184,7 +201,7 @@ impl Exchange {
             tunnel_failure: Cell::new(None),
             route: Cell::new(RouteUse::NONE),
             endpoint: Cell::new(None),
-            live: OnceCell::new(),
+            pinned: RefCell::new(Pinned::NotYet),
             told: Cell::new(Told::Unread),
             logged: RefCell::new(None),
         }
@@ -192,35 +209,48 @@ impl Exchange {
 
     /// The request runs on this snapshot; to be said once.
     #[inline]
-    pub fn pin(&self, live: Rc<Live>) -> &Rc<Live> {
-        self.live.get_or_init(|| live)
+    pub fn pin(&self, live: Rc<Live>) {
+        *self.pinned.borrow_mut() = Pinned::To(live);
     }
 
-    /// The snapshot that it runs on; `None` until its head was judged.
-    pub fn live(&self) -> Option<&Rc<Live>> {
-        self.live.get()
-    }
-
-    /// What happens to requests of its route; `None` until its head was judged.
+    /// The snapshot that it runs on; `None` until its head was judged, and after
+    /// [`let_go`](Self::let_go).
     #[inline]
-    pub fn plan(&self) -> Option<&RoutePlan> {
-        let live = self.live.get()?;
+    pub fn live(&self) -> Option<Rc<Live>> {
+        match &*self.pinned.borrow() {
+            Pinned::To(live) => Some(Rc::clone(live)),
+            Pinned::NotYet | Pinned::LetGo(_) => None,
+        }
+    }
+
+    /// Lets the snapshot go: nothing that is still to come of the request depends on it, and that may
+    /// take for longer than many snapshots live. What the log line will say is kept.
+    pub fn let_go(&self, shard: &Shard) {
+        let Some(live) = self.live() else { return };
+        let upstream = self.upstream_address(shard, &live);
+        let left = Left { epoch: live.loaded.epoch, upstream };
+        *self.pinned.borrow_mut() = Pinned::LetGo(left);
+    }
+
+    /// What happens to requests of its route; `None` until its head was judged. `live` is what it is
+    /// pinned to.
+    #[inline]
+    pub fn plan<'l>(&self, live: &'l Live) -> Option<&'l RoutePlan> {
         let RouteUse { route, .. } = self.route.get();
         (route != RouteUse::NONE.route).then(|| live.loaded.tables.plan(route))
     }
 
-    /// The backend that answers it; `None` until its head was judged.
+    /// The backend that answers it; likewise.
     #[inline]
-    pub fn backend(&self) -> Option<&BackendPlan> {
-        let Answer::Backends { backends, .. } = &self.plan()?.answer else { return None };
+    pub fn backend<'l>(&self, live: &'l Live) -> Option<&'l BackendPlan> {
+        let Answer::Backends { backends, .. } = &self.plan(live)?.answer else { return None };
         backends.get(usize::from(self.route.get().backend))
     }
 
-    /// The cluster that answers it.
+    /// The cluster that answers it; likewise.
     #[inline]
-    pub fn cluster(&self, shard: &Shard) -> Option<&Rc<Cluster>> {
-        let id = self.backend()?.cluster?;
-        Some(self.live.get()?.cluster(shard, id))
+    pub fn cluster<'l>(&self, shard: &Shard, live: &'l Live) -> Option<&'l Rc<Cluster>> {
+        Some(live.cluster(shard, self.backend(live)?.cluster?))
     }
 
     /// The request goes to `endpoint`.
@@ -229,9 +259,9 @@ impl Exchange {
         self.endpoint.set(Some(endpoint));
     }
 
-    fn upstream_address(&self, shard: &Shard) -> Option<SocketAddr> {
+    fn upstream_address(&self, shard: &Shard, live: &Live) -> Option<SocketAddr> {
         let endpoint = self.endpoint.get()?;
-        Some(self.cluster(shard)?.address_of(endpoint))
+        Some(self.cluster(shard, live)?.address_of(endpoint))
     }
 
     /// Keeps what the log line will say of the head.
@@ -288,6 +318,13 @@ impl Exchange {
             .endpoint
             .get()
             .map(|_| micros(self.sent_at.get(), self.upstream_done_at.get().min(now)));
+        let left = match &*self.pinned.borrow() {
+            Pinned::NotYet => Left { epoch: Epoch::default(), upstream: None },
+            Pinned::To(live) => {
+                Left { epoch: live.loaded.epoch, upstream: self.upstream_address(shard, live) }
+            }
+            Pinned::LetGo(left) => *left,
+        };
         let logged = self.logged.borrow_mut().take();
         let parts = logged.as_ref().map_or(Parts::default(), Logged::parts);
         shard.log(
@@ -296,7 +333,7 @@ impl Exchange {
                 time_us: 0,
                 request_id: parts.request_id,
                 downstream: connection.peer,
-                upstream: self.upstream_address(shard),
+                upstream: left.upstream,
                 method: parts.method,
                 authority: parts.authority,
                 path: parts.path,
@@ -309,7 +346,7 @@ impl Exchange {
                 upstream_us,
                 processing_us: total_us.saturating_sub(waited_us),
                 retries: self.retries.get(),
-                epoch: self.live.get().map_or(0, |live| live.loaded.epoch.number),
+                epoch: left.epoch,
             },
         );
         if let Some(logged) = logged {

@@ -130,7 +130,8 @@ pub fn judge_head(
         return Ok(Some(answer));
     }
     // Where it goes. The snapshot is pinned once; what follows runs on no other.
-    let live = exchange.pin(shard.views.of_slot(connection.slot));
+    let live = &shard.views.of_slot(connection.slot);
+    exchange.pin(live.clone());
     let view = RequestView::of(&head);
     let listener = live.loaded.index_of(connection.slot).ok_or_else(Failure::no_route)?;
     let Some(found) = live.loaded.tables.find(listener, &view, &live.regexes) else {

@@ -15,11 +15,12 @@ use std::time::Duration;
 use lateen_ring::{Instant, Moved, Stream, keep_vector, spare_vector};
 
 use crate::client::Connection;
-use crate::cluster::Chosen;
+use crate::cluster::{Chosen, Cluster};
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::http1::reply::{LocalReply, write_local_reply};
 use crate::codec::http1::request::allowed_methods;
 use crate::codec::message::Method;
+use crate::decide::route::plan::RoutePlan;
 use crate::exchange::{CutWatch, Exchange, Request};
 use crate::failure::{Cause, Failure, Side, Stage};
 use crate::forward::mirror::mirror;
@@ -117,12 +118,11 @@ async fn forward(
     exchange: &Exchange,
 ) -> Result<Done, Failure> {
     let shard = &connection.shard;
-    let timer = Timer { deadline: &connection.deadline, until: due(shard, exchange) };
-    let cluster = exchange.cluster(shard).ok_or_else(Failure::no_cluster)?;
-    mirror_whole(connection, request, exchange);
-    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, cluster) {
+    let (cluster, until) = set_out(connection, request, exchange)?;
+    let timer = Timer { deadline: &connection.deadline, until };
+    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, &cluster) {
         Ok((in_flight, upstream)) => (in_flight, upstream, true),
-        Err(endpoint) => Box::pin(obtain(connection, cluster, exchange, endpoint, timer)).await?,
+        Err(endpoint) => Box::pin(obtain(connection, &cluster, exchange, endpoint, timer)).await?,
     };
     loop {
         exchange.chose(in_flight.chosen().index);
@@ -162,6 +162,7 @@ async fn forward(
                 exchange.upstream_done_at.set(lateen_ring::now());
                 debug_assert!(request.upgrade().is_some(), "an unasked 101 is an error");
                 exchange.count_upgrade(connection);
+                exchange.let_go(shard);
                 let joining = join(connection, received, exchange, upstream, from_upstream);
                 return Ok(Box::pin(joining).await);
             }
@@ -181,32 +182,34 @@ async fn forward(
     }
 }
 
+/// What the snapshot says of a request's way: the cluster that answers it, and until when. Copies go to
+/// the mirrors of its route.
+#[inline]
+fn set_out(
+    connection: &Connection,
+    request: &Request,
+    exchange: &Exchange,
+) -> Result<(Rc<Cluster>, Instant), Failure> {
+    let shard = &connection.shard;
+    let live = exchange.live().ok_or_else(Failure::no_cluster)?;
+    let plan = exchange.plan(&live).ok_or_else(Failure::no_cluster)?;
+    let cluster = exchange.cluster(shard, &live).ok_or_else(Failure::no_cluster)?;
+    if !plan.mirrors.is_empty() {
+        mirror(shard, &live, plan, request);
+    }
+    Ok((Rc::clone(cluster), due(shard, exchange, plan)))
+}
+
 /// When the exchange must be over: by its route, else by the process's config.
 #[inline]
-fn due(shard: &Shard, exchange: &Exchange) -> Instant {
+fn due(shard: &Shard, exchange: &Exchange, plan: &RoutePlan) -> Instant {
     let after_ms = |ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into()));
-    let (whole, of_backend) = match exchange.plan() {
-        Some(plan) => {
-            let of_process = || shard.config.timeouts.request;
-            let whole = plan.request_timeout_ms.map_or_else(of_process, after_ms);
-            (whole, plan.backend_request_timeout_ms.and_then(after_ms))
-        }
-        None => (shard.config.timeouts.request, None),
-    };
+    let of_process = || shard.config.timeouts.request;
+    let whole = plan.request_timeout_ms.map_or_else(of_process, after_ms);
+    let of_backend = plan.backend_request_timeout_ms.and_then(after_ms);
     let whole = whole.map_or(Instant::NEVER, |timeout| exchange.began + timeout);
     let of_backend = of_backend.map_or(Instant::NEVER, |timeout| lateen_ring::now() + timeout);
     whole.min(of_backend)
-}
-
-/// Sends copies of a request to the mirrors of its route, if it is all in memory.
-#[inline]
-fn mirror_whole(connection: &Connection, request: &Request, exchange: &Exchange) {
-    if let Some(plan) = exchange.plan()
-        && !plan.mirrors.is_empty()
-        && let Some(live) = exchange.live()
-    {
-        mirror(&connection.shard, live, plan, request);
-    }
 }
 
 /// Starts sending the head, and the body if it is with it; keeps what may have to be sent again.

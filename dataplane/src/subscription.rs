@@ -340,7 +340,7 @@ impl Keeper {
             Event::Applied { epoch, workers, is_new } => {
                 if is_new {
                     control.applied.increment();
-                    control.epoch.set(epoch.number as i64);
+                    control.set_epoch(epoch);
                 }
                 self.answer(ToControl::Applied { epoch, workers });
             }

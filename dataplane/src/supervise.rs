@@ -250,7 +250,7 @@ impl Proxy {
         patterns: Patterns,
     ) -> io::Result<()> {
         let published = self.rollout.published().clone();
-        self.metrics.control().epoch.set(published.loaded().epoch.number as i64);
+        self.metrics.control().set_epoch(published.loaded().epoch);
         Subscription {
             name,
             control,

@@ -2,7 +2,7 @@
 //! control plane, and change nothing that is under way.
 
 use lateen_tests::control::{Control, Mesh, epoch, free_address};
-use lateen_tests::http::{Response, exchange, read_response};
+use lateen_tests::http::{Response, exchange, read_response, read_response_head};
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Launch};
 use lateen_tests::upstream::{Upstream, ok};
@@ -24,6 +24,7 @@ lateen_tests::on_both_engines!(
     a_change_is_seen_by_all_workers_at_once,
     a_control_plane_that_misbehaves_changes_nothing_for_traffic,
     a_drain_takes_no_snapshot,
+    what_outlives_its_config_is_logged_under_it,
 );
 
 const DEBUG: &str = "GET / HTTP/1.1\r\nHost: a\r\nX-Lateen-Debug: 1\r\n\r\n";
@@ -50,7 +51,7 @@ fn a_published_snapshot_is_served_and_told_of(engine: Engine) {
     assert_eq!(response.status, 200);
     assert_eq!(response.head.value("x-lateen-epoch"), Some(epoch(1).to_string()));
     assert_eq!(ask(listen, PLAIN).head.value("x-lateen-epoch"), None, "nobody asked");
-    assert!(proxy.access_log(2).iter().all(|line| line["epoch"] == 1));
+    assert!(proxy.access_log(2).iter().all(|line| line["epoch"] == epoch(1).to_string()));
     proxy.await_metric("config_epoch", &[], 1.0);
     proxy.await_metric("config_applied_total", &[], 1.0);
     proxy.await_metric("control_connected", &[], 1.0);
@@ -340,4 +341,58 @@ fn a_drain_takes_no_snapshot(engine: Engine) {
     go.send(()).expect("the upstream waits");
     assert_eq!(read_response(&mut busy, "GET").status, 200);
     assert_eq!(proxy.exit_code(), 0);
+}
+
+/// An upgrade, a long response and a TCP tunnel, each begun under the first config and ended under
+/// another one.
+fn what_outlives_its_config_is_logged_under_it(engine: Engine) {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let http = Upstream::scripted(move |mut peer, _| {
+        let head = peer.read_until(b"\r\n\r\n").expect("a head");
+        if head.starts_with(b"GET /long") {
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+            wait.lock().expect("one at a time").recv().expect("the test goes on");
+            peer.send("cd");
+        } else {
+            peer.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: t\r\n\r\n",
+            );
+        }
+        peer.drain();
+    });
+    let tcp = Upstream::scripted(|mut peer, _| {
+        peer.send("hi");
+        peer.drain();
+    });
+    let control = Control::new();
+    let proxy = Launch::under(engine, &control).start();
+    let mut session = control.welcome();
+    let (listen, listen_tcp) = (free_address(), free_address());
+    let mut mesh = Mesh::forwarding(listen, &[http.address()]);
+    let cluster = mesh.cluster("tcp", &[tcp.address()]);
+    mesh.tcp(listen_tcp, cluster);
+    session.apply(1, &mesh.0);
+
+    let mut upgraded = Peer::connect(listen);
+    upgraded.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: t\r\n\r\n");
+    assert_eq!(read_response_head(&mut upgraded).expect("a head").0, 101);
+    let mut long = Peer::connect(listen);
+    long.send("GET /long HTTP/1.1\r\nHost: a\r\n\r\n");
+    long.read_until(b"\r\n\r\nab").expect("the first half");
+    let mut tunnel = Peer::connect(listen_tcp);
+    assert_eq!(tunnel.read_exactly(2), b"hi");
+
+    // Nothing of the first one is in the second.
+    session.apply(2, &Mesh::forwarding(listen, &[]).0);
+    go.send(()).expect("the upstream waits");
+    assert_eq!(long.read_exactly(2), b"cd");
+    drop((upgraded, tunnel, long));
+    let lines = proxy.access_log(3);
+    for (path, upstream) in [("/", http.address()), ("/long", http.address()), ("", tcp.address())]
+    {
+        let line = lines.iter().find(|line| line["path"] == path).expect("its line");
+        assert_eq!(line["epoch"], epoch(1).to_string(), "{path:?}");
+        assert_eq!(line["upstream"], upstream.to_string(), "{path:?}");
+    }
 }
