@@ -46,6 +46,13 @@ const ENDS_HERE: &str = "this header field belongs to one hop, it can't be edite
 const FRAMES: &str = "this header field frames the message, it can't be edited";
 const SET_HERE: &str = "this header field is set by the proxy itself, it can't be edited";
 
+/// Fields of a response that a route's CORS policy decides on: beside one nobody else may edit them.
+pub const CORS_FIELDS: [&str; 3] = [
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "access-control-expose-headers",
+];
+
 /// What is wrong with a field, before it is known whose field it is.
 #[derive(Debug)]
 pub(super) struct Problem {
