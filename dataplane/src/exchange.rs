@@ -171,6 +171,8 @@ pub struct Exchange {
     pub tunnel_failure: Cell<Option<Failure>>,
     /// Its route; a placeholder until its head was judged.
     pub route: Cell<RouteUse>,
+    /// The client asked by which config it is answered.
+    pub wants_epoch: Cell<bool>,
     endpoint: Cell<Option<EndpointIndex>>,
     pinned: RefCell<Pinned>,
     told: Cell<Told>,
@@ -200,6 +202,7 @@ impl Exchange {
             ends_by_close: Cell::new(false),
             tunnel_failure: Cell::new(None),
             route: Cell::new(RouteUse::NONE),
+            wants_epoch: Cell::new(false),
             endpoint: Cell::new(None),
             pinned: RefCell::new(Pinned::NotYet),
             told: Cell::new(Told::Unread),

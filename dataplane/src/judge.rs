@@ -5,11 +5,14 @@
 //! stands in the [`Request`], and the [`Exchange`] knows its snapshot and route. The snapshot is
 //! pinned here, once: whatever a request does later it does on that one.
 
+use std::net::IpAddr;
+
 use lateen_ring::spare_vector;
 use lateen_snapshot::model::Redirect;
 
 use crate::client::Connection;
 use crate::codec::body::{BodyProgress, Framing};
+use crate::codec::http1::edits::Edits;
 use crate::codec::http1::redirect::{Redirected, put_location};
 use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
 use crate::codec::http1::request::{
@@ -108,6 +111,7 @@ pub fn judge_head(
     exchange.note_asked();
     exchange.version.set(head.version);
     exchange.method.set(head.method);
+    exchange.wants_epoch.set(head.wants_epoch);
     let made_id = head.request_id.is_none().then(|| shard.request_id());
     if shard.logs() {
         let made = made_id.as_ref().map_or(&b""[..], |id| &id[..]);
@@ -124,18 +128,19 @@ pub fn judge_head(
     {
         return Err(Failure::refused(Stage::RequestHead, Refusal::ContentTooLarge));
     }
+    // The snapshot is pinned once; what follows runs on no other.
+    let live = &shard.views.of_slot(connection.slot);
+    exchange.pin(live.clone());
     if head.max_forwards == Some(0) {
-        let answer = answer_as_last_hop(connection, &head);
+        let answer = answer_as_last_hop(connection, live, &head);
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
-    // Where it goes. The snapshot is pinned once; what follows runs on no other.
-    let live = &shard.views.of_slot(connection.slot);
-    exchange.pin(live.clone());
+    // Where it goes.
     let view = RequestView::of(&head);
     let listener = live.loaded.index_of(connection.slot).ok_or_else(Failure::no_route)?;
     let Some(found) = live.loaded.tables.find(listener, &view, &live.regexes) else {
-        let answer = own_answer(connection, &head, OwnReply::failed(Failure::no_route()));
+        let answer = own_answer(connection, live, &head, OwnReply::failed(Failure::no_route()));
         received.consume(head.consumed);
         return Ok(Some(answer));
     };
@@ -147,7 +152,9 @@ pub fn judge_head(
     let chosen = plan.choose(shard.random());
     let (index, backend) = chosen.expect("a route that does not answer has backends");
     let Some(cluster) = backend.cluster else {
-        let answer = own_answer(connection, &head, OwnReply::failed(Failure::no_cluster()));
+        let added = added_by_route(&view, plan);
+        let reply = OwnReply { added, ..OwnReply::failed(Failure::no_cluster()) };
+        let answer = own_answer(connection, live, &head, reply);
         received.consume(head.consumed);
         return Ok(Some(answer));
     };
@@ -172,7 +179,10 @@ pub fn judge_head(
     write_request(&head, &forwarding, &mut request.message);
     request.edits_response = backend.response_edits.is_some();
     if head.upgrade.is_some() || plan.cors.is_some() || head.wants_epoch {
-        let added = added_fields(live, &head, &view, plan);
+        let mut added = added_by_route(&view, plan);
+        if head.wants_epoch {
+            put_epoch(live, &mut added.lines);
+        }
         request.edits_response |= !added.lines.is_empty();
         request.rare = Some(Box::new(Rare { upgrade: head.upgrade.map(Box::from), added }));
     }
@@ -223,7 +233,7 @@ fn answer_by_route(
     if let Some(cors) = &plan.cors
         && is_preflight(view.method, view.fields)
     {
-        return Some(answer_preflight(connection, head, view, cors));
+        return Some(answer_preflight(connection, live, head, view, cors));
     }
     let reply = match &plan.answer {
         Answer::Backends { .. } => return None,
@@ -233,24 +243,22 @@ fn answer_by_route(
             OwnReply { location: Some(location), ..OwnReply::of(redirect.status) }
         }
     };
-    let added = added_fields(live, head, view, plan);
-    let fields = plan.response_edits.as_deref();
-    let edits = ResponseEdits { fields, cut: added.cut, lines: &added.lines };
-    Some(own_answer(connection, head, OwnReply { edits: Some(edits), ..reply }))
+    let (fields, added) = (plan.response_edits.as_deref(), added_by_route(view, plan));
+    Some(own_answer(connection, live, head, OwnReply { fields, added, ..reply }))
 }
 
 #[cold]
 fn answer_preflight(
     connection: &Connection,
+    live: &Live,
     head: &RequestHead<'_>,
     view: &RequestView<'_>,
     cors: &CorsPolicy,
 ) -> Head {
-    let mut lines = Vec::new();
-    cors.preflight(view.fields, &mut lines);
-    let edits = ResponseEdits { fields: None, cut: &[], lines: &lines };
-    let reply = OwnReply { edits: Some(edits), ..OwnReply::of(PREFLIGHT_STATUS) };
-    own_answer(connection, head, reply)
+    let mut added = AddedFields::default();
+    cors.preflight(view.fields, &mut added.lines);
+    let reply = OwnReply { added, ..OwnReply::of(PREFLIGHT_STATUS) };
+    own_answer(connection, live, head, reply)
 }
 
 #[cold]
@@ -262,9 +270,18 @@ fn location(
     redirect: &Redirect,
 ) -> Vec<u8> {
     let listener_port = live.listener(connection.slot).map_or(80, |at| at.address.port());
+    // Who names no host has reached this address.
+    let reached = match head.authority {
+        Some(_) => None,
+        None => connection.stream.local_address().ok().and_then(|address| address.inet()),
+    };
+    let reached = reached.map(|address| match address.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    });
     let redirected = Redirected {
         scheme: Scheme::Http,
-        authority: head.authority.unwrap_or(b""),
+        authority: head.authority.or(reached.as_deref().map(str::as_bytes)).unwrap_or(b""),
         listener_port,
         target: head.path,
         prefix_bytes: found.prefix_bytes,
@@ -274,38 +291,38 @@ fn location(
     location
 }
 
-/// What a response gets beside its route's edits: what CORS says, and the epoch for who asks.
-fn added_fields(
-    live: &Live,
-    head: &RequestHead<'_>,
-    view: &RequestView<'_>,
-    plan: &RoutePlan,
-) -> AddedFields {
+/// What a response gets beside its route's edits: what CORS says.
+fn added_by_route(view: &RequestView<'_>, plan: &RoutePlan) -> AddedFields {
     let mut added = AddedFields::default();
     if let Some(cors) = &plan.cors {
         added.cut = CorsPolicy::RESPONSE_FIELDS;
         cors.response(view.fields, &mut added.lines);
     }
-    if head.wants_epoch {
-        let epoch = live.loaded.epoch.to_string();
-        for part in [&b"X-Lateen-Epoch: "[..], epoch.as_bytes(), b"\r\n"] {
-            added.lines.extend_from_slice(part);
-        }
-    }
     added
 }
 
+/// Appends the line that says by which config a request is answered, for who asks.
+pub fn put_epoch(live: &Live, lines: &mut Vec<u8>) {
+    let epoch = live.loaded.epoch.to_string();
+    for part in [&b"X-Lateen-Epoch: "[..], epoch.as_bytes(), b"\r\n"] {
+        lines.extend_from_slice(part);
+    }
+}
+
 /// What an answer of the proxy's own says.
+#[derive(Default)]
 struct OwnReply<'a> {
     status: u16,
     failure: Option<Failure>,
     location: Option<Vec<u8>>,
-    edits: Option<ResponseEdits<'a>>,
+    allow: Option<&'static str>,
+    fields: Option<&'a Edits>,
+    added: AddedFields,
 }
 
 impl OwnReply<'_> {
-    const fn of(status: u16) -> Self {
-        Self { status, failure: None, location: None, edits: None }
+    fn of(status: u16) -> Self {
+        Self { status, ..Self::default() }
     }
 
     fn failed(failure: Failure) -> Self {
@@ -315,23 +332,31 @@ impl OwnReply<'_> {
 }
 
 #[cold]
-fn own_answer(connection: &Connection, head: &RequestHead<'_>, own: OwnReply<'_>) -> Head {
-    let shard = &connection.shard;
+fn own_answer(
+    connection: &Connection,
+    live: &Live,
+    head: &RequestHead<'_>,
+    own: OwnReply<'_>,
+) -> Head {
+    let OwnReply { status, failure, location, allow, fields, mut added } = own;
+    if head.wants_epoch {
+        put_epoch(live, &mut added.lines);
+    }
     let keep_alive = goes_on_after(connection, head);
     let mut reply = spare_vector();
     let local = LocalReply {
-        status: own.status,
+        status,
         client_version: head.version,
         keep_alive,
         head_only: head.method == Method::Head,
-        allow: None,
+        allow,
         retry_after_s: None,
-        location: own.location.as_deref(),
-        edits: own.edits,
-        date: &shard.date(),
+        location: location.as_deref(),
+        edits: Some(ResponseEdits { fields, cut: added.cut, lines: &added.lines }),
+        date: &connection.shard.date(),
     };
     write_local_reply(&local, &mut reply);
-    Head::Answer(OwnAnswer { reply, status: own.status, keep_alive, failure: own.failure })
+    Head::Answer(OwnAnswer { reply, status, keep_alive, failure })
 }
 
 /// Whether the client's connection can carry another request after an answer to this head alone.
@@ -340,26 +365,14 @@ fn goes_on_after(connection: &Connection, head: &RequestHead<'_>) -> bool {
     head.keep_alive && bodyless && !connection.shard.is_leaving(connection.slot)
 }
 
-fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>) -> Head {
+fn answer_as_last_hop(connection: &Connection, live: &Live, head: &RequestHead<'_>) -> Head {
     let shard = &connection.shard;
+    if head.method != Method::Trace {
+        let allow = Some(allowed_methods(shard.config.trace_method));
+        return own_answer(connection, live, head, OwnReply { allow, ..OwnReply::of(200) });
+    }
     let keep_alive = goes_on_after(connection, head);
     let mut reply = spare_vector();
-    if head.method == Method::Trace {
-        write_trace_reply(head, keep_alive, &shard.date(), &mut reply);
-    } else {
-        let allow = allowed_methods(shard.config.trace_method);
-        let local = LocalReply {
-            status: 200,
-            client_version: head.version,
-            keep_alive,
-            head_only: false,
-            allow: Some(allow),
-            retry_after_s: None,
-            location: None,
-            edits: None,
-            date: &shard.date(),
-        };
-        write_local_reply(&local, &mut reply);
-    }
+    write_trace_reply(head, keep_alive, &shard.date(), &mut reply);
     Head::Answer(OwnAnswer { reply, status: 200, keep_alive, failure: None })
 }

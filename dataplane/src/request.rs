@@ -19,6 +19,7 @@ use crate::cluster::{Chosen, Cluster};
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::http1::reply::{LocalReply, write_local_reply};
 use crate::codec::http1::request::allowed_methods;
+use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::Method;
 use crate::decide::route::plan::RoutePlan;
 use crate::exchange::{CutWatch, Exchange, Request};
@@ -31,7 +32,7 @@ use crate::forward::request_body::send_request_body;
 use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Timer, one, send};
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
-use crate::judge::{Head, OwnAnswer, judge_head, read_head};
+use crate::judge::{Head, OwnAnswer, judge_head, put_epoch, read_head};
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
@@ -421,6 +422,7 @@ async fn answer_failure(
         && wanted
         && failure.side != Side::Downstream
         && !shard.is_leaving(connection.slot);
+    let added = added_to_failure(connection, exchange, request);
     let mut reply = spare_vector();
     let local = LocalReply {
         status,
@@ -431,7 +433,7 @@ async fn answer_failure(
         retry_after_s: (failure.cause == Cause::Overflow).then_some(1),
         date: &shard.date(),
         location: None,
-        edits: None,
+        edits: Some(ResponseEdits { fields: None, cut: &[], lines: &added }),
     };
     write_local_reply(&local, &mut reply);
     exchange.status.set(status);
@@ -444,4 +446,23 @@ async fn answer_failure(
         Ok(()) => After::Linger,
         Err(_) => After::Close,
     }
+}
+
+/// What an answer to a failure says as any other to the request would: what CORS lets a page read it,
+/// and the epoch for who asks.
+fn added_to_failure(
+    connection: &Connection,
+    exchange: &Exchange,
+    request: Option<&Request>,
+) -> Vec<u8> {
+    if let Some(rare) = request.and_then(|request| request.rare.as_ref()) {
+        return rare.added.lines.clone();
+    }
+    let mut lines = Vec::new();
+    if exchange.wants_epoch.get() {
+        let views = &connection.shard.views;
+        let live = exchange.live().unwrap_or_else(|| views.of_slot(connection.slot));
+        put_epoch(&live, &mut lines);
+    }
+    lines
 }

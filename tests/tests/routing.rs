@@ -5,7 +5,7 @@ use lateen_snapshot::model::{
     Action, Cors, FieldMatch, HeaderEdits, HostPattern, Mirror, PathMatch, PathRewrite, Redirect,
     Rewrite, RouteMatch, ValueMatch,
 };
-use lateen_tests::control::{Control, Mesh, Session, forward, free_address, host, prefix};
+use lateen_tests::control::{Control, Mesh, Session, epoch, forward, free_address, host, prefix};
 use lateen_tests::http::{Response, exchange};
 use lateen_tests::peer::Peer;
 use lateen_tests::proxy::{Engine, Launch, Proxy};
@@ -19,6 +19,7 @@ lateen_tests::on_both_engines!(
     shares_are_as_the_weights_say,
     heads_are_edited_on_both_ways,
     a_redirect_sends_the_client_elsewhere,
+    every_answer_says_by_which_config_it_was_given,
     a_mirror_gets_a_copy_and_is_not_waited_for,
     pages_of_other_origins_are_told_what_they_may,
     a_route_has_a_time_of_its_own,
@@ -225,9 +226,54 @@ fn a_redirect_sends_the_client_elsewhere(engine: Engine) {
     let response = scene.get("/old/page?x=1");
     let expected = format!("http://a.example:{}/new/page?x=1", scene.listen.port());
     assert_eq!((response.status, response.head.value("location")), (302, Some(expected)));
+    // Who names no host is sent to the address that it has reached.
+    let response = scene.ask("GET /old HTTP/1.0\r\n\r\n");
+    let expected = format!("http://127.0.0.1:{}/new", scene.listen.port());
+    assert_eq!(response.head.value("location"), Some(expected));
     // A real client follows it.
     let followed = curl(["-sS", "-L", &format!("http://{}/old/page", scene.listen)]);
     assert_eq!(followed.expect_success(), "found");
+}
+
+fn every_answer_says_by_which_config_it_was_given(engine: Engine) {
+    let mut scene = Scene::begin(engine);
+    let mut mesh = Mesh::default();
+    let nowhere = mesh.route(forward(&[(None, 1)]));
+    let refused = mesh.route(Action::Respond(403));
+    let cluster = mesh.cluster("empty", &[]);
+    let empty = mesh.route(forward(&[(Some(cluster), 1)]));
+    let cors = Cors {
+        allow_origins: vec!["*".to_owned()],
+        allow_credentials: false,
+        allow_methods: vec!["*".to_owned()],
+        allow_headers: Vec::new(),
+        expose_headers: Vec::new(),
+        max_age_s: 5,
+    };
+    for route in [nowhere, refused, empty] {
+        mesh.route_mut(route).cors = Some(cors.clone());
+    }
+    let rules = [("/nowhere", nowhere), ("/refused", refused), ("/empty", empty)];
+    scene.apply(mesh, rules.map(|(path, route)| (prefix(path), route)).into());
+    let preflight = "Access-Control-Request-Method: PUT\r\n";
+    for (line, more, status, is_of_cors) in [
+        ("GET /none", "", 404, false),
+        ("GET /nowhere", "", 500, true),
+        ("GET /refused", "", 403, true),
+        ("GET /empty", "", 503, true),
+        ("OPTIONS /empty", preflight, 204, true),
+        ("OPTIONS /", "Max-Forwards: 0\r\n", 200, false),
+    ] {
+        let request = |debug: &str| {
+            format!("{line} HTTP/1.1\r\nHost: a\r\nOrigin: https://o.example\r\n{more}{debug}\r\n")
+        };
+        let response = scene.ask(&request("X-Lateen-Debug: 1\r\n"));
+        assert_eq!(response.status, status, "{line}");
+        assert_eq!(response.head.value("x-lateen-epoch"), Some(epoch(1).to_string()), "{line}");
+        let allowed = response.head.value("access-control-allow-origin");
+        assert_eq!(allowed.is_some(), is_of_cors, "{line}");
+        assert_eq!(scene.ask(&request("")).head.value("x-lateen-epoch"), None, "nobody asked");
+    }
 }
 
 fn a_mirror_gets_a_copy_and_is_not_waited_for(engine: Engine) {
