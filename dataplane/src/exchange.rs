@@ -50,6 +50,12 @@ impl Request {
         self.rare.as_ref()?.upgrade.as_deref()
     }
 
+    /// The head and body for mirrors, before the message is sent.
+    pub fn for_mirrors(&self) -> &[u8] {
+        let own = self.rare.as_ref().and_then(|rare| rare.for_mirrors.as_ref());
+        own.unwrap_or(&self.message)
+    }
+
     /// What is known before its head was read.
     pub fn unread() -> Self {
         Self {
@@ -90,6 +96,10 @@ pub struct Rare {
     pub upgrade: Option<Box<[u8]>>,
     /// For its response.
     pub added: AddedFields,
+    /// What mirrors get, if it is not what the backend gets.
+    pub for_mirrors: Option<Vec<u8>>,
+    /// Mirrors get a copy, for which its body is waited for.
+    pub awaits_body: bool,
 }
 
 /// What a response gets beside its route's edits.

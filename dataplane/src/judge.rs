@@ -178,13 +178,19 @@ pub fn judge_head(
     request.message = spare_vector();
     write_request(&head, &forwarding, &mut request.message);
     request.edits_response = backend.response_edits.is_some();
-    if head.upgrade.is_some() || plan.cors.is_some() || head.wants_epoch {
+    let has_mirrors = !plan.mirrors.is_empty();
+    if head.upgrade.is_some() || plan.cors.is_some() || head.wants_epoch || has_mirrors {
         let mut added = added_by_route(&view, plan);
         if head.wants_epoch {
             put_epoch(live, &mut added.lines);
         }
         request.edits_response |= !added.lines.is_empty();
-        request.rare = Some(Box::new(Rare { upgrade: head.upgrade.map(Box::from), added }));
+        let has_own = has_mirrors && backend.edits_requests;
+        let for_mirrors = has_own.then(|| write_for_mirrors(&head, forwarding, plan));
+        let upgrade = head.upgrade.map(Box::from);
+        // A client that waits for a 100 sends nothing before the upstream has the head.
+        let awaits_body = has_mirrors && upgrade.is_none() && !head.expect_continue;
+        request.rare = Some(Box::new(Rare { upgrade, added, for_mirrors, awaits_body }));
     }
     request.method = head.method;
     request.version = head.version;
@@ -203,16 +209,78 @@ pub fn judge_head(
     Ok(Some(Head::Request))
 }
 
+/// The head for mirrors: what the backend that was chosen changes is for it alone (HTTPRouteFilter: of
+/// a backend "executed if and only if the request is being forwarded to the backend defined here").
+#[cold]
+fn write_for_mirrors(
+    head: &RequestHead<'_>,
+    forwarding: RequestForwarding<'_>,
+    plan: &RoutePlan,
+) -> Vec<u8> {
+    let (fields, rewrite) = (plan.mirror_edits.as_deref(), plan.rewrite.as_deref());
+    let edits = forwarding.edits.map(|edits| RequestEdits { fields, rewrite, ..edits });
+    let mut message = Vec::new();
+    write_request(head, &RequestForwarding { edits, ..forwarding }, &mut message);
+    message
+}
+
 /// Puts a small body that is all there behind its head: one send, and the request can be replayed.
 fn inline_body(received: &mut Received, request: &mut Request, exchange: &Exchange) {
     let Framing::Length(length) = request.framing else { return };
     let here = received.bytes().len() as u64;
     if length > 0 && length <= here && length <= limits::INLINE_BODY_BYTES_MAX as u64 {
-        request.message.extend_from_slice(&received.bytes()[..length as usize]);
-        received.consume(length as usize);
-        request.body.take_plain(length);
-        exchange.request_bytes.set(length);
+        take_body(received, request, exchange, length);
     }
+}
+
+fn take_body(received: &mut Received, request: &mut Request, exchange: &Exchange, length: u64) {
+    let body = &received.bytes()[..length as usize];
+    request.message.extend_from_slice(body);
+    if let Some(own) = request.rare.as_mut().and_then(|rare| rare.for_mirrors.as_mut()) {
+        own.extend_from_slice(body);
+    }
+    received.consume(length as usize);
+    request.body.take_plain(length);
+    exchange.request_bytes.set(length);
+}
+
+/// Waits for the rest of a body that mirrors are to get a copy of, if it is not too long: whether they
+/// get one must not hang on how its bytes came.
+///
+/// # Errors
+/// The client is too slow with it, or leaves.
+pub async fn await_body(
+    connection: &Connection,
+    received: &mut Received,
+    request: &mut Request,
+    exchange: &Exchange,
+) -> Result<(), Failure> {
+    let Framing::Length(length @ 1..=limits::MIRROR_BODY_BYTES_MAX) = request.framing else {
+        return Ok(());
+    };
+    if request.body.is_done() {
+        return Ok(());
+    }
+    let shard = &connection.shard;
+    let timeout = shard.config.timeouts.body;
+    while (received.bytes().len() as u64) < length {
+        received.settle();
+        match receive(&connection.stream, connection.counts(), connection.timer(), timeout).await {
+            Ok(Some(lease)) => received.push(lease),
+            Ok(None) => return Err(Failure::client_gone(Stage::Request)),
+            Err(Stopped::Broken(reason)) => {
+                connection.closes_for(reason);
+                return Err(Failure::client_gone(Stage::Request));
+            }
+            Err(Stopped::TimedOut) => {
+                return Err(Failure::refused(Stage::Request, Refusal::RequestTimeout));
+            }
+        }
+    }
+    take_body(received, request, exchange, length);
+    shard.metrics().bytes_copied.add(length);
+    exchange.request_whole.set(true);
+    Ok(())
 }
 
 fn refuse(error: RequestError) -> Failure {

@@ -90,6 +90,9 @@ pub const TUNNEL_SPLICE_BYTES: u64 = 16 * 1024 * 1024;
 pub const PEER_WATCH_AFTER: Duration = Duration::from_millis(100);
 /// Mirrored copies under way at a time, per worker; further ones are left out and counted.
 pub const MIRRORS_MAX: usize = 256;
+/// Bytes of a body of told length that is waited for, so that mirrors get a copy of the request. Source:
+/// as much as a whole head may have; what is longer, or of no told length, is not copied.
+pub const MIRROR_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Until a mirror has answered a copy; then its connection is closed.
 pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Endpoints that one request tries to connect to.

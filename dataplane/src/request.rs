@@ -32,7 +32,7 @@ use crate::forward::request_body::send_request_body;
 use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Timer, one, send};
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
-use crate::judge::{Head, OwnAnswer, judge_head, put_epoch, read_head};
+use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head};
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
@@ -119,6 +119,9 @@ async fn forward(
     exchange: &Exchange,
 ) -> Result<Done, Failure> {
     let shard = &connection.shard;
+    if request.rare.as_ref().is_some_and(|rare| rare.awaits_body) {
+        Box::pin(await_body(connection, received, request, exchange)).await?;
+    }
     let (cluster, until) = set_out(connection, request, exchange)?;
     let timer = Timer { deadline: &connection.deadline, until };
     let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, &cluster) {

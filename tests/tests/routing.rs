@@ -6,7 +6,7 @@ use lateen_snapshot::model::{
     Rewrite, RouteMatch, ValueMatch,
 };
 use lateen_tests::control::{Control, Mesh, Session, epoch, forward, free_address, host, prefix};
-use lateen_tests::http::{Response, exchange};
+use lateen_tests::http::{Response, exchange, read_response};
 use lateen_tests::peer::Peer;
 use lateen_tests::proxy::{Engine, Launch, Proxy};
 use lateen_tests::tools::curl;
@@ -20,6 +20,8 @@ lateen_tests::on_both_engines!(
     heads_are_edited_on_both_ways,
     a_redirect_sends_the_client_elsewhere,
     every_answer_says_by_which_config_it_was_given,
+    a_copy_has_nothing_of_the_backend_that_was_chosen,
+    a_body_that_comes_in_pieces_is_copied,
     a_mirror_gets_a_copy_and_is_not_waited_for,
     pages_of_other_origins_are_told_what_they_may,
     a_route_has_a_time_of_its_own,
@@ -274,6 +276,58 @@ fn every_answer_says_by_which_config_it_was_given(engine: Engine) {
         assert_eq!(allowed.is_some(), is_of_cors, "{line}");
         assert_eq!(scene.ask(&request("")).head.value("x-lateen-epoch"), None, "nobody asked");
     }
+}
+
+/// A route with a mirror to `copied`, whose backend has edits of its own.
+fn mirrored(engine: Engine, upstream: &Upstream, copied: &Upstream) -> Scene {
+    let mut scene = Scene::begin(engine);
+    let mut mesh = Mesh::default();
+    let main = mesh.cluster("main", &[upstream.address()]);
+    let copy = mesh.cluster("copy", &[copied.address()]);
+    let mut action = forward(&[(Some(main), 1)]);
+    if let Action::Forward(backends) = &mut action {
+        backends[0].request_headers = edits(&[("authorization", "Bearer main")], &[], &["x-own"]);
+    }
+    let route = mesh.route(action);
+    let all = mesh.route_mut(route);
+    all.request_headers = edits(&[("x-route", "1")], &[], &[]);
+    all.mirrors = vec![Mirror { cluster: copy, numerator: 1, denominator: 1 }];
+    scene.apply(mesh, vec![(prefix("/"), route)]);
+    scene
+}
+
+fn a_copy_has_nothing_of_the_backend_that_was_chosen(engine: Engine) {
+    let (upstream, copied) = (Upstream::fixed("x"), Upstream::fixed("y"));
+    let scene = mirrored(engine, &upstream, &copied);
+    let request = "POST /p HTTP/1.1\r\nHost: a\r\nX-Own: 1\r\nContent-Length: 3\r\n\r\nabc";
+    assert_eq!(scene.ask(request).status, 200);
+    for (at, authorization, own) in
+        [(&upstream, Some("Bearer main"), None), (&copied, None, Some("1"))]
+    {
+        let got = at.request();
+        assert_eq!(got.body, b"abc");
+        assert_eq!(got.head.value("x-route").as_deref(), Some("1"), "the route's are for all");
+        assert_eq!(got.head.value("authorization").as_deref(), authorization);
+        assert_eq!(got.head.value("x-own").as_deref(), own);
+    }
+}
+
+fn a_body_that_comes_in_pieces_is_copied(engine: Engine) {
+    let (upstream, copied) = (Upstream::fixed("x"), Upstream::fixed("y"));
+    let scene = mirrored(engine, &upstream, &copied);
+    let mut client = Peer::connect(scene.listen);
+    let body = vec![b'x'; 20_000];
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+    for piece in body.chunks(7_000) {
+        client.send(piece);
+    }
+    assert_eq!(read_response(&mut client, "POST").status, 200);
+    assert_eq!(upstream.request().body, body);
+    assert_eq!(copied.request().body, body);
+    // The connection goes on, also for who waits for leave to send.
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+    client.send("abc");
+    assert_eq!(read_response(&mut client, "POST").status, 200);
 }
 
 fn a_mirror_gets_a_copy_and_is_not_waited_for(engine: Engine) {
