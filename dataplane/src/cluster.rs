@@ -8,17 +8,18 @@
 
 use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_snapshot::model;
+use lateen_snapshot::model::{self, ClusterId};
 
 use crate::decide::balance::{Choice, EndpointIndex, Load};
-use crate::forward::pool::IdleList;
+use crate::forward::pool::{ClusterIdle, IdleList};
+use crate::loaded::{Loaded, compare_endpoints};
 use crate::shard::Shard;
 
 /// What one worker knows of one endpoint.
@@ -69,34 +70,25 @@ pub struct Cluster {
     endpoints: Box<[Rc<Endpoint>]>,
     /// Where round robin is.
     turn: Cell<u32>,
-    /// Idle connections to all of its endpoints, also to those of other snapshots.
-    pub idle_count: Rc<Cell<usize>>,
+    /// Its idle connections.
+    pub idle: Rc<ClusterIdle>,
 }
 
 impl Cluster {
     fn new(spec: Arc<model::Cluster>) -> Self {
         let endpoints = spec.endpoints.iter().map(|_| Rc::default()).collect();
-        Self { spec, endpoints, turn: Cell::new(0), idle_count: Rc::default() }
+        Self { spec, endpoints, turn: Cell::new(0), idle: Rc::default() }
     }
 
     /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
-    fn as_in(&self, spec: Arc<model::Cluster>) -> Self {
-        let known: HashMap<SocketAddr, &Rc<Endpoint>> = self
-            .spec
-            .endpoints
-            .iter()
-            .map(|endpoint| endpoint.address)
-            .zip(&self.endpoints)
-            .collect();
-        let endpoints = spec
-            .endpoints
-            .iter()
-            .map(|endpoint| {
-                known.get(&endpoint.address).map_or_else(Rc::default, |known| Rc::clone(known))
-            })
-            .collect();
+    fn as_in(&self, spec: Arc<model::Cluster>, stayed: &[Option<u32>]) -> Self {
+        let endpoint = |at: &Option<u32>| match at {
+            Some(at) => Rc::clone(&self.endpoints[*at as usize]),
+            None => Rc::default(),
+        };
+        let endpoints = stayed.iter().map(endpoint).collect();
         let turn = self.turn.clone();
-        Self { spec, endpoints, turn, idle_count: self.idle_count.clone() }
+        Self { spec, endpoints, turn, idle: self.idle.clone() }
     }
 
     /// The cluster's name.
@@ -187,16 +179,23 @@ impl PartialEq for Known {
 impl Eq for Known {}
 
 impl Clusters {
-    /// The cluster as the snapshot `serial` has it. Endpoints that it has lost are retired, and what
-    /// idled on connections to them is closed.
+    /// The cluster as a snapshot has it. Endpoints that it has lost are retired, and what
+    /// idled on connections to them is closed soon.
     ///
     /// A request that began under an older snapshot may come later: it gets its own view and changes
-    /// nothing.
-    pub fn obtain(&self, shard: &Shard, spec: &Arc<model::Cluster>, serial: u64) -> Rc<Cluster> {
+    /// nothing. What it alone has is retired from the start: no later snapshot would take it away.
+    ///
+    /// Cost: a look-up, and once for a change of its endpoints a pointer for each of them.
+    pub fn obtain(&self, shard: &Shard, loaded: &Loaded, id: ClusterId) -> Rc<Cluster> {
+        let (serial, spec) = (loaded.serial, &loaded.snapshot.clusters[id.0 as usize]);
         let mut known = self.known.borrow_mut();
         let Some(entry) = known.get(spec.name.as_str()) else {
             let cluster = Rc::new(Cluster::new(spec.clone()));
-            known.insert(Known { cluster: cluster.clone(), serial });
+            if serial < shard.views.live().loaded.serial {
+                cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
+            } else {
+                known.insert(Known { cluster: cluster.clone(), serial });
+            }
             return cluster;
         };
         if Arc::ptr_eq(&entry.cluster.spec, spec) {
@@ -206,24 +205,42 @@ impl Clusters {
             }
             return cluster;
         }
-        let cluster = Rc::new(entry.cluster.as_in(spec.clone()));
+        let changed = loaded.change_of(id);
+        let compared;
+        let (stayed, gone) = match changed.filter(|it| Arc::ptr_eq(&it.from, &entry.cluster.spec)) {
+            Some(changed) => (&changed.stayed, &changed.gone),
+            // What this worker knows is older than the last snapshot, or newer than this one.
+            None => {
+                compared = compare_endpoints(&entry.cluster.spec, spec);
+                (&compared.0, &compared.1)
+            }
+        };
+        let cluster = Rc::new(entry.cluster.as_in(spec.clone(), stayed));
         if entry.serial > serial {
             return cluster;
         }
         let last = known.replace(Known { cluster: cluster.clone(), serial });
         drop(known);
         let last = last.expect("it was found").cluster;
-        let kept: HashSet<*const Endpoint> = cluster.endpoints.iter().map(Rc::as_ptr).collect();
-        retire(shard, &last, |endpoint| !kept.contains(&Rc::as_ptr(endpoint)));
+        for at in gone {
+            last.endpoints[*at as usize].retired.set(true);
+        }
+        last.idle.wake_keeper();
         cluster
     }
 
-    /// Forgets a cluster that no snapshot has any more.
-    pub fn forget(&self, shard: &Shard, name: &str) {
-        let forgotten = self.known.borrow_mut().take(name);
-        if let Some(Known { cluster, .. }) = forgotten {
-            retire(shard, &cluster, |_| true);
+    /// Forgets a cluster that the snapshot `serial` has no more; unless a newer one, which came before
+    /// this was done, has it again and uses it. Returns how many endpoints were retired.
+    pub fn forget(&self, name: &str, serial: u64) -> usize {
+        let mut known = self.known.borrow_mut();
+        if known.get(name).is_none_or(|of| of.serial > serial) {
+            return 0;
         }
+        let forgotten = known.take(name).expect("it was found").cluster;
+        drop(known);
+        forgotten.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
+        forgotten.idle.wake_keeper();
+        forgotten.endpoints.len()
     }
 
     /// Every cluster that was used.
@@ -242,13 +259,6 @@ impl Clusters {
             cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.load.in_flight())).sum()
         };
         self.all().into_iter().map(of).sum()
-    }
-}
-
-fn retire(shard: &Shard, cluster: &Rc<Cluster>, gone: impl Fn(&Rc<Endpoint>) -> bool) {
-    for endpoint in cluster.endpoints.iter().filter(|endpoint| gone(endpoint)) {
-        endpoint.retired.set(true);
-        shard.pool.clear_endpoint(shard, cluster, endpoint);
     }
 }
 
@@ -298,3 +308,6 @@ impl std::fmt::Debug for Chosen {
         write!(f, "{} of {}", self.address(), self.cluster.name())
     }
 }
+
+#[cfg(test)]
+mod tests;

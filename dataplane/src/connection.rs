@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use lateen_ring::{Instant, Lease, boxed};
-use lateen_snapshot::model::Protocol;
+use lateen_snapshot::model::{Epoch, Protocol};
 
 use crate::accept::detect::{Detected, detect};
 use crate::client::Connection;
@@ -72,15 +72,20 @@ fn protocol(connection: &Connection) -> Protocol {
 enum Spoken {
     Http1,
     /// Anything else; perhaps with the upstream that was connected meanwhile, and what that has said.
-    Tcp(Option<Box<Early>>),
+    Tcp(Option<Box<Connected>>),
     /// It left, or its upstream can't be had.
     Nothing,
 }
 
-/// An upstream that was connected before it was known what the client speaks.
-struct Early {
+/// An upstream that a TCP client was connected to, by the snapshot of that moment.
+struct Connected {
     upstream: Upstream,
     in_flight: InFlight,
+    /// How long the tunnel may be silent.
+    idle_timeout: Duration,
+    /// Of the snapshot.
+    epoch: Epoch,
+    /// What the upstream said before the client was known to speak TCP.
     said: Option<Lease>,
 }
 
@@ -106,7 +111,7 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
     let shard = &connection.shard;
     let timeouts = &shard.config.timeouts;
     let line = TcpLine::begin(connection);
-    let mut early: Option<(Upstream, InFlight)> = None;
+    let mut early: Option<Box<Connected>> = None;
     let mut verdict = Detected::Undecided;
     // Accepted, then connected, then the client's first byte: whichever was last.
     let mut since = lateen_ring::now();
@@ -123,7 +128,7 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
         if idles {
             shard.clients.became_idle(connection.client, lateen_ring::now());
         }
-        let spoke = who_speaks_first(connection, early.as_ref().map(|(one, _)| one)).await;
+        let spoke = who_speaks_first(connection, early.as_ref().map(|early| &early.upstream)).await;
         if idles {
             shard.clients.became_busy(connection.client);
         }
@@ -138,8 +143,8 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
                 verdict = detect(received.bytes());
                 match verdict {
                     Detected::Http1 => {
-                        if let Some((upstream, in_flight)) = early {
-                            shard.pool.put(shard, in_flight.chosen(), upstream);
+                        if let Some(early) = early {
+                            shard.pool.put(shard, early.in_flight.chosen(), early.upstream);
                         }
                         connection.request_began(since);
                         break Spoken::Http1;
@@ -151,8 +156,8 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
             Spoke::Client(Ok(None)) if silent && early.is_none() => break Spoken::Nothing,
             Spoke::Client(Err(error)) => {
                 connection.closes_for(CloseReason::of_error(&error));
-                if let Some((upstream, _)) = early {
-                    close_upstream(upstream, CloseReason::Orderly);
+                if let Some(early) = early {
+                    close_upstream(early.upstream, CloseReason::Orderly);
                 }
                 break Spoken::Nothing;
             }
@@ -174,8 +179,8 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
             }
             Spoke::Nobody if silent => {
                 connection.closes_for(CloseReason::TimedOut);
-                if let Some((upstream, _)) = early {
-                    close_upstream(upstream, CloseReason::TimedOut);
+                if let Some(early) = early {
+                    close_upstream(early.upstream, CloseReason::TimedOut);
                 }
                 break Spoken::Nothing;
             }
@@ -188,8 +193,11 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
 }
 
 impl Spoken {
-    fn tcp(early: Option<(Upstream, InFlight)>, said: Option<Lease>) -> Self {
-        Self::Tcp(early.map(|(upstream, in_flight)| Box::new(Early { upstream, in_flight, said })))
+    fn tcp(mut early: Option<Box<Connected>>, said: Option<Lease>) -> Self {
+        if let Some(early) = &mut early {
+            early.said = said;
+        }
+        Self::Tcp(early)
     }
 }
 
@@ -314,30 +322,29 @@ async fn linger(connection: &Connection, received: &mut Received) {
 }
 
 /// Joins the client to an upstream.
-async fn serve_tcp(connection: &Connection, received: Received, early: Option<Box<Early>>) {
+async fn serve_tcp(connection: &Connection, received: Received, early: Option<Box<Connected>>) {
     let shard = connection.shard.clone();
     let line = TcpLine::begin(connection);
-    let mut from_upstream = Received::default();
-    let (upstream, in_flight) = match early {
-        Some(early) => {
-            let Early { upstream, in_flight, said } = *early;
-            if let Some(said) = said {
-                from_upstream.push(said);
-            }
-            (upstream, in_flight)
-        }
+    let connected = match early {
+        Some(early) => early,
         None => match connect_any(connection, &line).await {
             Some(connected) => connected,
             None => return,
         },
     };
+    let Connected { upstream, in_flight, idle_timeout, epoch, said } = *connected;
+    let mut from_upstream = Received::default();
+    if let Some(said) = said {
+        from_upstream.push(said);
+    }
+    line.epoch.set(epoch);
     line.upstream.set(Some(in_flight.address()));
     line.set_due(true);
     let ended = tunnel(
         End { stream: &connection.stream, counts: connection.counts(), received },
         End { stream: &upstream.stream, counts: shard.upstream_counts(), received: from_upstream },
         &connection.deadline,
-        tcp_idle_timeout(connection),
+        idle_timeout,
         shard.metrics(),
         &line.passed,
     )
@@ -347,13 +354,14 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
 
 /// Connects the client to any endpoint that can be had. `None`: there is none; the client gets a
 /// reset, since there is no other way to say so before its protocol is known, and its line is told.
-async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<(Upstream, InFlight)> {
+async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<Connected>> {
     let shard = &connection.shard;
     let began = lateen_ring::now();
     let mut tried = Vec::new();
     let mut failure = Failure::no_healthy_upstream();
     let before = connection.unfinished.replace(true);
-    let cluster = tcp_cluster(connection);
+    let TcpWay { cluster, idle_timeout, epoch } = tcp_way(connection);
+    line.epoch.set(epoch);
     line.set_due(true);
     if let Some(cluster) = &cluster {
         let timeout = cluster.connect_timeout(shard.config.timeouts.connect);
@@ -368,7 +376,9 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<(Ups
             match connect(shard, in_flight.chosen(), &connection.deadline, Some(left)).await {
                 Ok(upstream) => {
                     connection.unfinished.set(before);
-                    return Some((upstream, in_flight));
+                    let said = None;
+                    let connected = Connected { upstream, in_flight, idle_timeout, epoch, said };
+                    return Some(Box::new(connected));
                 }
                 Err(failed) => failure = failed,
             }
@@ -383,24 +393,29 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<(Ups
     None
 }
 
-/// Where the bytes of a TCP client go; `None` if its listener has no such place. The snapshot is let
-/// go: the tunnel may outlive many.
-fn tcp_cluster(connection: &Connection) -> Option<Rc<Cluster>> {
-    let shard = &connection.shard;
-    let live = shard.views.of_slot(connection.slot);
-    let listener = live.loaded.index_of(connection.slot)?;
-    let chosen = live.loaded.tables.choose_tcp_backend(listener, shard.random())?;
-    let backend = live.listener(connection.slot)?.tcp.as_ref()?.backends.get(chosen)?;
-    Some(live.cluster(shard, backend.cluster?).clone())
+/// Where the bytes of a TCP client go, all of it by one snapshot.
+struct TcpWay {
+    /// `None`: its listener has no such place.
+    cluster: Option<Rc<Cluster>>,
+    /// How long the tunnel may be silent.
+    idle_timeout: Duration,
+    /// Of the snapshot.
+    epoch: Epoch,
 }
 
-/// How long a tunnel may be silent.
-fn tcp_idle_timeout(connection: &Connection) -> Duration {
+/// The snapshot is let go: the tunnel may outlive many.
+fn tcp_way(connection: &Connection) -> TcpWay {
     let shard = &connection.shard;
     let live = shard.views.of_slot(connection.slot);
     let route = live.listener(connection.slot).and_then(|listener| listener.tcp.as_ref());
+    let cluster = live.loaded.index_of(connection.slot).zip(route).and_then(|(listener, route)| {
+        let chosen = live.loaded.tables.choose_tcp_backend(listener, shard.random())?;
+        Some(live.cluster(shard, route.backends.get(chosen)?.cluster?).clone())
+    });
     let own = route.and_then(|route| route.idle_timeout_ms);
-    own.map_or(shard.config.timeouts.idle, |ms| Duration::from_millis(ms.into()))
+    let idle_timeout =
+        own.map_or(shard.config.timeouts.idle, |ms| Duration::from_millis(ms.into()));
+    TcpWay { cluster, idle_timeout, epoch: live.loaded.epoch }
 }
 
 /// What the log tells of a TCP connection. A line that is due when it is dropped is told then: its
@@ -410,6 +425,8 @@ struct TcpLine<'a> {
     began: Instant,
     /// Who was connected, or tried last.
     upstream: Cell<Option<SocketAddr>>,
+    /// Of the snapshot by which that was.
+    epoch: Cell<Epoch>,
     passed: Passed,
     due: Cell<bool>,
 }
@@ -421,6 +438,7 @@ impl<'a> TcpLine<'a> {
             connection,
             began: lateen_ring::now(),
             upstream: Cell::new(None),
+            epoch: Cell::default(),
             passed: Passed::default(),
             due: Cell::new(false),
         }
@@ -457,7 +475,7 @@ impl<'a> TcpLine<'a> {
                 upstream_us: self.upstream.get().map(|_| total_us),
                 processing_us: 0,
                 retries: 0,
-                epoch: shard.views.live().loaded.epoch.number,
+                epoch: self.epoch.get(),
             },
         );
     }

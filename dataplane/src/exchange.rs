@@ -5,12 +5,12 @@
 //! Plain cells: the halves of an exchange (body up, response down) run at the same time and both
 //! note what they did.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use lateen_ring::{Instant, keep_vector, spare_vector};
-use lateen_snapshot::model::RouteId;
+use lateen_snapshot::model::{Epoch, RouteId};
 
 use crate::client::Connection;
 use crate::cluster::Cluster;
@@ -48,6 +48,12 @@ impl Request {
     /// The protocols that it offers to leave HTTP/1.1 for, if it does.
     pub fn upgrade(&self) -> Option<&[u8]> {
         self.rare.as_ref()?.upgrade.as_deref()
+    }
+
+    /// The head and body for mirrors, before the message is sent.
+    pub fn for_mirrors(&self) -> &[u8] {
+        let own = self.rare.as_ref().and_then(|rare| rare.for_mirrors.as_ref());
+        own.unwrap_or(&self.message)
     }
 
     /// What is known before its head was read.
@@ -90,6 +96,10 @@ pub struct Rare {
     pub upgrade: Option<Box<[u8]>>,
     /// For its response.
     pub added: AddedFields,
+    /// What mirrors get, if it is not what the backend gets.
+    pub for_mirrors: Option<Vec<u8>>,
+    /// Mirrors get a copy, for which its body is waited for.
+    pub awaits_body: bool,
 }
 
 /// What a response gets beside its route's edits.
@@ -113,6 +123,24 @@ pub struct RouteUse {
 impl RouteUse {
     /// Before the head was judged.
     const NONE: Self = Self { route: RouteId(u32::MAX), backend: 0 };
+}
+
+/// What a request knows of the snapshot that it runs on.
+#[derive(Debug)]
+enum Pinned {
+    /// Its head was not judged yet.
+    NotYet,
+    /// It runs on this one.
+    To(Rc<Live>),
+    /// It needs it no longer.
+    LetGo(Left),
+}
+
+/// What is told of a snapshot at the end of a request.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    epoch: Epoch,
+    upstream: Option<SocketAddr>,
 }
 
 /// The facts of one request.
@@ -153,9 +181,10 @@ pub struct Exchange {
     pub tunnel_failure: Cell<Option<Failure>>,
     /// Its route; a placeholder until its head was judged.
     pub route: Cell<RouteUse>,
+    /// The client asked by which config it is answered.
+    pub wants_epoch: Cell<bool>,
     endpoint: Cell<Option<EndpointIndex>>,
-    /// The snapshot that it runs on, from its head to its end.
-    live: OnceCell<Rc<Live>>,
+    pinned: RefCell<Pinned>,
     told: Cell<Told>,
     /// Inline: a box for each request costs more than these words.
     logged: RefCell<Option<Logged>>,
@@ -183,8 +212,9 @@ impl Exchange {
             ends_by_close: Cell::new(false),
             tunnel_failure: Cell::new(None),
             route: Cell::new(RouteUse::NONE),
+            wants_epoch: Cell::new(false),
             endpoint: Cell::new(None),
-            live: OnceCell::new(),
+            pinned: RefCell::new(Pinned::NotYet),
             told: Cell::new(Told::Unread),
             logged: RefCell::new(None),
         }
@@ -192,35 +222,48 @@ impl Exchange {
 
     /// The request runs on this snapshot; to be said once.
     #[inline]
-    pub fn pin(&self, live: Rc<Live>) -> &Rc<Live> {
-        self.live.get_or_init(|| live)
+    pub fn pin(&self, live: Rc<Live>) {
+        *self.pinned.borrow_mut() = Pinned::To(live);
     }
 
-    /// The snapshot that it runs on; `None` until its head was judged.
-    pub fn live(&self) -> Option<&Rc<Live>> {
-        self.live.get()
-    }
-
-    /// What happens to requests of its route; `None` until its head was judged.
+    /// The snapshot that it runs on; `None` until its head was judged, and after
+    /// [`let_go`](Self::let_go).
     #[inline]
-    pub fn plan(&self) -> Option<&RoutePlan> {
-        let live = self.live.get()?;
+    pub fn live(&self) -> Option<Rc<Live>> {
+        match &*self.pinned.borrow() {
+            Pinned::To(live) => Some(Rc::clone(live)),
+            Pinned::NotYet | Pinned::LetGo(_) => None,
+        }
+    }
+
+    /// Lets the snapshot go: nothing that is still to come of the request depends on it, and that may
+    /// take for longer than many snapshots live. What the log line will say is kept.
+    pub fn let_go(&self, shard: &Shard) {
+        let Some(live) = self.live() else { return };
+        let upstream = self.upstream_address(shard, &live);
+        let left = Left { epoch: live.loaded.epoch, upstream };
+        *self.pinned.borrow_mut() = Pinned::LetGo(left);
+    }
+
+    /// What happens to requests of its route; `None` until its head was judged. `live` is what it is
+    /// pinned to.
+    #[inline]
+    pub fn plan<'l>(&self, live: &'l Live) -> Option<&'l RoutePlan> {
         let RouteUse { route, .. } = self.route.get();
         (route != RouteUse::NONE.route).then(|| live.loaded.tables.plan(route))
     }
 
-    /// The backend that answers it; `None` until its head was judged.
+    /// The backend that answers it; likewise.
     #[inline]
-    pub fn backend(&self) -> Option<&BackendPlan> {
-        let Answer::Backends { backends, .. } = &self.plan()?.answer else { return None };
+    pub fn backend<'l>(&self, live: &'l Live) -> Option<&'l BackendPlan> {
+        let Answer::Backends { backends, .. } = &self.plan(live)?.answer else { return None };
         backends.get(usize::from(self.route.get().backend))
     }
 
-    /// The cluster that answers it.
+    /// The cluster that answers it; likewise.
     #[inline]
-    pub fn cluster(&self, shard: &Shard) -> Option<&Rc<Cluster>> {
-        let id = self.backend()?.cluster?;
-        Some(self.live.get()?.cluster(shard, id))
+    pub fn cluster<'l>(&self, shard: &Shard, live: &'l Live) -> Option<&'l Rc<Cluster>> {
+        Some(live.cluster(shard, self.backend(live)?.cluster?))
     }
 
     /// The request goes to `endpoint`.
@@ -229,9 +272,9 @@ impl Exchange {
         self.endpoint.set(Some(endpoint));
     }
 
-    fn upstream_address(&self, shard: &Shard) -> Option<SocketAddr> {
+    fn upstream_address(&self, shard: &Shard, live: &Live) -> Option<SocketAddr> {
         let endpoint = self.endpoint.get()?;
-        Some(self.cluster(shard)?.address_of(endpoint))
+        Some(self.cluster(shard, live)?.address_of(endpoint))
     }
 
     /// Keeps what the log line will say of the head.
@@ -288,6 +331,13 @@ impl Exchange {
             .endpoint
             .get()
             .map(|_| micros(self.sent_at.get(), self.upstream_done_at.get().min(now)));
+        let left = match &*self.pinned.borrow() {
+            Pinned::NotYet => Left { epoch: Epoch::default(), upstream: None },
+            Pinned::To(live) => {
+                Left { epoch: live.loaded.epoch, upstream: self.upstream_address(shard, live) }
+            }
+            Pinned::LetGo(left) => *left,
+        };
         let logged = self.logged.borrow_mut().take();
         let parts = logged.as_ref().map_or(Parts::default(), Logged::parts);
         shard.log(
@@ -296,7 +346,7 @@ impl Exchange {
                 time_us: 0,
                 request_id: parts.request_id,
                 downstream: connection.peer,
-                upstream: self.upstream_address(shard),
+                upstream: left.upstream,
                 method: parts.method,
                 authority: parts.authority,
                 path: parts.path,
@@ -309,7 +359,7 @@ impl Exchange {
                 upstream_us,
                 processing_us: total_us.saturating_sub(waited_us),
                 retries: self.retries.get(),
-                epoch: self.live.get().map_or(0, |live| live.loaded.epoch.number),
+                epoch: left.epoch,
             },
         );
         if let Some(logged) = logged {

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lateen_snapshot::model::Epoch;
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::bootstrap::{self, Command, Quick, host::Host};
 use crate::supervise::{Proxy, Signals};
@@ -33,7 +34,7 @@ pub fn run(host: &Host, out: &mut impl Write) -> anyhow::Result<bool> {
     let Quick { config, snapshot } = *quick;
     let workers = config.workers;
     let signals = Signals::new()?;
-    let proxy = Proxy::launch(config, Epoch::default(), snapshot)?;
+    let proxy = Proxy::launch(config, Epoch::default(), snapshot, &mut Patterns::default())?;
     let address = proxy.listening()[0];
     writeln!(out, "proxy      {address}, {workers} worker(s)")?;
     writeln!(out, "upstream   {upstream}, embedded")?;

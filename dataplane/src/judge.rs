@@ -5,11 +5,14 @@
 //! stands in the [`Request`], and the [`Exchange`] knows its snapshot and route. The snapshot is
 //! pinned here, once: whatever a request does later it does on that one.
 
+use std::net::IpAddr;
+
 use lateen_ring::spare_vector;
 use lateen_snapshot::model::Redirect;
 
 use crate::client::Connection;
 use crate::codec::body::{BodyProgress, Framing};
+use crate::codec::http1::edits::Edits;
 use crate::codec::http1::redirect::{Redirected, put_location};
 use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
 use crate::codec::http1::request::{
@@ -108,6 +111,7 @@ pub fn judge_head(
     exchange.note_asked();
     exchange.version.set(head.version);
     exchange.method.set(head.method);
+    exchange.wants_epoch.set(head.wants_epoch);
     let made_id = head.request_id.is_none().then(|| shard.request_id());
     if shard.logs() {
         let made = made_id.as_ref().map_or(&b""[..], |id| &id[..]);
@@ -124,17 +128,19 @@ pub fn judge_head(
     {
         return Err(Failure::refused(Stage::RequestHead, Refusal::ContentTooLarge));
     }
+    // The snapshot is pinned once; what follows runs on no other.
+    let live = &shard.views.of_slot(connection.slot);
+    exchange.pin(live.clone());
     if head.max_forwards == Some(0) {
-        let answer = answer_as_last_hop(connection, &head);
+        let answer = answer_as_last_hop(connection, live, &head);
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
-    // Where it goes. The snapshot is pinned once; what follows runs on no other.
-    let live = exchange.pin(shard.views.of_slot(connection.slot));
+    // Where it goes.
     let view = RequestView::of(&head);
     let listener = live.loaded.index_of(connection.slot).ok_or_else(Failure::no_route)?;
     let Some(found) = live.loaded.tables.find(listener, &view, &live.regexes) else {
-        let answer = own_answer(connection, &head, OwnReply::failed(Failure::no_route()));
+        let answer = own_answer(connection, live, &head, OwnReply::failed(Failure::no_route()));
         received.consume(head.consumed);
         return Ok(Some(answer));
     };
@@ -146,7 +152,9 @@ pub fn judge_head(
     let chosen = plan.choose(shard.random());
     let (index, backend) = chosen.expect("a route that does not answer has backends");
     let Some(cluster) = backend.cluster else {
-        let answer = own_answer(connection, &head, OwnReply::failed(Failure::no_cluster()));
+        let added = added_by_route(&view, plan);
+        let reply = OwnReply { added, ..OwnReply::failed(Failure::no_cluster()) };
+        let answer = own_answer(connection, live, &head, reply);
         received.consume(head.consumed);
         return Ok(Some(answer));
     };
@@ -170,10 +178,19 @@ pub fn judge_head(
     request.message = spare_vector();
     write_request(&head, &forwarding, &mut request.message);
     request.edits_response = backend.response_edits.is_some();
-    if head.upgrade.is_some() || plan.cors.is_some() || head.wants_epoch {
-        let added = added_fields(live, &head, &view, plan);
+    let has_mirrors = !plan.mirrors.is_empty();
+    if head.upgrade.is_some() || plan.cors.is_some() || head.wants_epoch || has_mirrors {
+        let mut added = added_by_route(&view, plan);
+        if head.wants_epoch {
+            put_epoch(live, &mut added.lines);
+        }
         request.edits_response |= !added.lines.is_empty();
-        request.rare = Some(Box::new(Rare { upgrade: head.upgrade.map(Box::from), added }));
+        let has_own = has_mirrors && backend.edits_requests;
+        let for_mirrors = has_own.then(|| write_for_mirrors(&head, forwarding, plan));
+        let upgrade = head.upgrade.map(Box::from);
+        // A client that waits for a 100 sends nothing before the upstream has the head.
+        let awaits_body = has_mirrors && upgrade.is_none() && !head.expect_continue;
+        request.rare = Some(Box::new(Rare { upgrade, added, for_mirrors, awaits_body }));
     }
     request.method = head.method;
     request.version = head.version;
@@ -192,16 +209,78 @@ pub fn judge_head(
     Ok(Some(Head::Request))
 }
 
+/// The head for mirrors: what the backend that was chosen changes is for it alone (HTTPRouteFilter: of
+/// a backend "executed if and only if the request is being forwarded to the backend defined here").
+#[cold]
+fn write_for_mirrors(
+    head: &RequestHead<'_>,
+    forwarding: RequestForwarding<'_>,
+    plan: &RoutePlan,
+) -> Vec<u8> {
+    let (fields, rewrite) = (plan.mirror_edits.as_deref(), plan.rewrite.as_deref());
+    let edits = forwarding.edits.map(|edits| RequestEdits { fields, rewrite, ..edits });
+    let mut message = Vec::new();
+    write_request(head, &RequestForwarding { edits, ..forwarding }, &mut message);
+    message
+}
+
 /// Puts a small body that is all there behind its head: one send, and the request can be replayed.
 fn inline_body(received: &mut Received, request: &mut Request, exchange: &Exchange) {
     let Framing::Length(length) = request.framing else { return };
     let here = received.bytes().len() as u64;
     if length > 0 && length <= here && length <= limits::INLINE_BODY_BYTES_MAX as u64 {
-        request.message.extend_from_slice(&received.bytes()[..length as usize]);
-        received.consume(length as usize);
-        request.body.take_plain(length);
-        exchange.request_bytes.set(length);
+        take_body(received, request, exchange, length);
     }
+}
+
+fn take_body(received: &mut Received, request: &mut Request, exchange: &Exchange, length: u64) {
+    let body = &received.bytes()[..length as usize];
+    request.message.extend_from_slice(body);
+    if let Some(own) = request.rare.as_mut().and_then(|rare| rare.for_mirrors.as_mut()) {
+        own.extend_from_slice(body);
+    }
+    received.consume(length as usize);
+    request.body.take_plain(length);
+    exchange.request_bytes.set(length);
+}
+
+/// Waits for the rest of a body that mirrors are to get a copy of, if it is not too long: whether they
+/// get one must not hang on how its bytes came.
+///
+/// # Errors
+/// The client is too slow with it, or leaves.
+pub async fn await_body(
+    connection: &Connection,
+    received: &mut Received,
+    request: &mut Request,
+    exchange: &Exchange,
+) -> Result<(), Failure> {
+    let Framing::Length(length @ 1..=limits::MIRROR_BODY_BYTES_MAX) = request.framing else {
+        return Ok(());
+    };
+    if request.body.is_done() {
+        return Ok(());
+    }
+    let shard = &connection.shard;
+    let timeout = shard.config.timeouts.body;
+    while (received.bytes().len() as u64) < length {
+        received.settle();
+        match receive(&connection.stream, connection.counts(), connection.timer(), timeout).await {
+            Ok(Some(lease)) => received.push(lease),
+            Ok(None) => return Err(Failure::client_gone(Stage::Request)),
+            Err(Stopped::Broken(reason)) => {
+                connection.closes_for(reason);
+                return Err(Failure::client_gone(Stage::Request));
+            }
+            Err(Stopped::TimedOut) => {
+                return Err(Failure::refused(Stage::Request, Refusal::RequestTimeout));
+            }
+        }
+    }
+    take_body(received, request, exchange, length);
+    shard.metrics().bytes_copied.add(length);
+    exchange.request_whole.set(true);
+    Ok(())
 }
 
 fn refuse(error: RequestError) -> Failure {
@@ -222,7 +301,7 @@ fn answer_by_route(
     if let Some(cors) = &plan.cors
         && is_preflight(view.method, view.fields)
     {
-        return Some(answer_preflight(connection, head, view, cors));
+        return Some(answer_preflight(connection, live, head, view, cors));
     }
     let reply = match &plan.answer {
         Answer::Backends { .. } => return None,
@@ -232,24 +311,22 @@ fn answer_by_route(
             OwnReply { location: Some(location), ..OwnReply::of(redirect.status) }
         }
     };
-    let added = added_fields(live, head, view, plan);
-    let fields = plan.response_edits.as_deref();
-    let edits = ResponseEdits { fields, cut: added.cut, lines: &added.lines };
-    Some(own_answer(connection, head, OwnReply { edits: Some(edits), ..reply }))
+    let (fields, added) = (plan.response_edits.as_deref(), added_by_route(view, plan));
+    Some(own_answer(connection, live, head, OwnReply { fields, added, ..reply }))
 }
 
 #[cold]
 fn answer_preflight(
     connection: &Connection,
+    live: &Live,
     head: &RequestHead<'_>,
     view: &RequestView<'_>,
     cors: &CorsPolicy,
 ) -> Head {
-    let mut lines = Vec::new();
-    cors.preflight(view.fields, &mut lines);
-    let edits = ResponseEdits { fields: None, cut: &[], lines: &lines };
-    let reply = OwnReply { edits: Some(edits), ..OwnReply::of(PREFLIGHT_STATUS) };
-    own_answer(connection, head, reply)
+    let mut added = AddedFields::default();
+    cors.preflight(view.fields, &mut added.lines);
+    let reply = OwnReply { added, ..OwnReply::of(PREFLIGHT_STATUS) };
+    own_answer(connection, live, head, reply)
 }
 
 #[cold]
@@ -261,9 +338,18 @@ fn location(
     redirect: &Redirect,
 ) -> Vec<u8> {
     let listener_port = live.listener(connection.slot).map_or(80, |at| at.address.port());
+    // Who names no host has reached this address.
+    let reached = match head.authority {
+        Some(_) => None,
+        None => connection.stream.local_address().ok().and_then(|address| address.inet()),
+    };
+    let reached = reached.map(|address| match address.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    });
     let redirected = Redirected {
         scheme: Scheme::Http,
-        authority: head.authority.unwrap_or(b""),
+        authority: head.authority.or(reached.as_deref().map(str::as_bytes)).unwrap_or(b""),
         listener_port,
         target: head.path,
         prefix_bytes: found.prefix_bytes,
@@ -273,38 +359,38 @@ fn location(
     location
 }
 
-/// What a response gets beside its route's edits: what CORS says, and the epoch for who asks.
-fn added_fields(
-    live: &Live,
-    head: &RequestHead<'_>,
-    view: &RequestView<'_>,
-    plan: &RoutePlan,
-) -> AddedFields {
+/// What a response gets beside its route's edits: what CORS says.
+fn added_by_route(view: &RequestView<'_>, plan: &RoutePlan) -> AddedFields {
     let mut added = AddedFields::default();
     if let Some(cors) = &plan.cors {
         added.cut = CorsPolicy::RESPONSE_FIELDS;
         cors.response(view.fields, &mut added.lines);
     }
-    if head.wants_epoch {
-        let epoch = live.loaded.epoch.to_string();
-        for part in [&b"X-Lateen-Epoch: "[..], epoch.as_bytes(), b"\r\n"] {
-            added.lines.extend_from_slice(part);
-        }
-    }
     added
 }
 
+/// Appends the line that says by which config a request is answered, for who asks.
+pub fn put_epoch(live: &Live, lines: &mut Vec<u8>) {
+    let epoch = live.loaded.epoch.to_string();
+    for part in [&b"X-Lateen-Epoch: "[..], epoch.as_bytes(), b"\r\n"] {
+        lines.extend_from_slice(part);
+    }
+}
+
 /// What an answer of the proxy's own says.
+#[derive(Default)]
 struct OwnReply<'a> {
     status: u16,
     failure: Option<Failure>,
     location: Option<Vec<u8>>,
-    edits: Option<ResponseEdits<'a>>,
+    allow: Option<&'static str>,
+    fields: Option<&'a Edits>,
+    added: AddedFields,
 }
 
 impl OwnReply<'_> {
-    const fn of(status: u16) -> Self {
-        Self { status, failure: None, location: None, edits: None }
+    fn of(status: u16) -> Self {
+        Self { status, ..Self::default() }
     }
 
     fn failed(failure: Failure) -> Self {
@@ -314,23 +400,31 @@ impl OwnReply<'_> {
 }
 
 #[cold]
-fn own_answer(connection: &Connection, head: &RequestHead<'_>, own: OwnReply<'_>) -> Head {
-    let shard = &connection.shard;
+fn own_answer(
+    connection: &Connection,
+    live: &Live,
+    head: &RequestHead<'_>,
+    own: OwnReply<'_>,
+) -> Head {
+    let OwnReply { status, failure, location, allow, fields, mut added } = own;
+    if head.wants_epoch {
+        put_epoch(live, &mut added.lines);
+    }
     let keep_alive = goes_on_after(connection, head);
     let mut reply = spare_vector();
     let local = LocalReply {
-        status: own.status,
+        status,
         client_version: head.version,
         keep_alive,
         head_only: head.method == Method::Head,
-        allow: None,
+        allow,
         retry_after_s: None,
-        location: own.location.as_deref(),
-        edits: own.edits,
-        date: &shard.date(),
+        location: location.as_deref(),
+        edits: Some(ResponseEdits { fields, cut: added.cut, lines: &added.lines }),
+        date: &connection.shard.date(),
     };
     write_local_reply(&local, &mut reply);
-    Head::Answer(OwnAnswer { reply, status: own.status, keep_alive, failure: own.failure })
+    Head::Answer(OwnAnswer { reply, status, keep_alive, failure })
 }
 
 /// Whether the client's connection can carry another request after an answer to this head alone.
@@ -339,26 +433,14 @@ fn goes_on_after(connection: &Connection, head: &RequestHead<'_>) -> bool {
     head.keep_alive && bodyless && !connection.shard.is_leaving(connection.slot)
 }
 
-fn answer_as_last_hop(connection: &Connection, head: &RequestHead<'_>) -> Head {
+fn answer_as_last_hop(connection: &Connection, live: &Live, head: &RequestHead<'_>) -> Head {
     let shard = &connection.shard;
+    if head.method != Method::Trace {
+        let allow = Some(allowed_methods(shard.config.trace_method));
+        return own_answer(connection, live, head, OwnReply { allow, ..OwnReply::of(200) });
+    }
     let keep_alive = goes_on_after(connection, head);
     let mut reply = spare_vector();
-    if head.method == Method::Trace {
-        write_trace_reply(head, keep_alive, &shard.date(), &mut reply);
-    } else {
-        let allow = allowed_methods(shard.config.trace_method);
-        let local = LocalReply {
-            status: 200,
-            client_version: head.version,
-            keep_alive,
-            head_only: false,
-            allow: Some(allow),
-            retry_after_s: None,
-            location: None,
-            edits: None,
-            date: &shard.date(),
-        };
-        write_local_reply(&local, &mut reply);
-    }
+    write_trace_reply(head, keep_alive, &shard.date(), &mut reply);
     Head::Answer(OwnAnswer { reply, status: 200, keep_alive, failure: None })
 }

@@ -9,9 +9,10 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use lateen_snapshot::encoding::{DecodeError, decode};
+use lateen_snapshot::encoding::{DecodeError, decode_with};
 use lateen_snapshot::limits::ENCODED_BYTES_MAX;
 use lateen_snapshot::model::{Epoch, Snapshot};
+use lateen_snapshot::validate::patterns::Patterns;
 
 const NAME: &str = "snapshot";
 const NAME_WHILE_WRITTEN: &str = "snapshot.new";
@@ -28,11 +29,15 @@ pub enum LoadError {
     Unreadable(DecodeError),
 }
 
-/// Reads the last good snapshot; `None`: there is none yet. Makes the folder.
+/// Reads the last good snapshot, its regular expressions into `patterns`; `None`: there is none yet.
+/// Makes the folder.
 ///
 /// # Errors
 /// [`LoadError`]; the proxy can begin without.
-pub fn load(folder: &Path) -> Result<Option<(Epoch, Snapshot)>, LoadError> {
+pub fn load(
+    folder: &Path,
+    patterns: &mut Patterns,
+) -> Result<Option<(Epoch, Snapshot)>, LoadError> {
     fs::create_dir_all(folder)?;
     let path = folder.join(NAME);
     let file = match File::open(&path) {
@@ -43,7 +48,7 @@ pub fn load(folder: &Path) -> Result<Option<(Epoch, Snapshot)>, LoadError> {
     let mut bytes = Vec::new();
     // One more than allowed shows that it is too long.
     file.take(ENCODED_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    match decode(&bytes) {
+    match decode_with(&bytes, patterns) {
         Ok((epoch, _, snapshot)) => Ok(Some((epoch, snapshot))),
         Err(error) => {
             fs::rename(&path, folder.join(NAME_OF_UNREADABLE))?;
@@ -79,7 +84,7 @@ mod tests {
     }
 
     fn number(folder: &Path) -> Option<u64> {
-        load(folder).expect("readable").map(|(epoch, _)| epoch.number)
+        load(folder, &mut Patterns::default()).expect("readable").map(|(epoch, _)| epoch.number)
     }
 
     #[test]
@@ -107,7 +112,8 @@ mod tests {
         let mut bytes = encoded(1);
         bytes[20] ^= 1;
         save(folder.path(), &bytes).expect("saved");
-        let error = load(folder.path()).expect_err("a bit is wrong").to_string();
+        let error =
+            load(folder.path(), &mut Patterns::default()).expect_err("a bit is wrong").to_string();
         assert!(error.contains(NAME_OF_UNREADABLE), "{error}");
         assert_eq!(number(folder.path()), None, "the next start has none");
         assert!(folder.path().join(NAME_OF_UNREADABLE).exists());

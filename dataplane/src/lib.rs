@@ -42,3 +42,5 @@ pub mod first_try;
 pub mod program;
 #[doc(hidden)]
 pub mod plant;
+#[cfg(test)]
+mod testing;

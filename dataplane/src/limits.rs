@@ -90,6 +90,9 @@ pub const TUNNEL_SPLICE_BYTES: u64 = 16 * 1024 * 1024;
 pub const PEER_WATCH_AFTER: Duration = Duration::from_millis(100);
 /// Mirrored copies under way at a time, per worker; further ones are left out and counted.
 pub const MIRRORS_MAX: usize = 256;
+/// Bytes of a body of told length that is waited for, so that mirrors get a copy of the request. Source:
+/// as much as a whole head may have; what is longer, or of no told length, is not copied.
+pub const MIRROR_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Until a mirror has answered a copy; then its connection is closed.
 pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Endpoints that one request tries to connect to.
@@ -120,14 +123,26 @@ pub const DESCRIPTORS_PER_WORKER: u64 = 8;
 pub const DESCRIPTORS_UNLIMITED: u64 = 1 << 20;
 /// The greatest `--connections-max`: descriptors are `int`s.
 pub const DESCRIPTORS_MOST: usize = i32::MAX as usize;
-/// Worker threads; more than any machine has today, so that a mistyped number is refused.
-pub const WORKERS_MAX: usize = 1024;
+/// Worker threads; more than any machine has today, so that a mistyped number is refused. Source: what
+/// an answer to the control plane has room for.
+pub const WORKERS_MAX: usize = lateen_snapshot::limits::WORKERS_MAX;
 /// Listen addresses of one process.
 pub const LISTENERS_MAX: usize = 64;
 /// Endpoints of one `--upstream` list.
 pub const ENDPOINTS_MAX: usize = 100_000;
 /// Idle upstream connections of one upstream, in the whole process. Source: issue.
 pub const POOL_IDLE_MAX: usize = 256;
+/// Share of the process's descriptors that idle upstream connections may take, in percent; what one
+/// upstream may have is allowed in any case. Clients need the most, and requests in flight some.
+pub const POOL_DESCRIPTORS_PERCENT: u64 = 25;
+/// Endpoints among whose idle connections the one to give up is chosen: as good as all of them with
+/// high probability (Redis evicts so).
+pub const POOL_LOOKED_AT_MAX: usize = 16;
+/// Idle connections of one cluster that are closed in a turn: some tens of microseconds.
+pub const POOL_CLOSED_PER_TURN: usize = 64;
+/// After a connect failed for want of a descriptor and an idle connection was given up for it: a close
+/// takes a turn or two.
+pub const DESCRIPTOR_RETRY_AFTER: Duration = Duration::from_millis(1);
 /// Idle connections past that number are kept for so long, so that those in use by turns are not
 /// closed and opened again. At most as many as were in use at a time.
 pub const POOL_SURPLUS_IDLE: Duration = Duration::from_secs(1);
@@ -164,8 +179,10 @@ pub const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CONTROL_BACKOFF_LEAST: Duration = Duration::from_millis(50);
 /// … up to this.
 pub const CONTROL_BACKOFF_MOST: Duration = Duration::from_secs(5);
-/// Bytes of a proxy's name.
-pub const PROXY_NAME_BYTES_MAX: usize = 253;
+/// Answers to the control plane that wait for it to take them.
+pub const CONTROL_EVENTS_MAX: usize = 256;
+/// Bytes of a proxy's name. Source: what a Hello may have.
+pub const PROXY_NAME_BYTES_MAX: usize = lateen_snapshot::limits::PROXY_NAME_BYTES_MAX;
 
 // Drain.
 

@@ -4,7 +4,7 @@
 //! tunnel pins no more than its cluster. The view is made when the change is prepared, and costs a
 //! word for each cluster; a cluster is looked up among what the worker knows at its first use.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use lateen_snapshot::model::{ClusterId, Listener};
 
 use crate::cluster::Cluster;
 use crate::decide::route::regexes::WorkerRegexes;
-use crate::loaded::{EpochWord, ListenerSlot, Loaded};
+use crate::loaded::{Changed, EpochWord, ListenerSlot, Loaded};
 use crate::shard::Shard;
 
 /// One snapshot, seen by one worker.
@@ -37,10 +37,7 @@ impl Live {
     #[inline]
     pub fn cluster(&self, shard: &Shard, id: ClusterId) -> &Rc<Cluster> {
         let cell = &self.clusters[id.0 as usize];
-        cell.get_or_init(|| {
-            let Loaded { serial, snapshot, .. } = &*self.loaded;
-            shard.clusters.obtain(shard, &snapshot.clusters[id.0 as usize], *serial)
-        })
+        cell.get_or_init(|| shard.clusters.obtain(shard, &self.loaded, id))
     }
 
     /// What stands behind a slot.
@@ -57,8 +54,6 @@ pub struct Views {
     prepared: RefCell<Option<Rc<Live>>>,
     /// The last views of listeners that are no more, for clients that are still connected there.
     leaving: RefCell<Vec<(ListenerSlot, Rc<Live>)>>,
-    /// How often the view was changed.
-    switches: Cell<u64>,
 }
 
 impl Views {
@@ -70,7 +65,6 @@ impl Views {
             live: RefCell::new(Rc::new(Live::new(loaded))),
             prepared: RefCell::new(None),
             leaving: RefCell::new(Vec::new()),
-            switches: Cell::new(0),
         }
     }
 
@@ -109,7 +103,6 @@ impl Views {
                 self.leaving.borrow_mut().push((slot, last.clone()));
             }
         }
-        self.switches.set(self.switches.get() + 1);
         next
     }
 
@@ -132,9 +125,9 @@ impl Views {
         self.live().listener(slot).is_none()
     }
 
-    /// A slot has no clients any more.
-    pub fn has_left(&self, slot: ListenerSlot) {
-        self.leaving.borrow_mut().retain(|(of, _)| *of != slot);
+    /// The listeners of which `last` was the last view have no clients any more.
+    pub fn have_left(&self, last: &Rc<Live>) {
+        self.leaving.borrow_mut().retain(|(_, view)| !Rc::ptr_eq(view, last));
     }
 }
 
@@ -154,22 +147,60 @@ impl std::fmt::Debug for Views {
 /// worker has used them, some per turn.
 pub async fn settle(shard: &Shard, live: &Live) {
     let clusters = &shard.clusters;
-    let Loaded { snapshot, changed, removed, .. } = &*live.loaded;
-    for batch in removed.chunks(CLUSTERS_PER_TURN) {
-        for name in batch {
-            clusters.forget(shard, name);
-        }
-        lateen_ring::yield_now().await;
+    let Loaded { serial, snapshot, changed, removed, .. } = &*live.loaded;
+    let mut turn = Turn::default();
+    for name in removed {
+        turn.spend(1 + clusters.forget(name, *serial)).await;
     }
-    for batch in changed.chunks(CLUSTERS_PER_TURN) {
-        for id in batch {
-            if clusters.knows(&snapshot.clusters[id.0 as usize].name) {
-                live.cluster(shard, *id);
-            }
+    for Changed { id, stayed, gone, .. } in changed {
+        let is_known = clusters.knows(&snapshot.clusters[id.0 as usize].name);
+        if is_known {
+            live.cluster(shard, *id);
         }
-        lateen_ring::yield_now().await;
+        turn.spend(1 + if is_known { stayed.len() + gone.len() } else { 0 }).await;
     }
 }
 
-/// Clusters that are looked at in one turn: some tens of microseconds.
-const CLUSTERS_PER_TURN: usize = 64;
+/// What was done since other tasks had their turn.
+#[derive(Default)]
+struct Turn {
+    spent: usize,
+}
+
+impl Turn {
+    async fn spend(&mut self, steps: usize) {
+        self.spent += steps;
+        if self.spent >= STEPS_PER_TURN {
+            self.spent = 0;
+            lateen_ring::yield_now().await;
+        }
+    }
+}
+
+/// Clusters that are looked up and endpoints that are followed in one turn: some tens of
+/// microseconds. A cluster is not divided: one with more endpoints has a turn of its own.
+const STEPS_PER_TURN: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::testing::{listening, on_worker};
+
+    #[test]
+    fn a_listener_that_went_twice_keeps_its_second_last_view() {
+        on_worker(&[], async |mut worker| {
+            let shard = worker.shard.clone();
+            let slot = ListenerSlot(0);
+            let address = SocketAddr::from(([10, 0, 0, 1], 80));
+            let first = worker.switch(listening(&[address]));
+            worker.switch(listening(&[]));
+            assert!(Rc::ptr_eq(&shard.views.of_slot(slot), &first));
+            let second = worker.switch(listening(&[address]));
+            worker.switch(listening(&[]));
+            shard.views.have_left(&first);
+            assert!(Rc::ptr_eq(&shard.views.of_slot(slot), &second));
+        });
+    }
+}

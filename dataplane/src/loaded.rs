@@ -12,7 +12,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lateen_snapshot::model::{ClusterId, Epoch, Listener, Snapshot};
+use lateen_snapshot::model::{Cluster, ClusterId, Epoch, Listener, Snapshot};
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::decide::route::{BuildError, ListenerIndex, RouteTables};
 
@@ -45,26 +46,63 @@ pub struct Loaded {
     pub tables: RouteTables,
     /// Position in [`Snapshot::listeners`] of what stands behind each slot.
     by_slot: Vec<Option<u32>>,
-    /// Clusters that the one before it had too, but otherwise.
-    pub changed: Vec<ClusterId>,
+    /// Clusters that the one before it had too, but otherwise; in the order of the snapshot.
+    pub changed: Vec<Changed>,
     /// Clusters that the one before it had and this one has not.
     pub removed: Vec<String>,
 }
 
+/// A cluster that the snapshot before had otherwise, and what became of its endpoints: compared here,
+/// once, so that a worker has only to follow.
+#[derive(Debug)]
+pub struct Changed {
+    /// Which.
+    pub id: ClusterId,
+    /// As it was.
+    pub from: Arc<Cluster>,
+    /// Where each of its endpoints stood in `from`; `None`: it is new.
+    pub stayed: Box<[Option<u32>]>,
+    /// Positions in `from` of endpoints that it has no longer.
+    pub gone: Box<[u32]>,
+}
+
+impl Changed {
+    fn new(id: ClusterId, from: &Arc<Cluster>, to: &Cluster) -> Self {
+        let (stayed, gone) = compare_endpoints(from, to);
+        Self { id, from: Arc::clone(from), stayed, gone }
+    }
+}
+
+/// [`Changed::stayed`] and [`Changed::gone`] of two versions of a cluster.
+pub fn compare_endpoints(from: &Cluster, to: &Cluster) -> (Box<[Option<u32>]>, Box<[u32]>) {
+    let mut known: HashMap<SocketAddr, u32> =
+        from.endpoints.iter().map(|endpoint| endpoint.address).zip(0..).collect();
+    let stayed = to.endpoints.iter().map(|endpoint| known.remove(&endpoint.address)).collect();
+    let mut gone: Box<[u32]> = known.into_values().collect();
+    gone.sort_unstable();
+    (stayed, gone)
+}
+
 impl Loaded {
-    /// The first snapshot of a process. Listeners get slots in their order.
+    /// The first snapshot of a process. Listeners get slots in their order. `patterns` has what of
+    /// its regular expressions is compiled already.
     ///
     /// # Errors
     /// It is not as `validate` wants it.
-    pub fn first(epoch: Epoch, snapshot: Snapshot) -> Result<Self, BuildError> {
-        let tables = RouteTables::build(&snapshot)?;
+    pub fn first(
+        epoch: Epoch,
+        snapshot: Snapshot,
+        patterns: &mut Patterns,
+    ) -> Result<Self, BuildError> {
+        let tables = RouteTables::build(&snapshot, patterns)?;
         let by_slot = (0..snapshot.listeners.len()).map(|index| Some(index as u32)).collect();
         let (changed, removed) = (Vec::new(), Vec::new());
         Ok(Self { serial: 1, epoch, snapshot, tables, by_slot, changed, removed })
     }
 
-    /// The one that comes after `last`. `slots` knows the slot of each address that was ever bound;
-    /// new addresses get new ones. `serial` is greater than any before; `tables` are those of the snapshot.
+    /// The one that comes after `last`. `slots` knows the slot of each address of a snapshot that was
+    /// run; new addresses get the next ones, which count once this one runs too. `serial` is greater
+    /// than any before; `tables` are those of the snapshot.
     ///
     /// # Errors
     /// The process has listened on too many addresses. What did not change is shared.
@@ -74,7 +112,7 @@ impl Loaded {
         epoch: Epoch,
         mut snapshot: Snapshot,
         tables: RouteTables,
-        slots: &mut HashMap<SocketAddr, ListenerSlot>,
+        slots: &HashMap<SocketAddr, ListenerSlot>,
     ) -> Result<Self, TooManyListeners> {
         let mut known: HashMap<&str, &Arc<_>> =
             last.snapshot.clusters.iter().map(|cluster| (cluster.name.as_str(), cluster)).collect();
@@ -82,18 +120,22 @@ impl Loaded {
         for (index, cluster) in snapshot.clusters.iter_mut().enumerate() {
             match known.remove(cluster.name.as_str()) {
                 Some(before) if before == cluster => *cluster = Arc::clone(before),
-                Some(_) => changed.push(ClusterId(index as u32)),
+                Some(before) => {
+                    changed.push(Changed::new(ClusterId(index as u32), before, cluster));
+                }
                 None => {}
             }
         }
         let removed = known.into_keys().map(str::to_owned).collect();
         let mut by_slot = Vec::new();
+        let mut next = slots.len();
         for (index, listener) in snapshot.listeners.iter().enumerate() {
             let slot = match slots.get(&listener.address) {
                 Some(slot) => *slot,
                 None => {
-                    let next = u16::try_from(slots.len()).map_err(|_| TooManyListeners)?;
-                    *slots.entry(listener.address).or_insert(ListenerSlot(next))
+                    let slot = u16::try_from(next).map_err(|_| TooManyListeners)?;
+                    next += 1;
+                    ListenerSlot(slot)
                 }
             };
             if by_slot.len() <= slot.as_usize() {
@@ -102,6 +144,12 @@ impl Loaded {
             by_slot[slot.as_usize()] = Some(index as u32);
         }
         Ok(Self { serial, epoch, snapshot, tables, by_slot, changed, removed })
+    }
+
+    /// How a cluster differs from what the one before it had, if it does.
+    pub fn change_of(&self, cluster: ClusterId) -> Option<&Changed> {
+        let found = self.changed.binary_search_by_key(&cluster.0, |changed| changed.id.0);
+        Some(&self.changed[found.ok()?])
     }
 
     /// What stands behind a slot; `None`: nothing any more.

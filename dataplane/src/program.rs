@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use lateen_snapshot::model::{Epoch, Snapshot};
+use lateen_snapshot::validate::patterns::Patterns;
 
-use crate::bootstrap::config::Config;
 use crate::bootstrap::{self, Command, Quick, Run, host::Host};
 use crate::supervise::{Ended, LaunchError, Proxy, Signals, complain};
 use crate::{first_try, last_good};
@@ -21,7 +21,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match bootstrap::parse(arguments, &host) {
         Ok(Command::Quick(quick)) => {
             let Quick { config, snapshot } = *quick;
-            serve(config, Epoch::default(), snapshot, |_| Ok(()))
+            serve(|| Proxy::launch(config, Epoch::default(), snapshot, &mut Patterns::default()))
         }
         Ok(Command::Run(run)) => serve_under_control(*run),
         Ok(Command::Try) => try_out(&host),
@@ -46,13 +46,26 @@ fn start_log() {
 
 fn serve_under_control(run: Run) -> ExitCode {
     let Run { config, name, control, state } = run;
-    let (epoch, snapshot) = begin_with(&state);
-    serve(config, epoch, snapshot, |proxy| proxy.subscribe(name, control, state))
+    let mut patterns = Patterns::default();
+    let (epoch, snapshot) = begin_with(&state, &mut patterns);
+    serve(|| {
+        let proxy = match Proxy::launch(config.clone(), epoch, snapshot, &mut patterns) {
+            // What could be run once may not be any more: an address has gone, a port is taken. The
+            // control plane can mend that only if it hears of this proxy.
+            Err(error @ (LaunchError::Listen { .. } | LaunchError::Snapshot(_))) => {
+                tracing::warn!(%epoch, %error, "the last good snapshot can't be run: waiting for the control plane");
+                Proxy::launch(config, Epoch::default(), Snapshot::default(), &mut patterns)?
+            }
+            launched => launched?,
+        };
+        proxy.subscribe(name, control, state, patterns)?;
+        Ok(proxy)
+    })
 }
 
 /// The snapshot that the last run ended on, or none.
-fn begin_with(state: &Path) -> (Epoch, Snapshot) {
-    match last_good::load(state) {
+fn begin_with(state: &Path, patterns: &mut Patterns) -> (Epoch, Snapshot) {
+    match last_good::load(state, patterns) {
         Ok(Some(last)) => last,
         Ok(None) => {
             tracing::info!("no last good snapshot: waiting for the control plane");
@@ -66,16 +79,11 @@ fn begin_with(state: &Path) -> (Epoch, Snapshot) {
     }
 }
 
-/// Launches a proxy, lets `begin` add to it, and runs it until a signal ends it.
-fn serve(
-    config: Config,
-    epoch: Epoch,
-    snapshot: Snapshot,
-    begin: impl FnOnce(&Proxy) -> io::Result<()>,
-) -> ExitCode {
+/// Launches a proxy and runs it until a signal ends it.
+fn serve(launch: impl FnOnce() -> Result<Proxy, LaunchError>) -> ExitCode {
+    // Signals first: one may come as soon as the proxy accepts.
     let started = Signals::new().map_err(LaunchError::from).and_then(|signals| {
-        let proxy = Proxy::launch(config, epoch, snapshot)?;
-        begin(&proxy)?;
+        let proxy = launch()?;
         Ok((signals, proxy))
     });
     let (signals, proxy) = match started {

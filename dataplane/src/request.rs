@@ -8,17 +8,20 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use lateen_ring::{Instant, Moved, Stream, keep_vector, spare_vector};
 
 use crate::client::Connection;
-use crate::cluster::Chosen;
+use crate::cluster::{Chosen, Cluster};
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::http1::reply::{LocalReply, write_local_reply};
 use crate::codec::http1::request::allowed_methods;
+use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::Method;
+use crate::decide::route::plan::RoutePlan;
 use crate::exchange::{CutWatch, Exchange, Request};
 use crate::failure::{Cause, Failure, Side, Stage};
 use crate::forward::mirror::mirror;
@@ -29,7 +32,7 @@ use crate::forward::request_body::send_request_body;
 use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Timer, one, send};
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
-use crate::judge::{Head, OwnAnswer, judge_head, read_head};
+use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head};
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
@@ -116,12 +119,14 @@ async fn forward(
     exchange: &Exchange,
 ) -> Result<Done, Failure> {
     let shard = &connection.shard;
-    let timer = Timer { deadline: &connection.deadline, until: due(shard, exchange) };
-    let cluster = exchange.cluster(shard).ok_or_else(Failure::no_cluster)?;
-    mirror_whole(connection, request, exchange);
-    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, cluster) {
+    if request.rare.as_ref().is_some_and(|rare| rare.awaits_body) {
+        Box::pin(await_body(connection, received, request, exchange)).await?;
+    }
+    let (cluster, until) = set_out(connection, request, exchange)?;
+    let timer = Timer { deadline: &connection.deadline, until };
+    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, &cluster) {
         Ok((in_flight, upstream)) => (in_flight, upstream, true),
-        Err(endpoint) => Box::pin(obtain(connection, cluster, exchange, endpoint, timer)).await?,
+        Err(endpoint) => Box::pin(obtain(connection, &cluster, exchange, endpoint, timer)).await?,
     };
     loop {
         exchange.chose(in_flight.chosen().index);
@@ -161,6 +166,7 @@ async fn forward(
                 exchange.upstream_done_at.set(lateen_ring::now());
                 debug_assert!(request.upgrade().is_some(), "an unasked 101 is an error");
                 exchange.count_upgrade(connection);
+                exchange.let_go(shard);
                 let joining = join(connection, received, exchange, upstream, from_upstream);
                 return Ok(Box::pin(joining).await);
             }
@@ -180,32 +186,34 @@ async fn forward(
     }
 }
 
+/// What the snapshot says of a request's way: the cluster that answers it, and until when. Copies go to
+/// the mirrors of its route.
+#[inline]
+fn set_out(
+    connection: &Connection,
+    request: &Request,
+    exchange: &Exchange,
+) -> Result<(Rc<Cluster>, Instant), Failure> {
+    let shard = &connection.shard;
+    let live = exchange.live().ok_or_else(Failure::no_cluster)?;
+    let plan = exchange.plan(&live).ok_or_else(Failure::no_cluster)?;
+    let cluster = exchange.cluster(shard, &live).ok_or_else(Failure::no_cluster)?;
+    if !plan.mirrors.is_empty() {
+        mirror(shard, &live, plan, request);
+    }
+    Ok((Rc::clone(cluster), due(shard, exchange, plan)))
+}
+
 /// When the exchange must be over: by its route, else by the process's config.
 #[inline]
-fn due(shard: &Shard, exchange: &Exchange) -> Instant {
+fn due(shard: &Shard, exchange: &Exchange, plan: &RoutePlan) -> Instant {
     let after_ms = |ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into()));
-    let (whole, of_backend) = match exchange.plan() {
-        Some(plan) => {
-            let of_process = || shard.config.timeouts.request;
-            let whole = plan.request_timeout_ms.map_or_else(of_process, after_ms);
-            (whole, plan.backend_request_timeout_ms.and_then(after_ms))
-        }
-        None => (shard.config.timeouts.request, None),
-    };
+    let of_process = || shard.config.timeouts.request;
+    let whole = plan.request_timeout_ms.map_or_else(of_process, after_ms);
+    let of_backend = plan.backend_request_timeout_ms.and_then(after_ms);
     let whole = whole.map_or(Instant::NEVER, |timeout| exchange.began + timeout);
     let of_backend = of_backend.map_or(Instant::NEVER, |timeout| lateen_ring::now() + timeout);
     whole.min(of_backend)
-}
-
-/// Sends copies of a request to the mirrors of its route, if it is all in memory.
-#[inline]
-fn mirror_whole(connection: &Connection, request: &Request, exchange: &Exchange) {
-    if let Some(plan) = exchange.plan()
-        && !plan.mirrors.is_empty()
-        && let Some(live) = exchange.live()
-    {
-        mirror(&connection.shard, live, plan, request);
-    }
 }
 
 /// Starts sending the head, and the body if it is with it; keeps what may have to be sent again.
@@ -305,7 +313,7 @@ async fn converse_with_body(
 
 /// Keeps the upstream's connection after a response that was passed on whole, or closes it.
 #[inline]
-fn keep_or_close(shard: &Shard, chosen: &Chosen, upstream: Upstream, reusable: bool) {
+fn keep_or_close(shard: &Rc<Shard>, chosen: &Chosen, upstream: Upstream, reusable: bool) {
     if reusable && !upstream.stream.is_sending() {
         shard.pool.put(shard, chosen, upstream);
     } else {
@@ -417,6 +425,7 @@ async fn answer_failure(
         && wanted
         && failure.side != Side::Downstream
         && !shard.is_leaving(connection.slot);
+    let added = added_to_failure(connection, exchange, request);
     let mut reply = spare_vector();
     let local = LocalReply {
         status,
@@ -427,7 +436,7 @@ async fn answer_failure(
         retry_after_s: (failure.cause == Cause::Overflow).then_some(1),
         date: &shard.date(),
         location: None,
-        edits: None,
+        edits: Some(ResponseEdits { fields: None, cut: &[], lines: &added }),
     };
     write_local_reply(&local, &mut reply);
     exchange.status.set(status);
@@ -440,4 +449,23 @@ async fn answer_failure(
         Ok(()) => After::Linger,
         Err(_) => After::Close,
     }
+}
+
+/// What an answer to a failure says as any other to the request would: what CORS lets a page read it,
+/// and the epoch for who asks.
+fn added_to_failure(
+    connection: &Connection,
+    exchange: &Exchange,
+    request: Option<&Request>,
+) -> Vec<u8> {
+    if let Some(rare) = request.and_then(|request| request.rare.as_ref()) {
+        return rare.added.lines.clone();
+    }
+    let mut lines = Vec::new();
+    if exchange.wants_epoch.get() {
+        let views = &connection.shard.views;
+        let live = exchange.live().unwrap_or_else(|| views.of_slot(connection.slot));
+        put_epoch(&live, &mut lines);
+    }
+    lines
 }

@@ -114,7 +114,11 @@ impl Shard {
         Self {
             views: Views::new(word, loaded),
             clusters: Clusters::default(),
-            pool: Pool::new(&config.pool, share_down(&config, worker)),
+            pool: Pool::new(
+                &config.pool,
+                share(config.pool.idle_max, &config, worker),
+                share(config.pool.total_max, &config, worker),
+            ),
             clients: Clients::new((config.connections_max / config.workers).max(1)),
             refusing: Cell::new(0),
             mirroring: Cell::new(0),
@@ -236,11 +240,9 @@ impl Shard {
     }
 }
 
-/// This worker's part of the idle upstream connections: the parts of all workers add up to the
-/// process's total.
-fn share_down(config: &Config, worker: usize) -> usize {
-    let (total, workers) = (config.pool.idle_max, config.workers);
-    total / workers + usize::from(worker < total % workers)
+/// This worker's part of a total of the process: the parts of all workers add up to it.
+fn share(total: usize, config: &Config, worker: usize) -> usize {
+    total / config.workers + usize::from(worker < total % config.workers)
 }
 
 /// The wall clock, derived from the engine's so that a request needs no clock reading for it.

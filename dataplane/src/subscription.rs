@@ -12,17 +12,18 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver as Events, Sender as Tell, unbounded};
+use crossbeam_channel::{Receiver as Events, Sender as Tell, bounded};
 use lateen_snapshot::encoding::VERSIONS_READABLE;
 use lateen_snapshot::frame::{self, FrameError, Patience, Receiver, Sender};
 use lateen_snapshot::message::{
     Arrived, Hello, MessageError, PROTOCOL, Publish, ToControl, ToProxy, WorkerSwitch,
 };
 use lateen_snapshot::model::Epoch;
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::decide::route::RouteTables;
 use crate::last_good;
@@ -52,36 +53,38 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Starts both threads, which live as long as the process.
+    /// Starts both threads, which live until the process ends or drains. `patterns` are those of what
+    /// runs now.
     ///
     /// # Errors
     /// The kernel refuses a thread.
-    pub fn start(self) -> io::Result<()> {
-        let (tell, events) = unbounded();
+    pub fn start(self, mut patterns: Patterns) -> io::Result<()> {
+        let (tell, events) = bounded(limits::CONTROL_EVENTS_MAX);
+        let unsaved = Arc::default();
         let keeper = Keeper {
             state: self.state.clone(),
             metrics: self.metrics.clone(),
             connection: None,
-            unsaved: None,
+            unsaved: Arc::clone(&unsaved),
         };
         thread::Builder::new()
             .name("subscription-keeper".to_owned())
             .spawn(move || keeper.keep(&events))?;
         thread::Builder::new()
             .name("subscription".to_owned())
-            .spawn(move || self.subscribe(&tell))?;
+            .spawn(move || self.subscribe(&Told { tell, unsaved }, &mut patterns))?;
         Ok(())
     }
 
-    fn subscribe(&self, tell: &Tell<Event>) {
+    fn subscribe(&self, keeper: &Told, patterns: &mut Patterns) {
         let mut backoff = Backoff::new();
         let mut last_trouble = String::new();
         loop {
-            let ended = self.converse(tell, &mut backoff);
+            let ended = self.converse(keeper, patterns, &mut backoff);
             self.metrics.control().connected.set(0);
-            // The keeper lives as long as this thread.
-            let _ = tell.send(Event::Disconnected);
+            keeper.tell(Event::Disconnected);
             match ended {
+                Err(Trouble::Ending) => return,
                 Ok(()) => tracing::info!("the control plane closed its socket"),
                 Err(error) => {
                     let trouble = error.to_string();
@@ -101,7 +104,12 @@ impl Subscription {
     }
 
     /// One connection, from its first frame to its end.
-    fn converse(&self, tell: &Tell<Event>, backoff: &mut Backoff) -> Result<(), Trouble> {
+    fn converse(
+        &self,
+        keeper: &Told,
+        patterns: &mut Patterns,
+        backoff: &mut Backoff,
+    ) -> Result<(), Trouble> {
         let stream = UnixStream::connect(&self.control).map_err(Trouble::Connect)?;
         let (mut sender, mut receiver) = frame::split(stream).map_err(Trouble::Connect)?;
         sender.send(&self.hello().into_frame()?, limits::CONTROL_SEND_TIMEOUT)?;
@@ -113,12 +121,12 @@ impl Subscription {
         }
         backoff.reset();
         self.metrics.control().connected.set(1);
-        let _ = tell.send(Event::Connected(sender));
+        keeper.tell(Event::Connected(sender));
         loop {
             match receive(&mut receiver, None)? {
                 Some(ToProxy::Publish(publish)) => {
                     let began = Instant::now();
-                    self.take(publish, tell)?;
+                    self.take(publish, keeper, patterns)?;
                     // Whoever publishes without end gets half a core at the most.
                     thread::sleep(began.elapsed().clamp(PAUSE_LEAST, PAUSE_MOST));
                 }
@@ -143,47 +151,81 @@ impl Subscription {
     }
 
     /// Decodes what was published and offers it, or says what is wrong with it.
-    fn take(&self, publish: Publish, tell: &Tell<Event>) -> Result<(), Trouble> {
+    fn take(
+        &self,
+        publish: Publish,
+        keeper: &Told,
+        patterns: &mut Patterns,
+    ) -> Result<(), Trouble> {
         let epoch = publish.epoch;
         let reject = |reason: String| {
-            let _ = tell.send(Event::Rejected { epoch, reason });
+            keeper.tell(Event::Rejected { epoch, reason });
             Ok(())
         };
         let running = self.published.loaded().epoch;
         if running == epoch {
             // The answer was lost with the last connection.
             let workers = vec![WorkerSwitch::default(); self.workers];
-            let _ = tell.send(Event::Applied { epoch, workers, bytes: None });
+            keeper.tell(Event::Applied { epoch, workers, is_new: false });
             return Ok(());
         }
         if !running.is_replaced_by(epoch) {
             return reject(format!("the proxy runs {running}, which is newer"));
         }
-        let Arrived { snapshot, bytes, .. } = match publish.open() {
+        let Arrived { snapshot, bytes, .. } = match publish.open_with(patterns) {
             Ok(arrived) => arrived,
             Err(error) => return reject(error.to_string()),
         };
-        let tables = match RouteTables::build(&snapshot) {
+        let tables = match RouteTables::build(&snapshot, patterns) {
             Ok(tables) => tables,
             Err(error) => return reject(error.to_string()),
         };
-        let tell = tell.clone();
-        let answer = Box::new(move |outcome| {
-            let _ = match outcome {
-                Outcome::Applied { workers } => tell.send(Event::Applied {
-                    epoch,
-                    workers: workers.into_iter().map(in_microseconds).collect(),
-                    bytes: Some(bytes),
-                }),
-                Outcome::Rejected { reason } => tell.send(Event::Rejected { epoch, reason }),
-                // The newer one's answer says it all.
-                Outcome::Superseded => Ok(()),
-            };
+        let keeper = keeper.clone();
+        let answer = Box::new(move |outcome| match outcome {
+            Outcome::Applied { workers } => {
+                let workers = workers.into_iter().map(in_microseconds).collect();
+                keeper.keep(bytes);
+                keeper.tell_or_drop(Event::Applied { epoch, workers, is_new: true });
+            }
+            Outcome::Rejected { reason } => keeper.tell_or_drop(Event::Rejected { epoch, reason }),
+            Outcome::Superseded => {}
         });
         match self.offers.offer(Offer { epoch, snapshot, tables, answer }) {
             true => Ok(()),
             false => Err(Trouble::Ending),
         }
+    }
+}
+
+/// The keeper, as those see it who tell it something.
+#[derive(Clone)]
+struct Told {
+    tell: Tell<Event>,
+    unsaved: Unsaved,
+}
+
+/// The newest snapshot that was applied, until it is on disk. However long the disk takes, only one
+/// waits for it.
+type Unsaved = Arc<Mutex<Option<Vec<u8>>>>;
+
+impl Told {
+    /// Waits while too much is left to be told: so a flood of what is answered at once is held up by
+    /// who does not take the answers.
+    fn tell(&self, event: Event) {
+        // The keeper lives as long as anybody who could tell it something.
+        let _ = self.tell.send(event);
+    }
+
+    /// For the main thread, which waits for nobody. An answer that is dropped is of a control plane
+    /// that has long ceased to take any, and will be asked for again.
+    fn tell_or_drop(&self, event: Event) {
+        if self.tell.try_send(event).is_err() {
+            tracing::warn!("the control plane takes no answers; one is dropped");
+        }
+    }
+
+    fn keep(&self, bytes: Vec<u8>) {
+        *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
     }
 }
 
@@ -261,8 +303,8 @@ enum Event {
     Connected(Sender),
     /// Answers go nowhere.
     Disconnected,
-    /// Every worker runs it; `bytes`, unless they are on disk already.
-    Applied { epoch: Epoch, workers: Vec<WorkerSwitch>, bytes: Option<Vec<u8>> },
+    /// Every worker runs it; since now, or it was told before.
+    Applied { epoch: Epoch, workers: Vec<WorkerSwitch>, is_new: bool },
     /// No worker runs it.
     Rejected { epoch: Epoch, reason: String },
 }
@@ -272,7 +314,7 @@ struct Keeper {
     state: PathBuf,
     metrics: Arc<Metrics>,
     connection: Option<Sender>,
-    unsaved: Option<Vec<u8>>,
+    unsaved: Unsaved,
 }
 
 impl Keeper {
@@ -283,7 +325,8 @@ impl Keeper {
             while let Ok(event) = events.try_recv() {
                 self.hear(event);
             }
-            if let Some(bytes) = self.unsaved.take() {
+            let unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(bytes) = unsaved {
                 save(&self.state, &bytes);
             }
         }
@@ -294,11 +337,10 @@ impl Keeper {
         match event {
             Event::Connected(sender) => self.connection = Some(sender),
             Event::Disconnected => self.connection = None,
-            Event::Applied { epoch, workers, bytes } => {
-                if let Some(bytes) = bytes {
+            Event::Applied { epoch, workers, is_new } => {
+                if is_new {
                     control.applied.increment();
-                    control.epoch.set(epoch.number as i64);
-                    self.unsaved = Some(bytes);
+                    control.set_epoch(epoch);
                 }
                 self.answer(ToControl::Applied { epoch, workers });
             }

@@ -15,8 +15,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver as Reports;
-use lateen_ring::{Address, Binding, Features, Pulse, Sender, UnknownFeature, mailbox};
+use lateen_ring::{Address, Binding, Features, PostError, Pulse, Sender, UnknownFeature, mailbox};
 use lateen_snapshot::model::{Epoch, Snapshot};
+use lateen_snapshot::validate::patterns::Patterns;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
@@ -141,13 +142,18 @@ impl Proxy {
     ///
     /// # Errors
     /// [`LaunchError`]; nothing is left running that serves.
-    pub fn launch(config: Config, epoch: Epoch, snapshot: Snapshot) -> Result<Self, LaunchError> {
+    pub fn launch(
+        config: Config,
+        epoch: Epoch,
+        snapshot: Snapshot,
+        patterns: &mut Patterns,
+    ) -> Result<Self, LaunchError> {
         let features = Features::all_but(config.engine_features.iter().map(String::as_str))?;
         let config = Arc::new(config);
         let metrics = Metrics::new(config.workers);
         let lifecycle = Arc::new(Lifecycle::default());
         let (listening, mut sockets) = bind_all(&config, &snapshot)?;
-        let loaded = Arc::new(Loaded::first(epoch, snapshot)?);
+        let loaded = Arc::new(Loaded::first(epoch, snapshot, patterns)?);
         let word = Arc::new(EpochWord::new(loaded.serial));
         let published = Arc::new(Published::new(loaded.clone()));
         let sources = AdminSources {
@@ -191,8 +197,9 @@ impl Proxy {
         }
         // The workers' own are left: when all have gone, nobody waits for a report.
         drop(reporter);
-        let (queue, offers) = crossbeam_channel::unbounded();
-        let rollout = Rollout::new(word, loaded, published, config.workers);
+        // One at a time: whoever offers waits until the one before it is looked at.
+        let (queue, offers) = crossbeam_channel::bounded(1);
+        let rollout = Rollout::new(word, loaded, published, lifecycle.clone(), config.workers);
         let mut proxy = Self {
             rollout,
             offers: (Offers { queue, wakeup: wakeup.clone() }, offers),
@@ -230,13 +237,20 @@ impl Proxy {
         Ok(())
     }
 
-    /// Lets the control plane behind the socket `control` say what to run.
+    /// Lets the control plane behind the socket `control` say what to run. `patterns` are those of what
+    /// runs now.
     ///
     /// # Errors
     /// The kernel refuses a thread.
-    pub fn subscribe(&self, name: String, control: PathBuf, state: PathBuf) -> io::Result<()> {
+    pub fn subscribe(
+        &self,
+        name: String,
+        control: PathBuf,
+        state: PathBuf,
+        patterns: Patterns,
+    ) -> io::Result<()> {
         let published = self.rollout.published().clone();
-        self.metrics.control().epoch.set(published.loaded().epoch.number as i64);
+        self.metrics.control().set_epoch(published.loaded().epoch);
         Subscription {
             name,
             control,
@@ -246,7 +260,7 @@ impl Proxy {
             published,
             metrics: self.metrics.clone(),
         }
-        .start()
+        .start(patterns)
     }
 
     /// The bound addresses, with real ports.
@@ -304,6 +318,8 @@ impl Proxy {
     /// Waiting fails.
     pub fn drain(mut self, signals: Option<&Signals>) -> io::Result<Ended> {
         self.lifecycle.enter(Phase::Draining);
+        // A drain ends on what it began with: the subscription, told so, takes no more.
+        self.offers.1 = crossbeam_channel::never();
         tracing::info!(delay = ?self.config.drain.delay, "drain begins");
         let none = Signals::none()?;
         let signals = signals.unwrap_or(&none);
@@ -368,8 +384,6 @@ impl Proxy {
                     self.rollout.prepared(worker, serial, took)
                 }
                 Report::Switched { worker, serial, took } => {
-                    // Once is enough, and more does nothing.
-                    self.lifecycle.enter(Phase::Ready);
                     self.rollout.switched(worker, serial, took)
                 }
                 Report::Unprepared { serial, error } => self.rollout.unprepared(serial, &error),
@@ -391,8 +405,10 @@ impl Proxy {
 
     fn post(&self, orders: Option<Orders>) {
         for (worker, order) in self.workers.iter().zip(orders.into_iter().flatten()) {
-            // A worker that is gone has told so, or is about to.
-            let _ = worker.orders.post(order);
+            // A worker that is gone has told so, or is about to. A full box can't be: a worker has
+            // answered a change before it is told of the next but one.
+            let posted = worker.orders.post(order);
+            debug_assert!(!matches!(posted, Err(PostError::Full(_))), "{posted:?}");
         }
     }
 
@@ -471,7 +487,8 @@ enum Woken {
     Elapsed,
 }
 
-/// Letters that may wait for a worker.
+/// Letters that may wait for a worker: to abandon a change, to prepare the next one, and to drain; and
+/// room to spare.
 const ORDERS_MAX: usize = 8;
 /// How long after a change it is looked whether its predecessor can be freed.
 const TIDY_AFTER: Duration = Duration::from_millis(200);

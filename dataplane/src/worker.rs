@@ -18,9 +18,8 @@ use lateen_ring::{
 
 use crate::accept::listener::{accept_clients, admit};
 use crate::bootstrap::config::{Config, EngineChoice};
-use crate::forward::pool;
 use crate::limits;
-use crate::live::settle;
+use crate::live::{Live, settle};
 use crate::loaded::{EpochWord, ListenerSlot, Loaded};
 use crate::observe::access_log::AccessLogBuffer;
 use crate::observe::metrics::{EngineInfo, Metrics, WorkerMetrics};
@@ -249,7 +248,6 @@ async fn serve(
             return None;
         }
     }
-    let keeper = spawn(pool::keep(shard.clone()));
     let log_keeper = shard.logs().then(|| spawn(flush_log(shard.clone())));
     report(Report::Accepting(engine));
 
@@ -282,10 +280,14 @@ async fn serve(
                 }
                 let took = lateen_ring::clock().since(began);
                 let is_left = |at: &mut Accepting| live.listener(at.slot).is_none();
+                let mut slots = Vec::new();
                 for left in accepting.extract_if(.., is_left) {
-                    let slot = left.slot;
+                    slots.push(left.slot);
                     left.cease(&shard).await;
-                    spawn(empty_slot(shard.clone(), slot));
+                }
+                if let Some(slot) = slots.first() {
+                    let last = shard.views.of_slot(*slot);
+                    spawn(empty_slots(shard.clone(), slots, last));
                 }
                 let (of_shard, live) = (shard.clone(), live.clone());
                 spawn(async move { settle(&of_shard, &live).await });
@@ -296,7 +298,6 @@ async fn serve(
         }
     }
     let cut = drain(&shard, accepting).await;
-    keeper.abort();
     if let Some(log_keeper) = log_keeper {
         log_keeper.abort();
     }
@@ -323,35 +324,40 @@ pub async fn drain(shard: &Rc<Shard>, accepting: Vec<Accepting>) -> usize {
     see_off(shard, |_| true, until).await
 }
 
-/// Lets the clients of a listener that is no more finish what they do.
-async fn empty_slot(shard: Rc<Shard>, slot: ListenerSlot) {
+/// Lets the clients of listeners that are no more, `last` being the last view that had them, finish
+/// what they do.
+async fn empty_slots(shard: Rc<Shard>, slots: Vec<ListenerSlot>, last: Rc<Live>) {
     let until = lateen_ring::now() + shard.config.drain.timeout;
-    let cut = see_off(&shard, |at| at == slot && shard.views.is_leaving(slot), until).await;
+    let is_left = |at| slots.contains(&at) && shard.views.is_leaving(at);
+    let cut = see_off(&shard, is_left, until).await;
     if cut > 0 {
-        tracing::warn!(cut, "connections of a listener that was removed were cut off");
+        tracing::warn!(cut, "connections of listeners that were removed were cut off");
     }
-    shard.views.has_left(slot);
+    shard.views.have_left(&last);
 }
 
-/// Waits for the clients of some listeners to go, and cuts off who has not gone by `until`.
+/// Waits for the clients of some listeners, which let nobody in any more, to go, and cuts off who has
+/// not gone by `until`. All clients are looked at once; from then on only those.
 async fn see_off(shard: &Shard, at: impl Fn(ListenerSlot) -> bool, until: Instant) -> usize {
     // A client that was idle for long will not ask just now; one that was busy a moment ago may be
     // sending its next request, and gets to hear that this is the last.
     let grace = limits::DRAIN_IDLE_GRACE.min(shard.config.drain.timeout / 2);
     let began = lateen_ring::now();
     let recently = Instant::from_nanos(began.as_nanos().saturating_sub(grace.as_nanos() as u64));
-    shard.clients.end_idle_at(&at, recently);
-    while shard.clients.count_at(&at) > 0 {
+    let clients = &shard.clients;
+    let mut left = clients.at(&at);
+    clients.end_idle(&left, recently);
+    loop {
+        clients.retain_at(&mut left, &at);
         let now = lateen_ring::now();
-        if now >= until {
-            break;
+        if left.is_empty() || now >= until {
+            return clients.end_all(&left);
         }
         if now >= began + grace {
-            shard.clients.end_idle_at(&at, Instant::NEVER);
+            clients.end_idle(&left, Instant::NEVER);
         }
         lateen_ring::sleep(limits::DRAIN_LOOK_AGAIN.min(until.since(now))).await;
     }
-    shard.clients.end_all_at(&at)
 }
 
 /// Hands log lines over some time after the first of them was written. Sleeps while there is none.

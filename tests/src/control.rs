@@ -8,7 +8,7 @@ use lateen_snapshot::message::{Hello, Publish, ToControl, ToProxy, WorkerSwitch}
 use lateen_snapshot::model::{
     Action, Balancing, Cluster, ClusterId, Direction, Endpoint, Epoch, HeaderEdits, HostPattern,
     HostRoutes, Listener, PathMatch, Protocol, Route, RouteId, RouteMatch, RouteTable,
-    RouteTableId, Rule, Snapshot, VirtualHost, WeightedBackend,
+    RouteTableId, Rule, Snapshot, TcpBackend, TcpRoute, VirtualHost, WeightedBackend,
 };
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -115,6 +115,20 @@ impl Session {
         let patience = Patience { first_byte: Some(PATIENCE), whole_frame: PATIENCE };
         let frame = self.receiver.receive(patience).expect("a frame").expect("not the end");
         ToControl::from_frame(frame).expect("a message")
+    }
+
+    /// Waits until the proxy closes the connection.
+    ///
+    /// # Panics
+    /// When it says something instead.
+    pub fn await_end(&mut self) {
+        let patience = Patience { first_byte: Some(PATIENCE), whole_frame: PATIENCE };
+        match self.receiver.receive(patience) {
+            Ok(None) => {}
+            Ok(Some(frame)) => panic!("not the end, but {:?}", ToControl::from_frame(frame)),
+            // What it had not read is answered with a reset.
+            Err(error) => assert!(error.to_string().contains("reset"), "{error}"),
+        }
     }
 
     /// Publishes without waiting for the answer.
@@ -224,6 +238,22 @@ impl Mesh {
             protocol: Protocol::Http,
             http: vec![HostRoutes { host: HostPattern::Any, table }],
             tcp: None,
+        });
+    }
+
+    /// Adds a listener for TCP.
+    pub fn tcp(&mut self, address: SocketAddr, cluster: ClusterId) {
+        self.0.listeners.push(Listener {
+            name: format!("listener-{}", self.0.listeners.len()),
+            direction: Direction::Gateway,
+            address,
+            protocol: Protocol::Tcp,
+            http: Vec::new(),
+            tcp: Some(TcpRoute {
+                name: "tcp".to_owned(),
+                backends: vec![TcpBackend { cluster: Some(cluster), weight: 1 }],
+                idle_timeout_ms: None,
+            }),
         });
     }
 }

@@ -2,7 +2,7 @@
 //! control plane, and change nothing that is under way.
 
 use lateen_tests::control::{Control, Mesh, epoch, free_address};
-use lateen_tests::http::{Response, exchange, read_response};
+use lateen_tests::http::{Response, exchange, read_response, read_response_head};
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Launch};
 use lateen_tests::upstream::{Upstream, ok};
@@ -16,11 +16,15 @@ use std::thread;
 lateen_tests::on_both_engines!(
     a_published_snapshot_is_served_and_told_of,
     a_restart_begins_with_the_last_good_snapshot,
+    a_last_good_snapshot_that_can_not_be_run_is_mended_by_the_control_plane,
     what_can_not_be_run_is_refused_and_the_old_stays,
     listeners_come_and_go_without_losing_a_request,
+    a_listener_moves_between_one_address_and_all,
     an_endpoint_that_stays_keeps_its_connections,
     a_change_is_seen_by_all_workers_at_once,
     a_control_plane_that_misbehaves_changes_nothing_for_traffic,
+    a_drain_takes_no_snapshot,
+    what_outlives_its_config_is_logged_under_it,
 );
 
 const DEBUG: &str = "GET / HTTP/1.1\r\nHost: a\r\nX-Lateen-Debug: 1\r\n\r\n";
@@ -47,7 +51,7 @@ fn a_published_snapshot_is_served_and_told_of(engine: Engine) {
     assert_eq!(response.status, 200);
     assert_eq!(response.head.value("x-lateen-epoch"), Some(epoch(1).to_string()));
     assert_eq!(ask(listen, PLAIN).head.value("x-lateen-epoch"), None, "nobody asked");
-    assert!(proxy.access_log(2).iter().all(|line| line["epoch"] == 1));
+    assert!(proxy.access_log(2).iter().all(|line| line["epoch"] == epoch(1).to_string()));
     proxy.await_metric("config_epoch", &[], 1.0);
     proxy.await_metric("config_applied_total", &[], 1.0);
     proxy.await_metric("control_connected", &[], 1.0);
@@ -88,6 +92,33 @@ fn a_restart_begins_with_the_last_good_snapshot(engine: Engine) {
     assert_eq!(session.hello().running, Some(epoch(7)));
     session.apply(8, &Mesh::forwarding(listen, &[upstream.address()]).0);
     assert_eq!(ask(listen, DEBUG).head.value("x-lateen-epoch"), Some(epoch(8).to_string()));
+}
+
+fn a_last_good_snapshot_that_can_not_be_run_is_mended_by_the_control_plane(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    let control = Control::new();
+    let listen = free_address();
+    let mut proxy = Launch::under(engine, &control).start();
+    let mut session = control.welcome();
+    session.apply(7, &Mesh::forwarding(listen, &[upstream.address()]).0);
+    let saved = control.state().join("snapshot");
+    eventually("the snapshot is kept", || saved.exists().then_some(()));
+    proxy.signal(rustix::process::Signal::TERM);
+    assert_eq!(proxy.exit_code(), 0);
+    drop(session);
+
+    let _taken = TcpListener::bind(listen).expect("the proxy has ended");
+    let proxy = Launch::under(engine, &control).start();
+    let mut session = control.welcome();
+    assert_eq!(session.hello().running, None, "it asks for what it should run");
+    assert_eq!(proxy.ask_admin("/ready").status, 503);
+    let said = proxy.said();
+    assert!(said.contains("can't be run") && said.contains(&listen.to_string()), "{said}");
+
+    let elsewhere = free_address();
+    session.apply(8, &Mesh::forwarding(elsewhere, &[upstream.address()]).0);
+    assert_eq!(ask(elsewhere, DEBUG).head.value("x-lateen-epoch"), Some(epoch(8).to_string()));
+    eventually("the proxy is ready", || (proxy.ask_admin("/ready").status == 200).then_some(()));
 }
 
 fn what_can_not_be_run_is_refused_and_the_old_stays(engine: Engine) {
@@ -160,6 +191,22 @@ fn listeners_come_and_go_without_losing_a_request(engine: Engine) {
     session.apply(3, &two.0);
     assert_eq!(ask(goes, DEBUG).head.value("x-lateen-epoch"), Some(epoch(3).to_string()));
     drop(proxy);
+}
+
+fn a_listener_moves_between_one_address_and_all(engine: Engine) {
+    let upstream = Upstream::fixed("x");
+    for workers in [1, 2] {
+        let control = Control::new();
+        let _proxy = Launch::under(engine, &control).workers(workers).start();
+        let mut session = control.welcome();
+        let one = free_address();
+        let all = SocketAddr::from(([0, 0, 0, 0], one.port()));
+        for (number, address) in (1..).zip([one, all, one]) {
+            session.apply(number, &Mesh::forwarding(address, &[upstream.address()]).0);
+            let answered = ask(one, DEBUG).head.value("x-lateen-epoch");
+            assert_eq!(answered, Some(epoch(number).to_string()), "on {address}");
+        }
+    }
 }
 
 fn an_endpoint_that_stays_keeps_its_connections(engine: Engine) {
@@ -265,4 +312,87 @@ fn a_control_plane_that_misbehaves_changes_nothing_for_traffic(engine: Engine) {
     session.apply(2, &again.0);
     let said = proxy.said();
     assert!(said.contains("the proxy keeps what it runs"), "{said}");
+}
+
+fn a_drain_takes_no_snapshot(engine: Engine) {
+    let (go, wait) = mpsc::channel::<()>();
+    let (arrive, arrived) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let upstream = Upstream::answering(move |_| {
+        arrive.send(()).expect("the test waits");
+        wait.lock().expect("one at a time").recv().expect("the test goes on");
+        ok("x", 1)
+    });
+    let control = Control::new();
+    let mut proxy = Launch::under(engine, &control).start();
+    let mut session = control.welcome();
+    let listen = free_address();
+    let mesh = Mesh::forwarding(listen, &[upstream.address()]);
+    session.apply(1, &mesh.0);
+    let mut busy = Peer::connect(listen);
+    busy.send(PLAIN);
+    arrived.recv_timeout(PATIENCE).expect("the request is at the upstream");
+
+    proxy.signal(rustix::process::Signal::TERM);
+    eventually("the drain has begun", || (proxy.ask_admin("/ready").status == 503).then_some(()));
+    // However many come, none is kept for a process that is ending.
+    session.publish(2, &mesh.0);
+    session.await_end();
+    go.send(()).expect("the upstream waits");
+    assert_eq!(read_response(&mut busy, "GET").status, 200);
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+/// An upgrade, a long response and a TCP tunnel, each begun under the first config and ended under
+/// another one.
+fn what_outlives_its_config_is_logged_under_it(engine: Engine) {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let http = Upstream::scripted(move |mut peer, _| {
+        let head = peer.read_until(b"\r\n\r\n").expect("a head");
+        if head.starts_with(b"GET /long") {
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+            wait.lock().expect("one at a time").recv().expect("the test goes on");
+            peer.send("cd");
+        } else {
+            peer.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: t\r\n\r\n",
+            );
+        }
+        peer.drain();
+    });
+    let tcp = Upstream::scripted(|mut peer, _| {
+        peer.send("hi");
+        peer.drain();
+    });
+    let control = Control::new();
+    let proxy = Launch::under(engine, &control).start();
+    let mut session = control.welcome();
+    let (listen, listen_tcp) = (free_address(), free_address());
+    let mut mesh = Mesh::forwarding(listen, &[http.address()]);
+    let cluster = mesh.cluster("tcp", &[tcp.address()]);
+    mesh.tcp(listen_tcp, cluster);
+    session.apply(1, &mesh.0);
+
+    let mut upgraded = Peer::connect(listen);
+    upgraded.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: t\r\n\r\n");
+    assert_eq!(read_response_head(&mut upgraded).expect("a head").0, 101);
+    let mut long = Peer::connect(listen);
+    long.send("GET /long HTTP/1.1\r\nHost: a\r\n\r\n");
+    long.read_until(b"\r\n\r\nab").expect("the first half");
+    let mut tunnel = Peer::connect(listen_tcp);
+    assert_eq!(tunnel.read_exactly(2), b"hi");
+
+    // Nothing of the first one is in the second.
+    session.apply(2, &Mesh::forwarding(listen, &[]).0);
+    go.send(()).expect("the upstream waits");
+    assert_eq!(long.read_exactly(2), b"cd");
+    drop((upgraded, tunnel, long));
+    let lines = proxy.access_log(3);
+    for (path, upstream) in [("/", http.address()), ("/long", http.address()), ("", tcp.address())]
+    {
+        let line = lines.iter().find(|line| line["path"] == path).expect("its line");
+        assert_eq!(line["epoch"], epoch(1).to_string(), "{path:?}");
+        assert_eq!(line["upstream"], upstream.to_string(), "{path:?}");
+    }
 }

@@ -5,8 +5,8 @@ use lateen_snapshot::model::{
     Action, Cors, FieldMatch, HeaderEdits, HostPattern, Mirror, PathMatch, PathRewrite, Redirect,
     Rewrite, RouteMatch, ValueMatch,
 };
-use lateen_tests::control::{Control, Mesh, Session, forward, free_address, host, prefix};
-use lateen_tests::http::{Response, exchange};
+use lateen_tests::control::{Control, Mesh, Session, epoch, forward, free_address, host, prefix};
+use lateen_tests::http::{Response, exchange, read_response};
 use lateen_tests::peer::Peer;
 use lateen_tests::proxy::{Engine, Launch, Proxy};
 use lateen_tests::tools::curl;
@@ -19,6 +19,9 @@ lateen_tests::on_both_engines!(
     shares_are_as_the_weights_say,
     heads_are_edited_on_both_ways,
     a_redirect_sends_the_client_elsewhere,
+    every_answer_says_by_which_config_it_was_given,
+    a_copy_has_nothing_of_the_backend_that_was_chosen,
+    a_body_that_comes_in_pieces_is_copied,
     a_mirror_gets_a_copy_and_is_not_waited_for,
     pages_of_other_origins_are_told_what_they_may,
     a_route_has_a_time_of_its_own,
@@ -225,9 +228,106 @@ fn a_redirect_sends_the_client_elsewhere(engine: Engine) {
     let response = scene.get("/old/page?x=1");
     let expected = format!("http://a.example:{}/new/page?x=1", scene.listen.port());
     assert_eq!((response.status, response.head.value("location")), (302, Some(expected)));
+    // Who names no host is sent to the address that it has reached.
+    let response = scene.ask("GET /old HTTP/1.0\r\n\r\n");
+    let expected = format!("http://127.0.0.1:{}/new", scene.listen.port());
+    assert_eq!(response.head.value("location"), Some(expected));
     // A real client follows it.
     let followed = curl(["-sS", "-L", &format!("http://{}/old/page", scene.listen)]);
     assert_eq!(followed.expect_success(), "found");
+}
+
+fn every_answer_says_by_which_config_it_was_given(engine: Engine) {
+    let mut scene = Scene::begin(engine);
+    let mut mesh = Mesh::default();
+    let nowhere = mesh.route(forward(&[(None, 1)]));
+    let refused = mesh.route(Action::Respond(403));
+    let cluster = mesh.cluster("empty", &[]);
+    let empty = mesh.route(forward(&[(Some(cluster), 1)]));
+    let cors = Cors {
+        allow_origins: vec!["*".to_owned()],
+        allow_credentials: false,
+        allow_methods: vec!["*".to_owned()],
+        allow_headers: Vec::new(),
+        expose_headers: Vec::new(),
+        max_age_s: 5,
+    };
+    for route in [nowhere, refused, empty] {
+        mesh.route_mut(route).cors = Some(cors.clone());
+    }
+    let rules = [("/nowhere", nowhere), ("/refused", refused), ("/empty", empty)];
+    scene.apply(mesh, rules.map(|(path, route)| (prefix(path), route)).into());
+    let preflight = "Access-Control-Request-Method: PUT\r\n";
+    for (line, more, status, is_of_cors) in [
+        ("GET /none", "", 404, false),
+        ("GET /nowhere", "", 500, true),
+        ("GET /refused", "", 403, true),
+        ("GET /empty", "", 503, true),
+        ("OPTIONS /empty", preflight, 204, true),
+        ("OPTIONS /", "Max-Forwards: 0\r\n", 200, false),
+    ] {
+        let request = |debug: &str| {
+            format!("{line} HTTP/1.1\r\nHost: a\r\nOrigin: https://o.example\r\n{more}{debug}\r\n")
+        };
+        let response = scene.ask(&request("X-Lateen-Debug: 1\r\n"));
+        assert_eq!(response.status, status, "{line}");
+        assert_eq!(response.head.value("x-lateen-epoch"), Some(epoch(1).to_string()), "{line}");
+        let allowed = response.head.value("access-control-allow-origin");
+        assert_eq!(allowed.is_some(), is_of_cors, "{line}");
+        assert_eq!(scene.ask(&request("")).head.value("x-lateen-epoch"), None, "nobody asked");
+    }
+}
+
+/// A route with a mirror to `copied`, whose backend has edits of its own.
+fn mirrored(engine: Engine, upstream: &Upstream, copied: &Upstream) -> Scene {
+    let mut scene = Scene::begin(engine);
+    let mut mesh = Mesh::default();
+    let main = mesh.cluster("main", &[upstream.address()]);
+    let copy = mesh.cluster("copy", &[copied.address()]);
+    let mut action = forward(&[(Some(main), 1)]);
+    if let Action::Forward(backends) = &mut action {
+        backends[0].request_headers = edits(&[("authorization", "Bearer main")], &[], &["x-own"]);
+    }
+    let route = mesh.route(action);
+    let all = mesh.route_mut(route);
+    all.request_headers = edits(&[("x-route", "1")], &[], &[]);
+    all.mirrors = vec![Mirror { cluster: copy, numerator: 1, denominator: 1 }];
+    scene.apply(mesh, vec![(prefix("/"), route)]);
+    scene
+}
+
+fn a_copy_has_nothing_of_the_backend_that_was_chosen(engine: Engine) {
+    let (upstream, copied) = (Upstream::fixed("x"), Upstream::fixed("y"));
+    let scene = mirrored(engine, &upstream, &copied);
+    let request = "POST /p HTTP/1.1\r\nHost: a\r\nX-Own: 1\r\nContent-Length: 3\r\n\r\nabc";
+    assert_eq!(scene.ask(request).status, 200);
+    for (at, authorization, own) in
+        [(&upstream, Some("Bearer main"), None), (&copied, None, Some("1"))]
+    {
+        let got = at.request();
+        assert_eq!(got.body, b"abc");
+        assert_eq!(got.head.value("x-route").as_deref(), Some("1"), "the route's are for all");
+        assert_eq!(got.head.value("authorization").as_deref(), authorization);
+        assert_eq!(got.head.value("x-own").as_deref(), own);
+    }
+}
+
+fn a_body_that_comes_in_pieces_is_copied(engine: Engine) {
+    let (upstream, copied) = (Upstream::fixed("x"), Upstream::fixed("y"));
+    let scene = mirrored(engine, &upstream, &copied);
+    let mut client = Peer::connect(scene.listen);
+    let body = vec![b'x'; 20_000];
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+    for piece in body.chunks(7_000) {
+        client.send(piece);
+    }
+    assert_eq!(read_response(&mut client, "POST").status, 200);
+    assert_eq!(upstream.request().body, body);
+    assert_eq!(copied.request().body, body);
+    // The connection goes on, also for who waits for leave to send.
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+    client.send("abc");
+    assert_eq!(read_response(&mut client, "POST").status, 200);
 }
 
 fn a_mirror_gets_a_copy_and_is_not_waited_for(engine: Engine) {

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Before: the control plane compiled a snapshot, or a proxy received bytes. After: bytes, or a
-//! snapshot that [`validate`] passed. The digest says whether two
+//! snapshot that [`validate`](crate::validate::validate) passed. The digest says whether two
 //! snapshots of one version are the same, whatever their epochs; together with the check it notices
 //! any byte that changed on the way or on the disk. It is no signature.
 //!
@@ -46,7 +46,8 @@ use sha2::{Digest as _, Sha256};
 use crate::budget::{Unread, deserialize_within};
 use crate::limits::{DECODED_BYTES_MAX, ENCODED_BYTES_MAX};
 use crate::model::{Epoch, Snapshot};
-use crate::validate::{Invalid, Origin, validate};
+use crate::validate::patterns::Patterns;
+use crate::validate::{Invalid, Origin, validate_with};
 
 /// The version that [`model`](crate::model) is.
 pub const VERSION: u16 = 1;
@@ -207,6 +208,14 @@ pub fn encode(epoch: Epoch, snapshot: &Snapshot, version: u16) -> Result<Encoded
 ///
 /// Cost: the snapshot's own memory, bounded by [`DECODED_BYTES_MAX`] beside its texts.
 pub fn decode(bytes: &[u8]) -> Result<(Epoch, Digest, Snapshot), DecodeError> {
+    decode_with(bytes, &mut Patterns::default())
+}
+
+/// The same for whoever needs the compiled patterns, or has them from the snapshot before.
+pub fn decode_with(
+    bytes: &[u8],
+    patterns: &mut Patterns,
+) -> Result<(Epoch, Digest, Snapshot), DecodeError> {
     if bytes.len() > ENCODED_BYTES_MAX {
         return Err(DecodeError::TooLarge { bytes: bytes.len() });
     }
@@ -227,7 +236,7 @@ pub fn decode(bytes: &[u8]) -> Result<(Epoch, Digest, Snapshot), DecodeError> {
         VERSION => decode_payload(payload)?,
         version => return Err(DecodeError::Version { version }),
     };
-    validate(&snapshot, Origin::Store)?;
+    validate_with(&snapshot, Origin::Store, patterns)?;
     Ok((header.epoch, header.digest, snapshot))
 }
 

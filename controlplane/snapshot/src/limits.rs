@@ -61,6 +61,11 @@ pub const METHOD_BYTES_MAX: usize = 32;
 pub const FIELD_NAME_BYTES_MAX: usize = 256;
 /// A header field's or query parameter's value. Source: HTTPHeader, 4,096.
 pub const FIELD_VALUE_BYTES_MAX: usize = 4_096;
+/// What the edits of a route and one of its backends add to a head, as lines: with it and a proxy's
+/// limits of a head that comes, every head that it writes is bounded. Source: as much as a whole head
+/// may have; servers refuse far less. The one bound here below what the Gateway API's schema allows,
+/// which has none of its own for the sum of 32 fields.
+pub const EDITS_BYTES_MAX: usize = 64 * KIB;
 /// A regular expression. Source: HTTPHeaderMatch, 4,096.
 pub const REGEX_BYTES_MAX: usize = 4_096;
 /// A compiled regular expression; a hundred times what a path pattern of usual length takes.
@@ -119,6 +124,7 @@ const _: () = {
     assert!(BACKENDS_MAX as u64 * WEIGHT_MAX as u64 <= u32::MAX as u64, "weights add up in a u32");
     assert!(LABEL_BYTES_MAX < HOST_BYTES_MAX && HOST_BYTES_MAX < NAME_BYTES_MAX);
     assert!(HOST_BYTES_MAX + "://".len() + ":65535".len() < ORIGIN_BYTES_MAX);
+    assert!(FIELD_NAME_BYTES_MAX + FIELD_VALUE_BYTES_MAX + ": \r\n".len() <= EDITS_BYTES_MAX);
     assert!(PATH_BYTES_MAX <= REGEX_BYTES_MAX);
     assert!(REGEX_BYTES_MAX < REGEX_PROGRAM_BYTES_MAX);
     assert!(INLINE_BYTES_MAX < FRAME_BYTES_MAX, "what surrounds it must fit too");

@@ -24,11 +24,12 @@ use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{DecodeError, Digest, Encoded, decode};
+use crate::encoding::{DecodeError, Digest, Encoded, decode_with};
 use crate::frame::Frame;
 use crate::limits::*;
 use crate::model::{Epoch, Snapshot};
 use crate::sealed::{self, SealedError};
+use crate::validate::patterns::Patterns;
 use crate::validate::text::clip;
 
 /// The number of this conversation.
@@ -357,11 +358,16 @@ impl Publish {
 
     /// Reads, decodes and validates the snapshot. The descriptor is closed whatever comes of it.
     pub fn open(self) -> Result<Arrived, ArriveError> {
+        self.open_with(&mut Patterns::default())
+    }
+
+    /// The same for whoever needs the compiled patterns, or has them from the snapshot before.
+    pub fn open_with(self, patterns: &mut Patterns) -> Result<Arrived, ArriveError> {
         let bytes = match self.body {
             Body::Inline(bytes) => bytes,
             Body::Sealed { memory, bytes } => sealed::read(memory, bytes)?,
         };
-        let (epoch, digest, snapshot) = decode(&bytes)?;
+        let (epoch, digest, snapshot) = decode_with(&bytes, patterns)?;
         if epoch != self.epoch {
             return Err(ArriveError::Mismatch { announced: self.epoch, actual: epoch });
         }

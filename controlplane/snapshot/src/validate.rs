@@ -9,6 +9,7 @@
 //! way; each regular expression is compiled once.
 
 pub mod text;
+pub mod patterns;
 mod routing;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 
 use crate::limits::*;
 use crate::model::{Cluster, Epoch, HostRoutes, Listener, Protocol, Snapshot, TcpRoute};
+use patterns::Patterns;
 use text::Problem;
 
 /// Where a snapshot came from.
@@ -56,10 +58,22 @@ pub struct Invalid {
 ///
 /// Errors: the first problem found; the fault of whoever made the snapshot.
 pub fn validate(snapshot: &Snapshot, origin: Origin) -> Result<(), Invalid> {
+    validate_with(snapshot, origin, &mut Patterns::default())
+}
+
+/// The same for whoever needs the compiled patterns, or has them from the snapshot before.
+///
+/// Errors: as [`validate`].
+pub fn validate_with(
+    snapshot: &Snapshot,
+    origin: Origin,
+    patterns: &mut Patterns,
+) -> Result<(), Invalid> {
+    patterns.begin_snapshot();
     check_counts(snapshot).map_err(|problem| problem.at(&"snapshot"))?;
     check_clusters(snapshot)?;
     routing::check_routes(snapshot)?;
-    routing::check_tables(snapshot)?;
+    routing::check_tables(snapshot, patterns)?;
     check_listeners(snapshot, origin)
 }
 

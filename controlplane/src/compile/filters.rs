@@ -9,7 +9,7 @@ use gateway_api::apis::experimental::httproutes::{
 };
 use lateen_snapshot::limits::DENOMINATOR_MAX;
 use lateen_snapshot::model::{Cors, HeaderEdits, Mirror, PathRewrite, Redirect, Rewrite};
-use lateen_snapshot::validate::text::why_reserved;
+use lateen_snapshot::validate::text::{CORS_FIELDS, why_reserved};
 
 use crate::compile::cors::compile_cors;
 use crate::compile::findings::Findings;
@@ -80,7 +80,29 @@ pub(super) fn compile_filters(
             compiled.cors = Some(compile_cors(route, &format!("{path}.cors"), cors, findings));
         }
     }
+    if compiled.cors.is_some() {
+        leave_to_cors(route, path, &compiled.response_headers, findings);
+    }
     compiled
+}
+
+/// What a rule with a CORS filter says of a response is the filter's alone: edits of the rule or of a
+/// backend, whose filters stand at `path`, would be passed over.
+pub(super) fn leave_to_cors(
+    route: &Declared,
+    path: &str,
+    edits: &HeaderEdits,
+    findings: &mut Findings,
+) {
+    let set = edits.set.iter().chain(&edits.add).map(|(name, _)| name);
+    for name in set.chain(&edits.remove) {
+        if CORS_FIELDS.contains(&name.as_str()) {
+            let message = format!("the header `{name}` can't be changed beside a CORS filter");
+            let help = "the CORS filter of this rule decides on it; take it out of \
+                        `responseHeaderModifier`";
+            findings.error_with_help(route, &format!("{path}.filters"), message, help);
+        }
+    }
 }
 
 /// Compiles the filters of the backend at `path`: changes to requests, and to responses.

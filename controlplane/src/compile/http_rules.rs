@@ -17,7 +17,7 @@ use lateen_snapshot::model::{
 };
 use lateen_snapshot::validate::text::compile_regex;
 
-use crate::compile::filters::{compile_backend_filters, compile_filters};
+use crate::compile::filters::{compile_backend_filters, compile_filters, leave_to_cors};
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::policy::{Policies, Settings, TargetKind, Timeouts, timeout_ms};
@@ -81,6 +81,12 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             Some(redirect) => Action::Redirect(Box::new(redirect)),
             None => self.compile_backends(route, &path, rule),
         };
+        if let (Some(_), Action::Forward(backends)) = (&filters.cors, &action) {
+            for (index, backend) in backends.iter().enumerate() {
+                let path = format!("{path}.backendRefs[{index}]");
+                leave_to_cors(route, &path, &backend.response_headers, self.findings);
+            }
+        }
         let timeouts = self.timeouts_of(route, &path, rule);
         let backend_timeouts = self.agree_on_timeouts(route, &path, &action, timeouts);
         HttpRule {

@@ -32,6 +32,23 @@ impl Binding {
     /// # Errors
     /// EADDRINUSE, EACCES, EADDRNOTAVAIL and the like.
     pub fn new(address: &Address, count: usize) -> io::Result<Self> {
+        Self::bind(address, count, false)
+    }
+
+    /// The same where a binding of this process has the port already, for another address that
+    /// overlaps with this one: `127.0.0.1:80` beside `0.0.0.0:80`. The more specific one gets the
+    /// connections that both could take.
+    ///
+    /// Only for whoever knows that it is this process's: another one of the same user that shares its
+    /// ports would not be noticed.
+    ///
+    /// # Errors
+    /// As [`Binding::new`].
+    pub fn beside(address: &Address, count: usize) -> io::Result<Self> {
+        Self::bind(address, count, true)
+    }
+
+    fn bind(address: &Address, count: usize, shares: bool) -> io::Result<Self> {
         let mut sockets = Vec::with_capacity(count);
         let mut address = address.clone();
         for index in 0..count {
@@ -44,13 +61,14 @@ impl Binding {
                 if inet.is_ipv6() {
                     socket.set_only_v6(false)?;
                 }
-                if index > 0 {
+                if index > 0 || shares {
                     socket.set_reuse_port(true)?;
                 }
             }
             socket.bind(&address.to_socket_address()?)?;
             if index == 0 {
-                if address.inet().is_some() && count > 1 {
+                if address.inet().is_some() {
+                    // For the others, and for a binding beside this one.
                     socket.set_reuse_port(true)?;
                 }
                 // Port 0 has become a real one, which the others share.

@@ -161,28 +161,43 @@ impl Clients {
         }
     }
 
-    /// Clients of the listeners that `at` names.
-    pub fn count_at(&self, at: impl Fn(ListenerSlot) -> bool) -> usize {
+    /// Clients of the listeners that `at` names. Cost: linear in all clients.
+    pub fn at(&self, at: impl Fn(ListenerSlot) -> bool) -> Vec<ClientId> {
         let table = self.table.borrow();
-        table.slots.iter().filter(|slot| slot.occupied && at(slot.listener)).count()
+        let here = |slot: &Slot| slot.occupied && at(slot.listener);
+        (0..).zip(&table.slots).filter(|(_, slot)| here(slot)).map(|(id, _)| ClientId(id)).collect()
     }
 
-    /// Ends the clients of those listeners that have been idle since before `before`.
-    pub fn end_idle_at(&self, at: impl Fn(ListenerSlot) -> bool, before: Instant) {
-        self.end(|slot| at(slot.listener) && slot.idle_since < before);
+    /// Keeps those of `clients` that are still there, at listeners that `at` names: another one may
+    /// have come in the place of one that left.
+    pub fn retain_at(&self, clients: &mut Vec<ClientId>, at: impl Fn(ListenerSlot) -> bool) {
+        let table = self.table.borrow();
+        clients.retain(|client| {
+            // The table shrinks when the last one leaves.
+            let slot = table.slots.get(client.0 as usize);
+            slot.is_some_and(|slot| slot.occupied && at(slot.listener))
+        });
     }
 
-    /// Ends every client of those listeners, busy ones too, and returns how many were busy.
-    pub fn end_all_at(&self, at: impl Fn(ListenerSlot) -> bool) -> usize {
-        self.end(|slot| at(slot.listener))
+    /// Ends those of `clients`, all of whom are there, that have been idle since before `before`.
+    pub fn end_idle(&self, clients: &[ClientId], before: Instant) {
+        self.end(clients, |slot| slot.idle_since < before);
     }
 
-    fn end(&self, which: impl Fn(&Slot) -> bool) -> usize {
+    /// Ends `clients`, all of whom are there, busy ones too, and returns how many were busy.
+    pub fn end_all(&self, clients: &[ClientId]) -> usize {
+        self.end(clients, |_| true)
+    }
+
+    fn end(&self, clients: &[ClientId], which: impl Fn(&Slot) -> bool) -> usize {
         let tasks: Vec<(TaskHandle, bool)> = {
             let mut table = self.table.borrow_mut();
-            let live = table.slots.iter_mut().filter(|slot| slot.occupied && which(slot));
-            live.filter_map(|slot| Some((slot.task.take()?, slot.idle_since == Instant::NEVER)))
-                .collect()
+            let end = |client: &ClientId| {
+                let slot = &mut table.slots[client.0 as usize];
+                let was_busy = slot.idle_since == Instant::NEVER;
+                if which(slot) { Some((slot.task.take()?, was_busy)) } else { None }
+            };
+            clients.iter().filter_map(end).collect()
         };
         let mut busy = 0;
         for (task, was_busy) in tasks {
@@ -217,5 +232,28 @@ impl Table {
 impl std::fmt::Debug for Clients {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Clients").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_came_in_the_place_of_one_that_left_is_another() {
+        let clients = Clients::new(10);
+        let [here, there] = [ListenerSlot(0), ListenerSlot(1)];
+        let [first, _, third] = [here, there, here].map(|at| clients.enter(at));
+        let mut left = clients.at(|at| at == here);
+        assert_eq!(left, [first, third]);
+        clients.leave(first);
+        assert_eq!(clients.enter(there), first, "the place is free");
+        clients.retain_at(&mut left, |at| at == here);
+        assert_eq!(left, [third]);
+        clients.leave(third);
+        clients.retain_at(&mut left, |at| at == here);
+        assert!(left.is_empty());
+        assert_eq!(clients.end_all(&left), 0);
+        assert_eq!(clients.count(), 2);
     }
 }

@@ -33,7 +33,10 @@ pub async fn accept_clients(shard: Rc<Shard>, listener: Rc<Listener>, slot: List
                     told_at = Some(now);
                     tracing::warn!(%error, "accepting connections fails; raise the limit of descriptors");
                 }
-                if !shard.clients.end_longest_idle(Instant::NEVER) {
+                // An idle upstream connection is missed least.
+                if !shard.pool.give_one_up(&shard)
+                    && !shard.clients.end_longest_idle(Instant::NEVER)
+                {
                     lateen_ring::sleep(limits::ACCEPT_RETRY_AFTER).await;
                 }
             }

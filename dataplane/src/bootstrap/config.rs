@@ -108,8 +108,10 @@ pub struct Sizes {
 /// Upstream connections kept between requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLimits {
-    /// Idle connections per endpoint list, in the whole process; 0: none are kept.
+    /// Idle connections of each cluster, in the whole process; 0: none are kept.
     pub idle_max: usize,
+    /// Idle connections of all clusters, in the whole process.
+    pub total_max: usize,
     /// An idle connection is closed after.
     pub idle_timeout: Duration,
     /// A connection is not used again after.
@@ -155,6 +157,7 @@ impl Config {
         object.optional_number("body_bytes_max", self.sizes.body_bytes_max);
         object.number("connections_max", self.connections_max as u64);
         object.number("pool_idle_max", self.pool.idle_max as u64);
+        object.number("pool_idle_total_max", self.pool.total_max as u64);
         object.number("pool_idle_timeout_ms", milliseconds(self.pool.idle_timeout));
         object.number("pool_lifetime_ms", milliseconds(self.pool.lifetime));
         object.number("drain_delay_ms", milliseconds(self.drain.delay));

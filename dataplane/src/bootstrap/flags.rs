@@ -228,7 +228,10 @@ struct ProcessFlags {
     #[arg(long, value_name = "N", help_heading = LIMITS, value_parser = connections)]
     connections_max: Option<usize>,
 
-    /// Idle connections kept to the upstream, in the whole process; 0 keeps none.
+    /// Idle connections kept to each upstream service, in the whole process; 0 keeps none.
+    ///
+    /// To all services together no more are kept than this or a quarter of the descriptors, whichever
+    /// is more; and where descriptors run out, idle connections are closed first.
     #[arg(long, value_name = "N", default_value_t = limits::POOL_IDLE_MAX)]
     #[arg(help_heading = POOL, value_parser = pool_idle)]
     pool_idle_max: usize,
@@ -321,6 +324,7 @@ impl ProcessFlags {
         self.check_sizes()?;
         let workers = self.workers.unwrap_or(host.usable_cpus);
         let connections_max = connections_max(self.connections_max, workers, host)?;
+        let pool_share = host.descriptors_max * limits::POOL_DESCRIPTORS_PERCENT / 100;
         let access_log = match self.access_log.to_str() {
             Some("off") => AccessLogTarget::Off,
             Some("-") => AccessLogTarget::Stdout,
@@ -351,6 +355,7 @@ impl ProcessFlags {
             connections_max,
             pool: PoolLimits {
                 idle_max: self.pool_idle_max,
+                total_max: self.pool_idle_max.max(pool_share as usize),
                 idle_timeout: self.pool_idle_timeout.0,
                 lifetime: self.pool_lifetime.0,
                 short_responses_min: limits::SHORT_RESPONSES_MIN,

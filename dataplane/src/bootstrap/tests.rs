@@ -69,6 +69,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.sizes.target_bytes_max, 8_192);
     assert_eq!(config.sizes.body_bytes_max, None);
     assert_eq!(config.connections_max, 900);
+    assert_eq!(config.pool.total_max, 256, "more than a quarter of the descriptors");
     assert_eq!(config.pool.idle_max, 256);
     assert_eq!(config.pool.idle_timeout, second(60));
     assert_eq!(config.pool.lifetime, second(3_600));
@@ -352,6 +353,7 @@ fn the_dump_is_json_with_units() {
         ("request_timeout_ms", serde_json::json!(null)),
         ("body_bytes_max", serde_json::json!(1 << 20)),
         ("connections_max", serde_json::json!(900)),
+        ("pool_idle_total_max", serde_json::json!(256)),
         ("trace_method", serde_json::json!(false)),
     ] {
         assert_eq!(value[name], expected, "{name}");

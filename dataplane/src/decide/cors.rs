@@ -11,6 +11,7 @@
 //! none, to another (Fetch standard, "CORS protocol and HTTP caches").
 
 use lateen_snapshot::model::Cors;
+use lateen_snapshot::validate::text::CORS_FIELDS;
 
 use crate::codec::http1::head::Fields;
 
@@ -65,11 +66,7 @@ pub fn is_preflight(method: &[u8], fields: Fields<'_>) -> bool {
 
 impl CorsPolicy {
     /// The fields of a response that the policy decides on: those of an upstream are left out.
-    pub const RESPONSE_FIELDS: &'static [&'static str] = &[
-        "access-control-allow-origin",
-        "access-control-allow-credentials",
-        "access-control-expose-headers",
-    ];
+    pub const RESPONSE_FIELDS: &'static [&'static str] = &CORS_FIELDS;
 
     /// Of a snapshot's.
     pub fn of(cors: &Cors) -> Self {
@@ -78,11 +75,13 @@ impl CorsPolicy {
         let list = |texts: &[String]| {
             if has_star(texts) { List::Any } else { List::These(joined(texts)) }
         };
-        let exposed = match has_star(&cors.expose_headers) {
+        let exposed = if !cors.allow_credentials && has_star(&cors.expose_headers) {
+            Box::from(&b"*"[..])
+        } else {
             // With credentials `*` would be taken for a name (Fetch standard).
-            true if cors.allow_credentials => Box::default(),
-            true => Box::from(&b"*"[..]),
-            false => joined(&cors.expose_headers),
+            let mut named = cors.expose_headers.clone();
+            named.retain(|name| name != "*");
+            joined(&named)
         };
         let origins = if has_star(&cors.allow_origins) {
             Origins::Any

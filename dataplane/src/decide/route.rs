@@ -16,12 +16,13 @@ pub mod rules;
 pub mod weights;
 
 use lateen_snapshot::model::{HostPattern, RouteId, RouteTable, Snapshot};
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::codec::http1::edits::EditError;
 use crate::codec::http1::head::Fields;
 use crate::codec::http1::request::RequestHead;
 use crate::decide::route::hosts::{HostIndex, port_of, split_authority};
-use crate::decide::route::plan::{BackendPlan, RoutePlan};
+use crate::decide::route::plan::RoutePlan;
 use crate::decide::route::regexes::{Regexes, WorkerRegexes};
 use crate::decide::route::rules::{Rules, Target};
 use crate::decide::route::weights::Weights;
@@ -156,16 +157,17 @@ const _: () = {
 };
 
 impl RouteTables {
-    /// Builds the tables. Cost: linear in the snapshot; every regular expression is compiled.
+    /// Builds the tables. `patterns` are those that the snapshot was validated with. Cost: linear in
+    /// the snapshot.
     ///
     /// # Errors
     /// See [`BuildError`]; none for a snapshot that passed `validate`.
-    pub fn build(snapshot: &Snapshot) -> Result<Self, BuildError> {
+    pub fn build(snapshot: &Snapshot, patterns: &mut Patterns) -> Result<Self, BuildError> {
         let mut regexes = Regexes::default();
         let tables = snapshot
             .route_tables
             .iter()
-            .map(|table| build_table(table, snapshot, &mut regexes))
+            .map(|table| build_table(table, snapshot, &mut regexes, patterns))
             .collect::<Result<Box<[Table]>, BuildError>>()?;
         let listeners = (0..snapshot.listeners.len())
             .map(|index| build_listener(snapshot, index, &tables))
@@ -221,12 +223,6 @@ impl RouteTables {
         &self.plans[route.0 as usize]
     }
 
-    /// One of a route's backends by weight, and its position; `None`: the route does not forward.
-    #[inline]
-    pub fn choose_backend(&self, route: RouteId, random: u64) -> Option<(usize, &BackendPlan)> {
-        self.plan(route).choose(random)
-    }
-
     /// The position in [`TcpRoute::backends`](lateen_snapshot::model::TcpRoute) of the one that
     /// takes a connection; `None`: nobody does.
     #[inline]
@@ -270,10 +266,11 @@ fn build_table(
     table: &RouteTable,
     snapshot: &Snapshot,
     regexes: &mut Regexes,
+    patterns: &mut Patterns,
 ) -> Result<Table, BuildError> {
     let place = || format!("route table {:?}", table.name);
     let mut rules = Vec::with_capacity(table.hosts.len());
-    let mut patterns = Vec::new();
+    let mut hosts = Vec::new();
     for (index, host) in table.hosts.iter().enumerate() {
         for rule in &host.rules {
             let route = rule.route.0;
@@ -282,15 +279,15 @@ fn build_table(
             }
         }
         let entry = HostEntry { port: host.port, rules: index as u32 };
-        patterns.extend(host.hosts.iter().map(|pattern| (pattern, entry)));
-        rules.push(Rules::build(&host.rules, regexes, place)?);
+        hosts.extend(host.hosts.iter().map(|pattern| (pattern, entry)));
+        rules.push(Rules::build(&host.rules, regexes, patterns, place)?);
     }
 
     // Entries of one pattern stand together, those with a port first. The sort is stable: of two that
     // should not both be there the first counts.
-    patterns.sort_by_key(|(pattern, entry)| (pattern_key(pattern), entry.port.is_none()));
-    let mut ranges: Vec<(&HostPattern, Range)> = Vec::with_capacity(patterns.len());
-    for (index, (pattern, _)) in patterns.iter().enumerate() {
+    hosts.sort_by_key(|(pattern, entry)| (pattern_key(pattern), entry.port.is_none()));
+    let mut ranges: Vec<(&HostPattern, Range)> = Vec::with_capacity(hosts.len());
+    for (index, (pattern, _)) in hosts.iter().enumerate() {
         let end = index as u32 + 1;
         match ranges.last_mut() {
             Some((last, range)) if last == pattern => range.end = end,
@@ -299,7 +296,7 @@ fn build_table(
     }
     Ok(Table {
         hosts: HostIndex::build(ranges),
-        entries: patterns.iter().map(|(_, entry)| *entry).collect(),
+        entries: hosts.iter().map(|(_, entry)| *entry).collect(),
         rules: rules.into(),
     })
 }

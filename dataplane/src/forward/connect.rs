@@ -11,6 +11,7 @@ use lateen_ring::{Address, Deadline, Stream};
 use crate::cluster::Chosen;
 use crate::failure::Failure;
 use crate::forward::pool::Upstream;
+use crate::limits;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
 use crate::shard::Shard;
 
@@ -30,7 +31,7 @@ pub async fn connect(
     deadline.set_after(patience);
     let address = Address::from(chosen.address());
     let connected = deadline
-        .guard(Stream::connect(&address))
+        .guard(open(shard, &address))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     deadline.clear();
@@ -56,6 +57,22 @@ pub async fn connect(
                 chosen.endpoint().load.on_refused(lateen_ring::now().as_nanos());
             }
             Err(Failure::connect_failed())
+        }
+    }
+}
+
+/// Opens a connection; where descriptors have run out, as long as an idle connection can be given up
+/// for it.
+async fn open(shard: &Shard, address: &Address) -> io::Result<Stream> {
+    loop {
+        match Stream::connect(address).await {
+            Err(error)
+                if CloseReason::of_error(&error) == CloseReason::NoDescriptor
+                    && shard.pool.give_one_up(shard) =>
+            {
+                lateen_ring::sleep(limits::DESCRIPTOR_RETRY_AFTER).await;
+            }
+            connected => return connected,
         }
     }
 }

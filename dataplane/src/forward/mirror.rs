@@ -2,7 +2,8 @@
 //!
 //! Before: `request` is about to forward a request whose route has mirrors. After: a task of its own
 //! sends the copy and throws the answer away; the request it copies never waits for it and never hears
-//! of it. What is not all in memory is not copied, but counted.
+//! of it. A body up to a bound is waited for before; what is not all in memory then is not copied, but
+//! counted.
 
 use std::rc::Rc;
 
@@ -40,7 +41,7 @@ pub fn mirror(shard: &Rc<Shard>, live: &Live, plan: &RoutePlan, request: &Reques
         let copy = Copy {
             place: Place::take(shard),
             cluster: live.cluster(shard, mirror.cluster).clone(),
-            message: request.message.clone(),
+            message: request.for_mirrors().to_vec(),
             method: request.method,
         };
         spawn(copy.send());

@@ -3,7 +3,8 @@
 //! Before: a response was read whole from a connection that may carry another. After: the next
 //! request to the endpoint takes it. While it idles, the receive for the next response is armed
 //! already: it costs no buffer, and bytes or an end that come unasked show that the connection is
-//! no good. A keeper task per worker removes those at once, and others for age or number.
+//! no good. A keeper task for each cluster that has any removes those at once, and others for age or
+//! number; so news of one connection costs a look at its own cluster's.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,10 +12,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use lateen_ring::{Deadline, Instant, Stream};
+use lateen_ring::{Deadline, Instant, Stream, spawn};
 
 use crate::bootstrap::config::PoolLimits;
-use crate::cluster::{Chosen, Cluster, Endpoint};
+use crate::cluster::{Chosen, Endpoint};
 use crate::limits;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
 use crate::plant::{self, Plant};
@@ -62,13 +63,17 @@ struct Idle {
 pub struct IdleList {
     #[expect(clippy::box_collection, reason = "a word for each of many endpoints without any")]
     list: RefCell<Option<Box<VecDeque<Idle>>>>,
-    /// The pool has the endpoint among those to look after.
+    /// Its cluster has the endpoint among those to look after.
     listed: Cell<bool>,
 }
 
 impl IdleList {
     fn pop_latest(&self) -> Option<Idle> {
         self.list.borrow_mut().as_mut()?.pop_back()
+    }
+
+    fn pop_oldest(&self) -> Option<Idle> {
+        self.list.borrow_mut().as_mut()?.pop_front()
     }
 
     fn push(&self, idle: Idle) {
@@ -78,40 +83,69 @@ impl IdleList {
     fn take_all(&self) -> VecDeque<Idle> {
         self.list.take().map_or_else(VecDeque::new, |list| *list)
     }
+
+    /// Since when its oldest is idle.
+    fn idle_since(&self) -> Option<Instant> {
+        Some(self.list.borrow().as_ref()?.front()?.since)
+    }
+}
+
+/// The idle connections to all endpoints of a cluster, also to those of other snapshots.
+#[derive(Default)]
+pub struct ClusterIdle {
+    count: Cell<usize>,
+    /// The endpoints that may have some.
+    endpoints: RefCell<Vec<Rc<Endpoint>>>,
+    /// Of the keeper task, which news of each connection should wake.
+    keeper: RefCell<Option<Waker>>,
+    /// When the keeper looks for connections that are too old.
+    sweep_at: Cell<Instant>,
+    /// Where it stands in [`Pool::clusters`], while it has a keeper.
+    kept_at: Cell<Option<usize>>,
+    /// Where the look for a connection to give up goes on.
+    hand: Cell<usize>,
+}
+
+impl ClusterIdle {
+    /// Some of its endpoints are retired: what idles on connections to them is to be closed.
+    pub fn wake_keeper(&self) {
+        if let Some(keeper) = &*self.keeper.borrow() {
+            keeper.wake_by_ref();
+        }
+    }
 }
 
 /// The idle connections of a worker.
 pub struct Pool {
-    /// The endpoints that may have some, each with its cluster.
-    endpoints: RefCell<Vec<(Rc<Cluster>, Rc<Endpoint>)>>,
+    /// The clusters that have a keeper.
+    clusters: RefCell<Vec<Rc<ClusterIdle>>>,
+    count: Cell<usize>,
+    /// Of all clusters, at the most.
+    total_max: usize,
     /// Of one cluster, at the most.
     count_max: usize,
     limits: PoolLimits,
-    /// Of the keeper task, which every idle connection's news should wake.
-    keeper: RefCell<Option<Waker>>,
-    /// When the keeper looks for connections that are too old.
-    sweep_at: Cell<Instant>,
+    /// Where the look for a connection to give up goes on.
+    hand: Cell<usize>,
 }
 
 impl Pool {
-    /// An empty pool. It keeps `count_max` connections of each cluster, and for a moment as many more
-    /// as were in use at a time.
-    pub fn new(limits: &PoolLimits, count_max: usize) -> Self {
+    /// An empty pool. It keeps `total_max` connections; `count_max` of each cluster, and for a moment as
+    /// many more as were in use at a time.
+    pub fn new(limits: &PoolLimits, count_max: usize, total_max: usize) -> Self {
         Self {
-            endpoints: RefCell::new(Vec::new()),
+            clusters: RefCell::new(Vec::new()),
+            count: Cell::new(0),
+            total_max,
             count_max,
             limits: *limits,
-            keeper: RefCell::new(None),
-            sweep_at: Cell::new(Instant::NEVER),
+            hand: Cell::new(0),
         }
     }
 
     /// Idle connections.
     pub fn count(&self) -> usize {
-        let count = |(_, endpoint): &(_, Rc<Endpoint>)| {
-            endpoint.idle.list.borrow().as_ref().map_or(0, |list| list.len())
-        };
-        self.endpoints.borrow().iter().map(count).sum()
+        self.count.get()
     }
 
     /// Takes the connection to the endpoint that was used last and is still good.
@@ -121,7 +155,7 @@ impl Pool {
         let endpoint = chosen.endpoint();
         loop {
             let idle = endpoint.idle.pop_latest()?;
-            count_down(&chosen.cluster, 1);
+            self.count_down(&chosen.cluster.idle, 1);
             if now >= idle.dies || is_stale(idle.upstream.stream.has_news()) {
                 evict(shard, idle);
                 continue;
@@ -132,9 +166,9 @@ impl Pool {
 
     /// Keeps a connection for the next request, if there is room and it is young enough.
     #[inline]
-    pub fn put(&self, shard: &Shard, chosen: &Chosen, upstream: Upstream) {
+    pub fn put(&self, shard: &Rc<Shard>, chosen: &Chosen, upstream: Upstream) {
         let now = lateen_ring::now();
-        let Chosen { cluster, .. } = chosen;
+        let cluster = &chosen.cluster.idle;
         let endpoint = chosen.endpoint();
         let dies = (now + self.limits.idle_timeout).min(upstream.opened + self.limits.lifetime);
         let idle = Idle { upstream, since: now, dies };
@@ -142,7 +176,7 @@ impl Pool {
             return evict(shard, idle);
         }
         {
-            let keeper = self.keeper.borrow();
+            let keeper = cluster.keeper.borrow();
             let waker = keeper.as_ref().unwrap_or(Waker::noop());
             // What is long had better stay in the socket, and be spliced.
             let is_short = endpoint.short_responses() >= self.limits.short_responses_min;
@@ -154,65 +188,115 @@ impl Pool {
             }
         }
         endpoint.idle.push(idle);
-        cluster.idle_count.set(cluster.idle_count.get() + 1);
+        cluster.count.set(cluster.count.get() + 1);
+        self.count.set(self.count.get() + 1);
         if !endpoint.idle.listed.replace(true) {
-            self.endpoints.borrow_mut().push((cluster.clone(), endpoint.clone()));
+            self.look_after(shard, cluster, endpoint);
+        }
+        if self.count.get() > self.total_max {
+            self.give_one_up(shard);
         }
         // One too many is closed once it was of no use for a while: where more requests than the
         // pool holds are answered in one turn, the next turn needs all their connections again.
-        let has_surplus = cluster.idle_count.get() > self.count_max;
+        let has_surplus = cluster.count.get() > self.count_max;
         let patience =
             if has_surplus { limits::POOL_SURPLUS_IDLE } else { self.limits.idle_timeout };
-        if self.sweep_at.get() > now + patience {
-            self.sweep_at.set(now + patience);
-            if let Some(keeper) = &*self.keeper.borrow() {
-                keeper.wake_by_ref();
+        if cluster.sweep_at.get() > now + patience {
+            cluster.sweep_at.set(now + patience);
+            cluster.wake_keeper();
+        }
+    }
+
+    /// An endpoint that had no connection has one.
+    #[cold]
+    fn look_after(&self, shard: &Rc<Shard>, cluster: &Rc<ClusterIdle>, endpoint: &Rc<Endpoint>) {
+        cluster.endpoints.borrow_mut().push(endpoint.clone());
+        if cluster.kept_at.get().is_none() {
+            let mut clusters = self.clusters.borrow_mut();
+            cluster.kept_at.set(Some(clusters.len()));
+            clusters.push(cluster.clone());
+            // It looks at everything when it first runs, which is when it leaves its waker.
+            cluster.sweep_at.set(Instant::NEVER);
+            spawn(keep(shard.clone(), cluster.clone()));
+        }
+    }
+
+    /// Closes one of the connections that have been idle longest, to make room for something that is
+    /// more urgent. False if none is idle. Cost: of all endpoints only some are looked at, other ones
+    /// the next time.
+    #[cold]
+    pub fn give_one_up(&self, shard: &Shard) -> bool {
+        let clusters = self.clusters.borrow();
+        let mut oldest: Option<(Instant, Rc<ClusterIdle>, Rc<Endpoint>)> = None;
+        let mut seen = 0;
+        for step in 0..clusters.len() {
+            let cluster = &clusters[(self.hand.get() + step) % clusters.len()];
+            let endpoints = cluster.endpoints.borrow();
+            for step in 0..endpoints.len() {
+                let at = (cluster.hand.get() + step) % endpoints.len();
+                let endpoint = &endpoints[at];
+                let Some(since) = endpoint.idle.idle_since() else { continue };
+                if oldest.as_ref().is_none_or(|(oldest, ..)| since < *oldest) {
+                    oldest = Some((since, cluster.clone(), endpoint.clone()));
+                }
+                seen += 1;
+                if seen == limits::POOL_LOOKED_AT_MAX {
+                    cluster.hand.set(at + 1);
+                    break;
+                }
+            }
+            if seen == limits::POOL_LOOKED_AT_MAX {
+                self.hand.set((self.hand.get() + step + 1) % clusters.len());
+                break;
             }
         }
+        let Some((_, cluster, endpoint)) = oldest else { return false };
+        if let Some(idle) = endpoint.idle.pop_oldest() {
+            self.count_down(&cluster, 1);
+            evict(shard, idle);
+        }
+        true
     }
 
     /// Closes all idle connections, at a drain.
     pub fn clear(&self, shard: &Shard) {
-        let all = std::mem::take(&mut *self.endpoints.borrow_mut());
-        for (cluster, endpoint) in all {
-            endpoint.idle.listed.set(false);
-            self.clear_endpoint(shard, &cluster, &endpoint);
+        for cluster in &*self.clusters.borrow() {
+            for endpoint in &*cluster.endpoints.borrow() {
+                let all = endpoint.idle.take_all();
+                self.count_down(cluster, all.len());
+                for idle in all {
+                    evict(shard, idle);
+                }
+            }
+            cluster.wake_keeper();
         }
     }
 
-    /// Closes the idle connections of an endpoint that is no more.
-    pub fn clear_endpoint(&self, shard: &Shard, cluster: &Cluster, endpoint: &Endpoint) {
-        let all = endpoint.idle.take_all();
-        count_down(cluster, all.len());
-        for idle in all {
-            evict(shard, idle);
-        }
-    }
-
-    /// Removes every connection that has news, is too old, or is one too many and of no use; says
-    /// when to look again.
-    fn sweep(&self, shard: &Shard, cx: &mut Context<'_>) -> Instant {
+    /// Removes the connections of a cluster that have news, are too old, lead to an endpoint that is
+    /// no more, or are one too many and of no use; says when to look again, or that none is left.
+    fn sweep(&self, shard: &Shard, cluster: &ClusterIdle, cx: &mut Context<'_>) -> Option<Instant> {
         let now = lateen_ring::now();
         let mut bad = Vec::new();
         let mut next = Instant::NEVER;
-        self.endpoints.borrow_mut().retain(|(cluster, endpoint)| {
+        cluster.endpoints.borrow_mut().retain(|endpoint| {
             let mut list = endpoint.idle.list.borrow_mut();
             let Some(idle_ones) = list.as_mut() else {
                 endpoint.idle.listed.set(false);
                 return false;
             };
             let mut index = 0;
-            while index < idle_ones.len() {
+            // Closing takes its time: what is left of many waits for the next turn.
+            while index < idle_ones.len() && bad.len() < limits::POOL_CLOSED_PER_TURN {
                 let idle = &idle_ones[index];
                 let news = idle.upstream.stream.poll_news(cx) == Poll::Ready(());
-                let dies = if cluster.idle_count.get() > self.count_max {
+                let dies = if cluster.count.get() > self.count_max {
                     idle.dies.min(idle.since + limits::POOL_SURPLUS_IDLE)
                 } else {
                     idle.dies
                 };
-                if is_stale(news) || now >= dies {
+                if is_stale(news) || now >= dies || endpoint.is_retired() {
                     bad.extend(idle_ones.remove(index));
-                    count_down(cluster, 1);
+                    self.count_down(cluster, 1);
                     continue;
                 }
                 next = next.min(dies);
@@ -225,15 +309,30 @@ impl Pool {
             }
             any_left
         });
+        if bad.len() == limits::POOL_CLOSED_PER_TURN {
+            cx.waker().wake_by_ref();
+        }
         for idle in bad {
             evict(shard, idle);
         }
-        next
+        (!cluster.endpoints.borrow().is_empty()).then_some(next)
     }
-}
 
-fn count_down(cluster: &Cluster, count: usize) {
-    cluster.idle_count.set(cluster.idle_count.get() - count);
+    /// A cluster needs no keeper any more.
+    fn leave(&self, cluster: &ClusterIdle) {
+        cluster.keeper.take();
+        let mut clusters = self.clusters.borrow_mut();
+        let at = cluster.kept_at.take().expect("it has a keeper, which calls this at its end");
+        clusters.swap_remove(at);
+        if let Some(moved) = clusters.get(at) {
+            moved.kept_at.set(Some(at));
+        }
+    }
+
+    fn count_down(&self, cluster: &ClusterIdle, count: usize) {
+        cluster.count.set(cluster.count.get() - count);
+        self.count.set(self.count.get() - count);
+    }
 }
 
 /// Whether news of an idle connection make it no good, which they do.
@@ -252,18 +351,19 @@ pub fn close_upstream(upstream: Upstream, reason: CloseReason) {
     upstream.close_reason.set(reason);
 }
 
-/// The keeper of a worker's pool; runs as long as the worker.
-pub async fn keep(shard: Rc<Shard>) {
+/// The keeper of a cluster's idle connections; runs as long as there are any.
+async fn keep(shard: Rc<Shard>, cluster: Rc<ClusterIdle>) {
     let deadline = Deadline::new();
-    poll_fn(|cx| -> Poll<()> {
-        *shard.pool.keeper.borrow_mut() = Some(cx.waker().clone());
-        let next = shard.pool.sweep(&shard, cx);
-        shard.pool.sweep_at.set(next);
+    poll_fn(|cx| {
+        *cluster.keeper.borrow_mut() = Some(cx.waker().clone());
+        let Some(next) = shard.pool.sweep(&shard, &cluster, cx) else { return Poll::Ready(()) };
+        cluster.sweep_at.set(next);
         deadline.set(next);
         let _ = deadline.poll_past(cx);
         Poll::Pending
     })
     .await;
+    shard.pool.leave(&cluster);
 }
 
 impl std::fmt::Debug for Pool {
@@ -271,3 +371,12 @@ impl std::fmt::Debug for Pool {
         f.debug_struct("Pool").field("count", &self.count()).finish_non_exhaustive()
     }
 }
+
+impl std::fmt::Debug for ClusterIdle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterIdle").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,7 @@ use crate::forward::transfer::{
     BodyStop, Stopped, Timer, Way, finish_send, is_worth_splicing, one, send, transfer_body,
 };
 use crate::limits;
+use crate::live::Live;
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
 
@@ -123,6 +124,7 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
     // The rest of the body.
     if !body.is_done() {
         call.exchange.read_by_count.set(true);
+        call.exchange.let_go(&call.connection.shard);
         // Boxed: only a response that is larger than a buffer pays for it.
         let encoding = answer.body.encoding;
         Box::pin(pass_body_on(call, &mut incoming, &mut body, encoding)).await?;
@@ -230,6 +232,7 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer,
                 call.connection.shard.upstream_counts().read_bytes.add(lease.len() as u64);
                 if lease.len() >= limits::RECEIVE_BUFFER_BYTES {
                     call.exchange.read_by_count.set(true);
+                    call.exchange.let_go(&call.connection.shard);
                 }
                 if incoming.is_empty() {
                     call.exchange.answered_at.set(lateen_ring::now());
@@ -244,7 +247,7 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer,
 /// Parses a head, and if it is whole, rewrites it for the client. No await: see `request`.
 #[inline]
 fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answer>, Failure> {
-    let Call { connection, request, body_sent, .. } = call;
+    let Call { connection, request, exchange, body_sent, .. } = call;
     let shard = &connection.shard;
     let mut scratch = shard.scratch.borrow_mut();
     let invalid = Failure::upstream_protocol(Stage::ResponseHead);
@@ -257,6 +260,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     // A connection whose request is still coming when its answer is known can't carry another.
     let whole = body_sent.get() || plant::has(Plant::KeptAliveAfterEarlyAnswer);
     let goes_on = request.keep_alive && whole && !shard.is_leaving(connection.slot);
+    let live = if request.edits_response { exchange.live() } else { None };
     let forwarding = ResponseForwarding {
         client_version: request.version,
         request_method: request.method,
@@ -266,7 +270,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
             (false, false) => Persistence::Close,
         },
         date: &shard.date(),
-        edits: if request.edits_response { response_edits(call) } else { None },
+        edits: live.as_deref().map(|live| response_edits(call, live)),
     };
     let is_interim = head.is_interim();
     let mut out = spare_vector();
@@ -290,12 +294,12 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
 
 /// What is changed of the response's head: by the backend and the route, and for this request.
 #[cold]
-fn response_edits<'a>(call: &'a Call<'_>) -> Option<ResponseEdits<'a>> {
-    let fields = call.exchange.backend().and_then(|backend| backend.response_edits.as_deref());
-    Some(match &call.request.rare {
+fn response_edits<'a>(call: &'a Call<'_>, live: &'a Live) -> ResponseEdits<'a> {
+    let fields = call.exchange.backend(live).and_then(|backend| backend.response_edits.as_deref());
+    match &call.request.rare {
         Some(rare) => ResponseEdits { fields, cut: rare.added.cut, lines: &rare.added.lines },
         None => ResponseEdits { fields, ..ResponseEdits::default() },
-    })
+    }
 }
 
 /// Whether a 101's protocol is one that the client offered (RFC 9110 §7.8).

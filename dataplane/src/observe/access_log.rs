@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
+use lateen_snapshot::model::Epoch;
 
 use crate::codec::date::civil_from_days;
 use crate::failure::ResponseFlag;
@@ -54,8 +55,8 @@ pub struct Entry<'a> {
     pub processing_us: u64,
     /// `retries`: further endpoints tried after the first.
     pub retries: u32,
-    /// `epoch` of the config that served the request.
-    pub epoch: u64,
+    /// `epoch` of the config that served the request, as `X-Lateen-Epoch` says it.
+    pub epoch: Epoch,
 }
 
 /// A buffer of whole lines on its way to the disk.
@@ -91,6 +92,7 @@ const LINE_OVERHEAD_BYTES: usize = 640;
 pub struct AccessLogBuffer {
     lines: Lines,
     clock: ClockText,
+    epoch: EpochText,
     /// `,"worker":N,"epoch":`, which is the same in every line, and its length.
     worker_member: ([u8; WORKER_MEMBER_BYTES], usize),
     /// When lines were last handed over by [`flush_when_idle`](Self::flush_when_idle).
@@ -111,6 +113,7 @@ impl AccessLogBuffer {
         Self {
             lines: Lines::default(),
             clock: ClockText::default(),
+            epoch: EpochText::of(Epoch::default()),
             worker_member: worker_member(worker),
             flushed_us: 0,
             to_writer,
@@ -135,7 +138,7 @@ impl AccessLogBuffer {
         let mut out = json::Cursor::new(&mut self.lines.memory[self.lines.used..]);
         let before = out.left();
         write_request_members(&mut out, &mut self.clock, entry);
-        write_outcome_members(&mut out, self.worker_member, entry);
+        write_outcome_members(&mut out, self.worker_member, &mut self.epoch, entry);
         debug_assert!(before - out.left() <= line_max);
         self.lines.used += before - out.left();
         self.lines.count += 1;
@@ -233,6 +236,7 @@ fn write_request_members(out: &mut json::Cursor<'_>, clock: &mut ClockText, entr
 fn write_outcome_members(
     out: &mut json::Cursor<'_>,
     worker_member: ([u8; WORKER_MEMBER_BYTES], usize),
+    epoch: &mut EpochText,
     entry: &Entry<'_>,
 ) {
     out.put(b"\",\"status\":");
@@ -263,8 +267,36 @@ fn write_outcome_members(
     out.number(u64::from(entry.retries));
     let (member, count) = worker_member;
     out.put_first(member, count);
-    out.number(entry.epoch);
+    epoch.write(out, entry.epoch);
     out.put(b"}\n");
+}
+
+/// JSON text of the epoch that was written last, so that it is made once per snapshot.
+#[derive(Debug)]
+struct EpochText {
+    of: Epoch,
+    text: [u8; Self::BYTES_MAX],
+    used: usize,
+}
+
+impl EpochText {
+    /// Eight hexadecimal digits, a dash, twenty digits and two quotes, rounded up to whole words.
+    const BYTES_MAX: usize = 32;
+
+    fn of(epoch: Epoch) -> Self {
+        let made = format!("\"{epoch}\"");
+        let mut text = [0; Self::BYTES_MAX];
+        text[..made.len()].copy_from_slice(made.as_bytes());
+        Self { of: epoch, text, used: made.len() }
+    }
+
+    #[inline]
+    fn write(&mut self, out: &mut json::Cursor<'_>, epoch: Epoch) {
+        if self.of != epoch {
+            *self = Self::of(epoch);
+        }
+        out.put_first(self.text, self.used);
+    }
 }
 
 /// RFC 3339 text of the second that was written last, so that a date is worked out once a second.

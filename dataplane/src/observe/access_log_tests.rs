@@ -26,7 +26,7 @@ fn entry() -> Entry<'static> {
         upstream_us: Some(1_200),
         processing_us: 34,
         retries: 0,
-        epoch: 0,
+        epoch: Epoch::default(),
     }
 }
 
@@ -65,7 +65,7 @@ fn a_line_has_every_member_in_order() {
             r#""upstream":"10.1.2.3:80","method":"GET","authority":"shop.example:8080","#,
             r#""path":"/cart?item=7","version":"HTTP/1.1","status":200,"flags":"","#,
             r#""request_bytes":0,"response_bytes":100,"total_us":1234,"upstream_us":1200,"#,
-            r#""processing_us":34,"retries":0,"worker":3,"epoch":0}"#,
+            r#""processing_us":34,"retries":0,"worker":3,"epoch":"0"}"#,
             "\n"
         )
     );
@@ -79,7 +79,7 @@ fn what_is_absent_is_null_and_a_failure_shows_its_flag() {
         flag: Some(ResponseFlag::NoHealthyUpstream),
         status: 503,
         retries: 2,
-        epoch: 17,
+        epoch: Epoch { store: 7, number: 17 },
         downstream: "[2001:db8::1]:9".parse().expect("an address"),
         ..entry()
     };
@@ -91,7 +91,7 @@ fn what_is_absent_is_null_and_a_failure_shows_its_flag() {
             r#""upstream":null,"method":"GET","authority":"shop.example:8080","#,
             r#""path":"/cart?item=7","version":"HTTP/1.1","status":503,"flags":"UH","#,
             r#""request_bytes":0,"response_bytes":100,"total_us":1234,"upstream_us":null,"#,
-            r#""processing_us":34,"retries":2,"worker":3,"epoch":17}"#,
+            r#""processing_us":34,"retries":2,"worker":3,"epoch":"00000007-17"}"#,
             "\n"
         )
     );
@@ -200,10 +200,10 @@ fn the_longest_members_fit_the_measure() {
         upstream_us: Some(u64::MAX),
         processing_us: u64::MAX,
         retries: u32::MAX,
-        epoch: u64::MAX,
+        epoch: Epoch { store: u64::MAX, number: u64::MAX },
     });
-    // A store may touch up to 24 bytes more than it keeps.
-    assert!(text.len() + 24 < LINE_OVERHEAD_BYTES, "{}", text.len());
+    // A store may touch up to 32 bytes more than it keeps.
+    assert!(text.len() + 32 < LINE_OVERHEAD_BYTES, "{}", text.len());
 }
 
 #[test]
@@ -245,7 +245,8 @@ proptest! {
         let text = line(&Entry {
             method: &method, authority: &authority, path: &path, request_id: &request_id,
             status, time_us, request_bytes: numbers[0], response_bytes: numbers[1],
-            total_us: numbers[2], epoch: numbers[3], ..entry()
+            total_us: numbers[2],
+            epoch: Epoch { store: 1, number: numbers[3] }, ..entry()
         });
         prop_assert_eq!(text.find('\n'), Some(text.len() - 1));
         let value: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
@@ -253,7 +254,8 @@ proptest! {
         prop_assert_eq!(value["request_bytes"].as_u64(), Some(numbers[0]));
         prop_assert_eq!(value["response_bytes"].as_u64(), Some(numbers[1]));
         prop_assert_eq!(value["total_us"].as_u64(), Some(numbers[2]));
-        prop_assert_eq!(value["epoch"].as_u64(), Some(numbers[3]));
+        let epoch = format!("00000001-{}", numbers[3]);
+        prop_assert_eq!(value["epoch"].as_str(), Some(epoch.as_str()));
         prop_assert_eq!(value.as_object().map(|members| members.len()), Some(18));
     }
 

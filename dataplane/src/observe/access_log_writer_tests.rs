@@ -27,7 +27,7 @@ fn entry(path: &[u8]) -> Entry<'_> {
         upstream_us: None,
         processing_us: 0,
         retries: 0,
-        epoch: 0,
+        epoch: lateen_snapshot::model::Epoch::default(),
     }
 }
 

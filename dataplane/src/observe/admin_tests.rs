@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use lateen_snapshot::model::{Epoch, Snapshot};
+use lateen_snapshot::validate::patterns::Patterns;
 
 use super::*;
 use crate::loaded::Loaded;
@@ -16,7 +17,8 @@ struct Admin {
 }
 
 fn published() -> Arc<Published> {
-    let loaded = Loaded::first(Epoch { store: 7, number: 3 }, Snapshot::default());
+    let loaded =
+        Loaded::first(Epoch { store: 7, number: 3 }, Snapshot::default(), &mut Patterns::default());
     Arc::new(Published::new(Arc::new(loaded.expect("an empty one is whole"))))
 }
 

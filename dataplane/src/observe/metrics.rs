@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use crossbeam_utils::CachePadded;
+use lateen_snapshot::model::Epoch;
 
 use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
@@ -368,10 +369,21 @@ pub struct ControlMetrics {
     pub connected: Gauge,
     /// `config_epoch`: number of the epoch that every worker runs.
     pub epoch: Gauge,
+    /// `config_store_info`: the store that numbers those epochs; 0 while there is none.
+    pub store: Gauge,
     /// `config_applied_total`: snapshots that every worker has switched to.
     pub applied: Counter,
     /// `config_rejected_total`: snapshots that were refused; the old one stayed.
     pub rejected: Counter,
+}
+
+impl ControlMetrics {
+    /// Every worker runs this one.
+    pub fn set_epoch(&self, epoch: Epoch) {
+        // As much of the store as an epoch shows.
+        self.store.set(i64::from(epoch.store as u32));
+        self.epoch.set(epoch.number as i64);
+    }
 }
 
 /// Which engine runs, and why.

@@ -136,6 +136,10 @@ impl Page<'_, '_> {
             [(none, connected)],
         )?;
         self.gauges("config_epoch", "Number of the epoch that every worker runs", [(none, epoch)])?;
+        if let store @ 1.. = control.store.value() as u32 {
+            let label = format!("{store:08x}");
+            self.info("config_store", "The store that numbers the epochs", &[("store", &*label)])?;
+        }
         self.counter("config_applied", "Snapshots switched to", control.applied.value())?;
         self.counter("config_rejected", "Snapshots refused", control.rejected.value())
     }

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_proxy::forward::pool;
 use lateen_proxy::loaded::{EpochWord, ListenerSlot, Loaded};
 use lateen_proxy::observe::metrics::{ConnectionSide, Metrics};
 use lateen_proxy::shard::{Seeds, Shard};
@@ -15,6 +14,7 @@ use lateen_proxy::worker::{Accepting, drain};
 use lateen_ring::sim::{self, FaultCounts};
 use lateen_ring::{Address, Held, Listener, Runtime, TaskHandle, spawn};
 use lateen_snapshot::model::Epoch;
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::case::{Case, Form};
 use crate::oracle::Oracle;
@@ -86,12 +86,11 @@ async fn live(seed: u64, tracing: bool) -> Report {
         unix_us_at_zero: 0,
         follows_host: false,
     };
-    let loaded = Loaded::first(Epoch::default(), topology.snapshot());
+    let loaded = Loaded::first(Epoch::default(), topology.snapshot(), &mut Patterns::default());
     let loaded = Arc::new(loaded.expect("the snapshot of flags is whole"));
     let word = Arc::new(EpochWord::new(loaded.serial));
     let shard = Rc::new(Shard::new(config, word, loaded, metrics, 0, None, &seeds));
     let accepting = vec![Accepting::begin(&shard, ListenerSlot(0), listener)];
-    let keeper = spawn(pool::keep(shard.clone()));
     let done = Rc::new(Signal::default());
     let client_count = clients.len();
     for sessions in clients {
@@ -123,7 +122,7 @@ async fn live(seed: u64, tracing: bool) -> Report {
     if cut > 0 && enough {
         oracle.fail(format!("a drain with time enough cut off {cut}"));
     }
-    end(&oracle, &shard, keeper, serving).await
+    end(&oracle, &shard, serving).await
 }
 
 /// All clients are gone: the proxy has to notice.
@@ -137,14 +136,8 @@ async fn wait_for_idle(oracle: &Oracle, shard: &Shard) {
     }
 }
 
-async fn end(
-    oracle: &Oracle,
-    shard: &Rc<Shard>,
-    keeper: TaskHandle,
-    serving: Vec<TaskHandle>,
-) -> Report {
+async fn end(oracle: &Oracle, shard: &Rc<Shard>, serving: Vec<TaskHandle>) -> Report {
     shard.pool.clear(shard);
-    keeper.abort();
     for task in serving {
         task.abort();
     }

@@ -331,6 +331,7 @@ fn draw_config() -> Config {
         connections_max: 100,
         pool: PoolLimits {
             idle_max: one_of(&[0, 1, 2, 8]),
+            total_max: one_of(&[1, 3, 100]),
             idle_timeout: millis(20..=1_000),
             lifetime: millis(50..=3_000),
             short_responses_min: one_of(&[0, 1, 3, u32::MAX]),

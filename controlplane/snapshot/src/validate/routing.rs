@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use super::patterns::Patterns;
 use super::text::{self, Problem};
 use super::{Item, at_most, check_share, check_sum, duration, in_range};
 use crate::limits::*;
@@ -35,6 +36,7 @@ fn check_route(route: &Route, clusters: usize) -> Result<(), Problem> {
     }
     check_edits("request_headers", &route.request_headers)?;
     check_edits("response_headers", &route.response_headers)?;
+    check_added(route)?;
     if let Some(rewrite) = &route.rewrite {
         check_rewrite(rewrite).map_err(|problem| problem.inside("rewrite"))?;
     }
@@ -104,6 +106,36 @@ fn check_edits(field: &'static str, edits: &HeaderEdits) -> Result<(), Problem> 
         .map_err(|problem| problem.inside(field))
 }
 
+/// A head gets what the route adds and what the backend adds. Counted without what one of them takes
+/// away of the other's, which is simpler to explain.
+fn check_added(route: &Route) -> Result<(), Problem> {
+    let check = |field: &'static str, of_route: &HeaderEdits, of_backend: Option<&HeaderEdits>| {
+        let added = added_bytes(of_route) + of_backend.map_or(0, added_bytes);
+        if added <= EDITS_BYTES_MAX {
+            return Ok(());
+        }
+        let value = format_args!("lines of {added} bytes, set and added");
+        let wanted = format!("a route and a backend add {EDITS_BYTES_MAX} bytes at most");
+        Err(Problem::new(field, value, wanted))
+    };
+    check("request_headers", &route.request_headers, None)?;
+    check("response_headers", &route.response_headers, None)?;
+    let Action::Forward(backends) = &route.action else { return Ok(()) };
+    for (index, backend) in backends.iter().enumerate() {
+        check("request_headers", &route.request_headers, Some(&backend.request_headers))
+            .and_then(|()| {
+                check("response_headers", &route.response_headers, Some(&backend.response_headers))
+            })
+            .map_err(|problem| problem.inside(format_args!("backends[{index}]")))?;
+    }
+    Ok(())
+}
+
+fn added_bytes(edits: &HeaderEdits) -> usize {
+    let line = |(name, value): &(String, String)| name.len() + value.len() + ": \r\n".len();
+    edits.set.iter().chain(&edits.add).map(line).sum()
+}
+
 fn check_fields(field: &'static str, fields: &[(String, String)]) -> Result<(), Problem> {
     at_most(fields.len(), HEADER_EDITS_MAX, field)?;
     for (name, value) in fields {
@@ -154,7 +186,7 @@ fn check_cors(cors: &Cors) -> Result<(), Problem> {
     Ok(())
 }
 
-pub(super) fn check_tables(snapshot: &Snapshot) -> Result<(), Invalid> {
+pub(super) fn check_tables(snapshot: &Snapshot, patterns: &mut Patterns) -> Result<(), Invalid> {
     check_totals(snapshot).map_err(|problem| problem.at(&"snapshot"))?;
     let mut seen = HashSet::new();
     for (index, table) in snapshot.route_tables.iter().enumerate() {
@@ -163,7 +195,7 @@ pub(super) fn check_tables(snapshot: &Snapshot) -> Result<(), Invalid> {
         seen.clear();
         for (index, host) in table.hosts.iter().enumerate() {
             check_names(host, &mut seen)
-                .and_then(|()| check_rules(host, &snapshot.routes))
+                .and_then(|()| check_rules(host, &snapshot.routes, patterns))
                 .map_err(|problem| problem.inside(format_args!("hosts[{index}]")).at(&item))?;
         }
     }
@@ -208,16 +240,20 @@ fn check_names<'s>(
     Ok(())
 }
 
-fn check_rules(host: &VirtualHost, routes: &[Route]) -> Result<(), Problem> {
+fn check_rules(
+    host: &VirtualHost,
+    routes: &[Route],
+    patterns: &mut Patterns,
+) -> Result<(), Problem> {
     for (index, rule) in host.rules.iter().enumerate() {
-        check_rule(rule, routes)
+        check_rule(rule, routes, patterns)
             .map_err(|problem| problem.inside(format_args!("rules[{index}]")))?;
     }
     Ok(())
 }
 
-fn check_rule(rule: &Rule, routes: &[Route]) -> Result<(), Problem> {
-    check_match(&rule.matches)?;
+fn check_rule(rule: &Rule, routes: &[Route], patterns: &mut Patterns) -> Result<(), Problem> {
+    check_match(&rule.matches, patterns)?;
     in_range("route", rule.route.0, routes.len(), "routes")?;
     let route = &routes[rule.route.0 as usize];
     if replaces_prefix(route) && !matches!(rule.matches.path, PathMatch::Prefix(_)) {
@@ -236,11 +272,11 @@ fn replaces_prefix(route: &Route) -> bool {
     [rewritten, redirected].into_iter().flatten().any(|path| matches!(path, PathRewrite::Prefix(_)))
 }
 
-fn check_match(matches: &RouteMatch) -> Result<(), Problem> {
+fn check_match(matches: &RouteMatch, patterns: &mut Patterns) -> Result<(), Problem> {
     match &matches.path {
         PathMatch::Prefix(prefix) => text::path_prefix("path", prefix)?,
         PathMatch::Exact(path) => text::path("path", path)?,
-        PathMatch::Regex(pattern) => text::regex("path", pattern)?,
+        PathMatch::Regex(pattern) => text::regex("path", pattern, patterns)?,
     }
     if let Some(method) = &matches.method {
         text::method("method", method)?;
@@ -249,14 +285,14 @@ fn check_match(matches: &RouteMatch) -> Result<(), Problem> {
         text::field_name("name", &field.name)?;
         match &field.value {
             ValueMatch::Exact(value) => text::field_value("value", value),
-            ValueMatch::Regex(pattern) => text::regex("value", pattern),
+            ValueMatch::Regex(pattern) => text::regex("value", pattern, patterns),
         }
     })?;
     check_field_matches("queries", &matches.queries, |field| {
         text::query_text("name", &field.name, FIELD_NAME_BYTES_MAX)?;
         match &field.value {
             ValueMatch::Exact(value) => text::query_text("value", value, FIELD_VALUE_BYTES_MAX),
-            ValueMatch::Regex(pattern) => text::regex("value", pattern),
+            ValueMatch::Regex(pattern) => text::regex("value", pattern, patterns),
         }
     })
 }
@@ -264,7 +300,7 @@ fn check_match(matches: &RouteMatch) -> Result<(), Problem> {
 fn check_field_matches(
     list: &'static str,
     fields: &[FieldMatch],
-    check: impl Fn(&FieldMatch) -> Result<(), Problem>,
+    mut check: impl FnMut(&FieldMatch) -> Result<(), Problem>,
 ) -> Result<(), Problem> {
     at_most(fields.len(), MATCH_FIELDS_MAX, list)?;
     for (index, field) in fields.iter().enumerate() {

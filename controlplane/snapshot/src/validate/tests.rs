@@ -452,6 +452,47 @@ fn refuses_bad_routes() {
     ]);
 }
 
+/// What was legal field by field, and every proxy refused.
+#[test]
+fn refuses_edits_that_add_too_much_together() {
+    let fields = |count: usize| -> Vec<(String, String)> {
+        (0..count).map(|n| (format!("x{n:02}"), "v".repeat(FIELD_VALUE_BYTES_MAX))).collect()
+    };
+    let line = FIELD_VALUE_BYTES_MAX + "x00: \r\n".len();
+    let most = EDITS_BYTES_MAX / line;
+    let mut snapshot = example();
+    for route in &mut snapshot.routes {
+        route.request_headers = HeaderEdits { set: fields(most), ..HeaderEdits::default() };
+        route.response_headers = HeaderEdits { add: fields(most), ..HeaderEdits::default() };
+        if let Action::Forward(backends) = &mut route.action {
+            for backend in backends {
+                backend.request_headers = HeaderEdits::default();
+                backend.response_headers = HeaderEdits::default();
+            }
+        }
+    }
+    validate(&snapshot, Origin::Store).expect("as much as is allowed");
+    let refused = |change: fn(&mut Route, Vec<(String, String)>), expected: &str| {
+        let mut snapshot = snapshot.clone();
+        let route = snapshot
+            .routes
+            .iter_mut()
+            .find(|route| matches!(route.action, Action::Forward(_)))
+            .expect("a route that forwards");
+        change(route, fields(16));
+        let invalid = validate(&snapshot, Origin::Store).expect_err("too much").to_string();
+        assert!(invalid.contains(expected) && invalid.contains("65536"), "{invalid}");
+    };
+    refused(|route, fields| route.request_headers.set = fields, "request_headers: lines of");
+    refused(
+        |route, fields| {
+            let Action::Forward(backends) = &mut route.action else { return };
+            backends[0].response_headers.add = fields;
+        },
+        "backends[0].response_headers: lines of",
+    );
+}
+
 #[test]
 fn refuses_more_than_the_limits_allow() {
     assert_refused(&[

@@ -9,8 +9,10 @@ mod tests;
 use std::fmt;
 
 use regex::bytes::{Regex, RegexBuilder};
+use regex_syntax::ast::parse::Parser;
 
 use super::Invalid;
+use super::patterns::Patterns;
 use crate::limits::*;
 use crate::model::HostPattern;
 
@@ -43,6 +45,13 @@ const RESERVED_FIELDS: [(&str, &str); 19] = [
 const ENDS_HERE: &str = "this header field belongs to one hop, it can't be edited";
 const FRAMES: &str = "this header field frames the message, it can't be edited";
 const SET_HERE: &str = "this header field is set by the proxy itself, it can't be edited";
+
+/// Fields of a response that a route's CORS policy decides on: beside one nobody else may edit them.
+pub const CORS_FIELDS: [&str; 3] = [
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "access-control-expose-headers",
+];
 
 /// What is wrong with a field, before it is known whose field it is.
 #[derive(Debug)]
@@ -236,9 +245,13 @@ pub(super) fn query_text(field: &'static str, text: &str, bytes_max: usize) -> R
     Err(Problem::quoted(field, text, "a query has no control characters"))
 }
 
-pub(super) fn regex(field: &'static str, pattern: &str) -> Result<(), Problem> {
+pub(super) fn regex(
+    field: &'static str,
+    pattern: &str,
+    patterns: &mut Patterns,
+) -> Result<(), Problem> {
     not_longer(field, pattern, REGEX_BYTES_MAX)?;
-    match compile_regex(pattern) {
+    match patterns.compile(pattern) {
         Ok(_) => Ok(()),
         Err(regex::Error::CompiledTooBig(_)) => Err(Problem::quoted(
             field,
@@ -260,15 +273,11 @@ pub(super) fn regex(field: &'static str, pattern: &str) -> Result<(), Problem> {
 /// Errors: the pattern is not one, or takes more than
 /// [`REGEX_PROGRAM_BYTES_MAX`].
 pub fn compile_regex(pattern: &str) -> Result<Regex, regex::Error> {
-    if pattern.contains(')') {
-        // `a)|(b` would end the group below and escape its anchors.
-        build_regex(pattern)?;
+    // `a)|(b` would end the group below and escape its anchors.
+    if let Err(error) = Parser::new().parse(pattern) {
+        return Err(regex::Error::Syntax(error.to_string()));
     }
-    build_regex(&format!(r"\A(?:{pattern})\z"))
-}
-
-fn build_regex(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern)
+    RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
         .size_limit(REGEX_PROGRAM_BYTES_MAX)
         .dfa_size_limit(REGEX_CACHE_BYTES_MAX)
         .build()

@@ -5,15 +5,13 @@
 //! become one here, when the tables are built: what a later one takes away of an earlier one's fields
 //! is not written in the first place.
 
+use lateen_snapshot::limits::EDITS_BYTES_MAX;
 use lateen_snapshot::model::HeaderEdits;
+use lateen_snapshot::validate::text::why_reserved;
 
-use crate::codec::http1::fields::{FieldMask, Kind, classify, is_field_value_byte};
+use crate::codec::http1::fields::{FieldMask, is_field_value_byte};
 use crate::codec::http1::head::Fields;
 use crate::codec::message::is_token_byte;
-
-/// Bytes that the edits of one route and backend may add to a head: with it and the limits of a head
-/// that came, every head that is written is bounded. Source: as much as a whole head may have.
-pub const ADDED_BYTES_MAX: usize = 64 * 1024;
 
 /// Why edits must not be made: config's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,8 +25,8 @@ pub enum EditError {
     /// The field frames the message, ends at this hop, or is this hop's own.
     #[error("the header field {0:?} is not to be edited")]
     Reserved(String),
-    /// More than [`ADDED_BYTES_MAX`].
-    #[error("the edits add more than {ADDED_BYTES_MAX} bytes")]
+    /// More than [`EDITS_BYTES_MAX`].
+    #[error("the edits add more than {EDITS_BYTES_MAX} bytes")]
     TooLarge,
 }
 
@@ -84,7 +82,7 @@ impl Edits {
                 text.extend_from_slice(part.as_bytes());
             }
         }
-        if text.len() > ADDED_BYTES_MAX {
+        if text.len() > EDITS_BYTES_MAX {
             return Err(EditError::TooLarge);
         }
         if text.is_empty() && cut.is_empty() {
@@ -131,9 +129,9 @@ fn check_name(name: &str) -> Result<(), EditError> {
     if name.is_empty() || !name.bytes().all(is_lower) {
         return Err(EditError::Name(name.to_owned()));
     }
-    match classify(name.as_bytes()) {
-        Kind::Ordinary | Kind::Date | Kind::LateenDebug => Ok(()),
-        _ => Err(EditError::Reserved(name.to_owned())),
+    match why_reserved(name) {
+        None => Ok(()),
+        Some(_) => Err(EditError::Reserved(name.to_owned())),
     }
 }
 
@@ -194,7 +192,7 @@ mod tests {
 
     #[test]
     fn refuses_what_would_break_a_head() {
-        let long = "x".repeat(ADDED_BYTES_MAX);
+        let long = "x".repeat(EDITS_BYTES_MAX);
         for (edits, expected) in [
             (edits(&[("", "1")], &[], &[]), EditError::Name(String::new())),
             (edits(&[], &[], &["X-A"]), EditError::Name("X-A".into())),
@@ -206,6 +204,39 @@ mod tests {
             (edits(&[("a", &long)], &[], &[]), EditError::TooLarge),
         ] {
             assert_eq!(Edits::compile(&[&edits], &[]).err(), Some(expected));
+        }
+    }
+
+    /// The list is the snapshot's, so that both sides refuse the same; it must name all that this
+    /// codec reads or ends.
+    #[test]
+    fn what_the_codec_takes_for_its_own_is_reserved() {
+        use crate::codec::http1::fields::{Kind, classify};
+        for name in [
+            "te",
+            "via",
+            "host",
+            "expect",
+            "upgrade",
+            "trailer",
+            "connection",
+            "keep-alive",
+            "max-forwards",
+            "x-request-id",
+            "content-length",
+            "http2-settings",
+            "x-forwarded-for",
+            "proxy-connection",
+            "transfer-encoding",
+            "x-forwarded-proto",
+            "proxy-authenticate",
+            "proxy-authorization",
+        ] {
+            assert_ne!(classify(name.as_bytes()), Kind::Ordinary, "{name}");
+            assert!(why_reserved(name).is_some(), "{name}");
+        }
+        for name in ["date", "x-lateen-debug", "x-any"] {
+            assert!(why_reserved(name).is_none(), "{name}");
         }
     }
 
@@ -224,6 +255,7 @@ mod tests {
             "via",
             "x-forwarded-for",
             "x-forwarded-proto",
+            "x-lateen-epoch",
             "x-request-id",
         ] {
             let expected = Some(EditError::Reserved(name.to_owned()));

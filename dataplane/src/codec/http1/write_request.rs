@@ -57,7 +57,7 @@ pub struct RequestEdits<'a> {
 /// back. (Envoy does so where `append_x_forwarded_host` is on.)
 ///
 /// What is appended is bounded: by the head that came, the edits' limit
-/// ([`ADDED_BYTES_MAX`](crate::codec::http1::edits::ADDED_BYTES_MAX)), a host and a path of config,
+/// ([`EDITS_BYTES_MAX`](lateen_snapshot::limits::EDITS_BYTES_MAX)), a host and a path of config,
 /// and the fixed text of this module. Cost: a few copies, and with edits a look at each field's name;
 /// no allocation when `out` has room.
 #[inline]

@@ -152,3 +152,17 @@ fn a_preflight_request_of_another_origin_is_told_nothing() {
     let listed = cors(&["https://b.example"], true, [&["*"], &["*"], &["*"]]);
     assert_eq!(preflight(&listed, &[FROM_A, ASKS_PUT, ASKS_X]), "Vary: Origin\r\n");
 }
+
+#[test]
+fn with_credentials_a_star_among_exposed_fields_stands_for_nothing() {
+    for (credentials, exposed, expected) in [
+        (false, &["*", "x-id"][..], Some("Access-Control-Expose-Headers: *\r\n")),
+        (true, &["*", "x-id"], Some("Access-Control-Expose-Headers: x-id\r\n")),
+        (true, &["*"], None),
+    ] {
+        let policy = cors(&["https://a.example"], credentials, [&[], &[], exposed]);
+        let said = response(&policy, &[FROM_A]);
+        let line = said.find("Access-Control-Expose-Headers").map(|at| &said[at..]);
+        assert_eq!(line, expected, "{exposed:?}");
+    }
+}

@@ -3,7 +3,7 @@
 //! Before it: a route was found. After it: the codec writes heads by these edits, and the conductor
 //! forwards to the backend, sends the client elsewhere, or refuses.
 
-use lateen_snapshot::model::{Action, ClusterId, Mirror, Redirect, Rewrite, Route};
+use lateen_snapshot::model::{Action, ClusterId, HeaderEdits, Mirror, Redirect, Rewrite, Route};
 
 use crate::codec::http1::edits::Edits;
 use crate::decide::cors::CorsPolicy;
@@ -27,6 +27,8 @@ pub struct RoutePlan {
     pub backend_request_timeout_ms: Option<u32>,
     /// Who gets a copy.
     pub mirrors: Box<[Mirror]>,
+    /// The route's changes to the fields of copies.
+    pub mirror_edits: Option<Box<Edits>>,
 }
 
 /// What answers the requests of a route.
@@ -52,6 +54,8 @@ pub struct BackendPlan {
     pub cluster: Option<ClusterId>,
     /// The route's changes to the request's fields, then the backend's.
     pub request_edits: Option<Box<Edits>>,
+    /// Some of those are the backend's, which are for no mirror.
+    pub edits_requests: bool,
     /// The backend's changes to the response's fields, then the route's.
     pub response_edits: Option<Box<Edits>>,
 }
@@ -87,6 +91,7 @@ impl RoutePlan {
                             &[&route.request_headers, &backend.request_headers],
                             &[],
                         )?,
+                        edits_requests: backend.request_headers != HeaderEdits::default(),
                         response_edits: compile(
                             &[&backend.response_headers, &route.response_headers],
                             reserved,
@@ -98,8 +103,13 @@ impl RoutePlan {
             Action::Redirect(redirect) => Answer::Redirect(redirect.clone()),
             Action::Respond(status) => Answer::Status(*status),
         };
+        let mirror_edits = match &*route.mirrors {
+            [] => None,
+            _ => compile(&[&route.request_headers], &[])?,
+        };
         Ok(Self {
             answer,
+            mirror_edits,
             rewrite: route.rewrite.clone(),
             cors: route.cors.as_ref().map(|cors| Box::new(CorsPolicy::of(cors))),
             response_edits: compile(&[&route.response_headers], reserved)?,

@@ -7,6 +7,7 @@ use lateen_snapshot::model::{
     FieldMatch, HostPattern, HostRoutes, PathMatch, RouteMatch, RouteTableId, Snapshot, ValueMatch,
     VirtualHost,
 };
+use lateen_snapshot::validate::patterns::Patterns;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
@@ -253,7 +254,7 @@ proptest! {
         snapshot in any_snapshot(),
         requests in prop::collection::vec(request(), 40),
     ) {
-        let tables = RouteTables::build(&snapshot).expect("valid");
+        let tables = RouteTables::build(&snapshot, &mut Patterns::default()).expect("valid");
         let regexes = WorkerRegexes::of(&tables);
         for request in requests {
             let query = request.query.as_ref().map(|query| format!("?{}", query.join("&")));

@@ -1,4 +1,4 @@
-//! Regular expressions: compiled once for a snapshot, matched by each worker with a cache of its own.
+//! Regular expressions: compiled once for snapshots in a row, matched by each worker with a cache of its own.
 //!
 //! Before it: the patterns of all rules. After it: a yes or no for a value. A [`Regex`] keeps the
 //! memory that matching needs in a pool, which is shared by all who share the value; a clone has a
@@ -7,7 +7,7 @@
 
 use std::cell::{OnceCell, RefCell};
 
-use lateen_snapshot::validate::text::compile_regex;
+use lateen_snapshot::validate::patterns::Patterns;
 use regex::bytes::Regex;
 
 use crate::decide::route::RouteTables;
@@ -23,13 +23,18 @@ pub(super) struct Regexes {
 }
 
 impl Regexes {
-    /// Compiles a pattern that stands for whole values.
+    /// Takes the program of a pattern that stands for whole values from `patterns`, which has it from
+    /// `validate`, or from an earlier snapshot.
     ///
     /// # Errors
     /// It is no regular expression, or its program is larger than
     /// [`REGEX_PROGRAM_BYTES_MAX`](lateen_snapshot::limits::REGEX_PROGRAM_BYTES_MAX).
-    pub(super) fn add(&mut self, pattern: &str) -> Result<RegexIndex, regex::Error> {
-        self.programs.push(compile_regex(pattern)?);
+    pub(super) fn add(
+        &mut self,
+        pattern: &str,
+        patterns: &mut Patterns,
+    ) -> Result<RegexIndex, regex::Error> {
+        self.programs.push(patterns.compile(pattern)?.clone());
         Ok(RegexIndex(self.programs.len() as u32 - 1))
     }
 }

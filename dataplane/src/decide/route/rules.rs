@@ -6,6 +6,7 @@
 use std::cell::OnceCell;
 
 use lateen_snapshot::model::{FieldMatch, PathMatch, RouteId, RouteMatch, Rule, ValueMatch};
+use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::codec::http1::head::Fields;
 use crate::decide::route::hosts::short_word;
@@ -85,8 +86,6 @@ enum PathCondition {
     Prefix(Box<[u8]>),
     Exact(Box<[u8]>),
     Regex(RegexIndex),
-    /// A path with a query in it, which no path has.
-    None,
 }
 
 #[derive(Debug)]
@@ -112,10 +111,11 @@ impl Rules {
     pub(super) fn build(
         rules: &[Rule],
         regexes: &mut Regexes,
+        patterns: &mut Patterns,
         place: impl Fn() -> String,
     ) -> Result<Self, BuildError> {
         let mut add = |pattern: &str| {
-            regexes.add(pattern).map_err(|cause| BuildError::Regex {
+            regexes.add(pattern, patterns).map_err(|cause| BuildError::Regex {
                 place: place(),
                 pattern: pattern.to_owned(),
                 cause: Box::new(cause),
@@ -156,9 +156,6 @@ fn build_rule(
 ) -> Result<CompiledRule, BuildError> {
     let RouteMatch { path, method, headers, queries } = &rule.matches;
     let path = match path {
-        PathMatch::Prefix(path) | PathMatch::Exact(path) if path.contains('?') => {
-            PathCondition::None
-        }
         PathMatch::Prefix(prefix) => match prefix.strip_suffix('/').unwrap_or(prefix).as_bytes() {
             b"" => PathCondition::All,
             prefix => PathCondition::Prefix(prefix.into()),
@@ -214,14 +211,14 @@ impl PathCondition {
     fn start(&self) -> Start {
         let text: &[u8] = match self {
             Self::Prefix(text) | Self::Exact(text) => text,
-            Self::All | Self::Regex(_) | Self::None => &[],
+            Self::All | Self::Regex(_) => &[],
         };
         let ones = [0xff; 8];
         Start { word: first_word(text), mask: first_word(&ones[..text.len().min(8)]) }
     }
 
     /// The bytes of the prefix, or 0, if the path matches. Path and query need not be taken apart to
-    /// see where a prefix ends: no pattern here has a `?`.
+    /// see where a prefix ends: `validate` lets no pattern with a `?` in.
     #[inline]
     fn matches(&self, target: &Target<'_>) -> Option<u32> {
         let whole = target.request.target;
@@ -236,7 +233,6 @@ impl PathCondition {
                 _ => None,
             },
             Self::Regex(index) => target.path_is_match(*index).then_some(0),
-            Self::None => None,
         }
     }
 }
