@@ -7,7 +7,7 @@ use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Launch};
 use lateen_tests::upstream::{Upstream, ok};
 use lateen_tests::wait::{PATIENCE, eventually};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -23,6 +23,7 @@ lateen_tests::on_both_engines!(
     an_endpoint_that_stays_keeps_its_connections,
     a_change_is_seen_by_all_workers_at_once,
     a_control_plane_that_misbehaves_changes_nothing_for_traffic,
+    a_proxy_that_is_killed_comes_back_with_what_was_right,
     a_drain_takes_no_snapshot,
     what_outlives_its_config_is_logged_under_it,
 );
@@ -395,4 +396,61 @@ fn what_outlives_its_config_is_logged_under_it(engine: Engine) {
         assert_eq!(line["epoch"], epoch(1).to_string(), "{path:?}");
         assert_eq!(line["upstream"], upstream.to_string(), "{path:?}");
     }
+}
+
+/// Under load and while config changes: whatever the moment, what is on the disk is whole, and not older
+/// than what was there before.
+fn a_proxy_that_is_killed_comes_back_with_what_was_right(engine: Engine) {
+    let upstreams = [Upstream::fixed("a"), Upstream::fixed("b")];
+    let control = Control::new();
+    let listen = free_address();
+    let flips = [0, 1].map(|which: usize| Mesh::forwarding(listen, &[upstreams[which].address()]));
+    let (mut published, mut known) = (0, 0);
+    for round in 0..8 {
+        let mut proxy = Launch::under(engine, &control).workers(2).start();
+        let mut session = control.welcome();
+        if let Some(running) = session.hello().running {
+            let running = running.number;
+            assert!((known..=published).contains(&running), "{known} <= {running} <= {published}");
+            known = running;
+            let response = ask(listen, DEBUG);
+            assert_eq!(response.status, 200);
+            assert_eq!(response.head.value("x-lateen-epoch"), Some(epoch(running).to_string()));
+            // Even epochs lead to the first upstream.
+            assert_eq!(response.body, [b"a", b"b"][running as usize % 2]);
+        } else {
+            assert_eq!(known, 0, "what was kept once is never lost");
+        }
+        let over = Arc::new(AtomicBool::new(false));
+        let client = thread::spawn({
+            let over = over.clone();
+            move || {
+                // Its connections end with the proxy; until then all answers are right.
+                while !over.load(Ordering::Acquire) {
+                    let Ok(mut stream) = TcpStream::connect(listen) else { continue };
+                    let asked = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+                    let mut answer = Vec::new();
+                    if stream.write_all(asked).is_ok() && stream.read_to_end(&mut answer).is_ok() {
+                        assert!(
+                            answer.is_empty() || answer.starts_with(b"HTTP/1.1 200 "),
+                            "{}",
+                            String::from_utf8_lossy(&answer)
+                        );
+                    }
+                }
+            }
+        });
+        for _ in 0..=round {
+            published += 1;
+            session.apply(published, &flips[published as usize % 2].0);
+        }
+        // One more is under way when it dies.
+        published += 1;
+        session.publish(published, &flips[published as usize % 2].0);
+        proxy.signal(rustix::process::Signal::KILL);
+        assert!(proxy.exit_within(PATIENCE).is_some());
+        over.store(true, Ordering::Release);
+        client.join().expect("no client saw a wrong answer");
+    }
+    assert!(known > 0, "something was kept");
 }

@@ -3,6 +3,7 @@
 use insta::assert_snapshot;
 use lateen_control::language::diagnostic::Report;
 
+use crate::fake_proxy::addresses;
 use crate::support::{Place, mesh};
 
 #[test]
@@ -49,4 +50,21 @@ fn completions_and_pages_are_made_from_the_arguments() {
         assert!(place.path("man").join(page).exists(), "{page}");
     }
     assert_snapshot!("man-nowhere", place.lateen(&["man", "nowhere"]).said());
+}
+
+#[test]
+fn the_readme_s_config_is_what_its_proxies_get() {
+    let readme = include_str!("../../../../README.md");
+    let config = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let config = config.expect("there is one");
+    let place = Place::new();
+    place.write("shop.yaml", config);
+    let ran = place.lateen(&["check", "shop.yaml"]);
+    assert_eq!((ran.code, &*ran.stderr), (0, ""), "{ran:?}");
+
+    let serve = place.serve(&[]);
+    let (sidecar, edge) = (serve.connect("cart-a"), serve.connect("edge"));
+    assert_eq!(serve.apply(config).code, 0);
+    assert_eq!(addresses(&sidecar.next().1), ["127.0.0.1:9000"]);
+    assert_eq!(addresses(&edge.next().1), ["127.0.0.1:15001"]);
 }

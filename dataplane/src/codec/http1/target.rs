@@ -33,7 +33,7 @@ pub(super) fn parse_target(target: &[u8], method: Method) -> Option<Target<'_>> 
     }
 }
 
-/// Whether a target that httparse let through has neither `#` nor bytes outside ASCII. Eight
+/// Whether a target that was cut from a request line has neither `#` nor bytes outside ASCII. Eight
 /// bytes at a time: a byte that equals `#` becomes 0, and taking 1 from it borrows into bit 7.
 #[inline]
 fn is_plain(target: &[u8]) -> bool {
