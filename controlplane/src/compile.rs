@@ -83,8 +83,9 @@ impl Mesh {
     /// What a proxy runs on; `None` if none of that name is declared. A DNS name without an address
     /// is a cluster without endpoints.
     ///
-    /// Cost: a copy of all that the proxy reaches, clusters excepted.
-    pub fn snapshot(&self, proxy: &str, addresses: &Addresses) -> Option<Snapshot> {
+    /// Cost: a copy of all that the proxy reaches, clusters excepted, where DNS has endpoints of it; else
+    /// none.
+    pub fn snapshot(&self, proxy: &str, addresses: &Addresses) -> Option<Arc<Snapshot>> {
         let found = |name: &str| {
             addresses.get(name).and_then(|known| known.addresses.as_deref()).unwrap_or_default()
         };

@@ -38,11 +38,13 @@ use lateen_snapshot::limits::FRAME_TIMEOUT;
 use lateen_snapshot::model::{Epoch, Snapshot};
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::{Resource, geteuid, getrlimit};
+use tokio::sync::watch;
 
 use crate::status::{Outcome, Status};
 use connection::Desk;
 use encodings::Turns;
 use limits::*;
+pub use registry::Meant;
 use registry::Registry;
 use slots::Slots;
 use socket::{BindError, Bound, PROXIES, bind};
@@ -93,7 +95,7 @@ impl Publisher {
     pub fn start(socket: &Path, options: Options) -> Result<Self, BindError> {
         let bound = Arc::new(bind(socket, PROXIES)?);
         let slots = Arc::new(Slots::new(affordable(options.connections_max)));
-        let registry = Registry::new(options.answer_timeout);
+        let registry = Registry::new(options.store, options.answer_timeout);
         let desk = Arc::new(Desk { options, registry, turns: Turns::new() });
         let accepting = thread::Builder::new().name("proxy-accept".to_owned()).spawn({
             let (bound, slots, desk) = (bound.clone(), slots.clone(), desk.clone());
@@ -111,27 +113,41 @@ impl Publisher {
     /// answered what it was sent before; of several that wait, only the last is. One that is no newer
     /// than the last (see [`Epoch::is_replaced_by`]) is ignored: who says it was overtaken.
     ///
+    /// Returns whether the proxy is connected.
+    ///
     /// Cost: a look-up; encoding and sending are done elsewhere. Proxies that are given the same `Arc`
     /// under the same epoch share the encoding.
-    pub fn publish(&self, name: &str, snapshot: Arc<Snapshot>, epoch: Epoch) {
+    pub fn publish(&self, name: &str, snapshot: Arc<Snapshot>, epoch: Epoch) -> bool {
         debug_assert!(
             epoch.store != 0 && epoch.number != 0,
             "a config from flags is not published"
         );
-        self.desk.registry.publish(name, snapshot, epoch);
+        self.desk.registry.publish(name, snapshot, epoch)
     }
 
     /// Says that nothing is known any more of what a proxy should run: its object is gone. It keeps
-    /// what it runs.
-    pub fn withdraw(&self, name: &str) {
-        self.desk.registry.withdraw(name);
+    /// what it runs. Returns whether the proxy is connected.
+    pub fn withdraw(&self, name: &str) -> bool {
+        self.desk.registry.withdraw(name)
     }
 
-    /// Waits until every proxy that was meant and is connected has said what became of what was
-    /// published for it, or has not said so in time; not past the deadline. Blocks the thread.
+    /// Whether a connected proxy refused what it should run, or did not say in time that it does: the
+    /// same under another epoch may be another matter.
+    pub fn has_failed(&self) -> bool {
+        self.desk.registry.has_failed()
+    }
+
+    /// The highest epoch of this store that a proxy said it runs, beyond what it should run: the store
+    /// is an older copy of itself. 0: none.
+    pub fn ahead(&self) -> watch::Receiver<u64> {
+        self.desk.registry.ahead()
+    }
+
+    /// Waits until every proxy that was meant has said what became of what was published for it, if it
+    /// is connected now or was then; not past the deadline. Blocks the thread.
     pub fn wait(
         &self,
-        meant: &BTreeMap<String, Epoch>,
+        meant: &BTreeMap<String, Meant>,
         deadline: Instant,
     ) -> BTreeMap<String, Outcome> {
         self.desk.registry.wait(meant, deadline)

@@ -15,7 +15,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::source::folder::{File, SourceError, read};
 
@@ -34,7 +34,7 @@ const QUIET_WAITED_MAX: Duration = Duration::from_millis(500);
 /// nothing, and neither does a file elsewhere that a link of this folder leads to.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
-/// The same while it cannot be read, or is not watched.
+/// The same while it cannot be read, or is not watched; and whether its name leads elsewhere.
 const LOOK_AGAIN_FAILING: Duration = Duration::from_secs(1);
 
 /// Reads `folder` now and after every change, and tells `readings` when what it says is not what was
@@ -66,8 +66,16 @@ pub async fn run(folder: PathBuf, readings: watch::Sender<Reading>) {
         tokio::select! {
             () = readings.closed() => return,
             _ = timeout(look_again, wakes.recv()) => {}
+            () = leads_elsewhere(&folder, identity) => {}
         }
         settle(&mut wakes).await;
+    }
+}
+
+/// Where the folder's own name is a link, nobody is told that it leads elsewhere.
+async fn leads_elsewhere(folder: &Path, identity: Option<(u64, u64)>) {
+    while folder::identity(folder) == identity {
+        sleep(LOOK_AGAIN_FAILING).await;
     }
 }
 

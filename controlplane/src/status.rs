@@ -146,8 +146,10 @@ pub enum Outcome {
     },
     /// It is connected and has not answered.
     Unanswered,
-    /// It is not connected.
+    /// It was not connected.
     Disconnected,
+    /// It was connected when it was told, and has not come back.
+    Left,
 }
 
 /// A time of the wall clock, in milliseconds since 1970.

@@ -300,8 +300,8 @@ fn random_crowd(seed: u64) {
             for n in 0..PROXIES {
                 match random.below(20) {
                     0..10 => {}
-                    10 => control.publisher.withdraw(&name(n)),
-                    _ => control.publisher.publish(&name(n), content.clone(), epoch(number)),
+                    10 => drop(control.publisher.withdraw(&name(n))),
+                    _ => drop(control.publisher.publish(&name(n), content.clone(), epoch(number))),
                 }
             }
             thread::yield_now();

@@ -48,12 +48,12 @@ def calibrate(programs):
             f"{linear:.4f} × as much for as many again")
 
 
-def read_ahead(programs, lateen):
+def read_ahead(programs, ours):
     """Reads all programs and their libraries once. Whenever a guest waits for its files, its clock
     leaps to the next timer: a program that is not yet in memory would run into every timeout."""
     references = [entry.path for entry in os.scandir(programs) if entry.is_file() and os.access(entry.path, os.X_OK)]
     installed = [shutil.which(program) for program in ("nginx", "haproxy", "perf")]
-    for program in filter(None, [*references, *installed, lateen if os.path.exists(lateen) else None]):
+    for program in filter(None, [*references, *installed, *filter(os.path.exists, ours)]):
         listing = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
         for path in {program, *re.findall(r"/\S+", listing)}:
             with open(path, "rb") as file:
@@ -135,7 +135,7 @@ def counted_load(bench, row, port, counting):
     wanted = bench.emulation.requests
     command = [os.path.join(bench.programs, "load"), "--mode", "reconnect" if row.reconnect else "closed",
                "--target", f"127.0.0.1:{port}", "--path", row.path, "--connections", str(row.connections),
-               "--header-bytes", str(row.header_bytes),
+               "--header-bytes", str(row.header_bytes), *(["--host", row.host] if row.host else []),
                "--requests", str(wanted), "--warm-up", str(max(wanted // 3, 2 * row.connections))]
     process = bench.processes.start("load", command, bench.load_cpus, conversation=True)
     try:

@@ -3,6 +3,7 @@
 import os
 import shutil
 
+from . import control
 from .processes import free_port, wait_until_answering
 
 NGINX_STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
@@ -75,8 +76,55 @@ class Peer:
         return process, port
 
 
-def all_peers(programs, lateen):
-    """Peers by name. `programs` is the directory of the reference programs, `lateen` the proxy."""
+class RoutedPeer(Peer):
+    """The proxy on a snapshot of a control plane: `hosts` host names with `routes` rules each."""
+
+    def __init__(self, name, absent, lateen_serve, lateen, engine, hosts, routes):
+        super().__init__(name, absent, None)
+        self.lateen_serve, self.lateen, self.engine = lateen_serve, lateen, engine
+        self.hosts, self.routes = hosts, routes
+
+    def start(self, processes, row, upstream, cpus, group=None):
+        port = free_port()
+        serve = control.Control(processes, self.lateen_serve, self.name, cpus)
+        serve.apply(routed_config(self.hosts, self.routes, port, upstream), wait_s=0)
+        proxy = control.Proxy(serve, self.lateen, "edge", self.engine, 1, cpus)
+        wait_until_answering(proxy.process, port, row.path, row.body_bytes, row.host)
+        # What runs is the proxy's: who told it so is not needed any more, and would be counted by nobody.
+        processes.stop(serve.process)
+        return proxy.process, port
+
+
+def routed_config(hosts, routes, port, upstream):
+    """`hosts` routes of `routes` rules: all but the last of each are for other paths; each adds a field
+    to the request and one to the response, and splits what it gets over two services, nine to one."""
+    def rule(path, number):
+        return {
+            "matches": [{"path": {"type": "PathPrefix", "value": path}}],
+            "filters": [
+                {"type": "RequestHeaderModifier", "requestHeaderModifier": {
+                    "set": [{"name": "X-Route", "value": f"route-{number}"}]}},
+                {"type": "ResponseHeaderModifier", "responseHeaderModifier": {
+                    "add": [{"name": "X-Served-By", "value": f"route-{number}"}]}},
+            ],
+            "backendRefs": [{"name": "many", "port": 80, "weight": 9}, {"name": "few", "port": 80, "weight": 1}],
+        }
+
+    text = (control.gateway("edge", port)
+            + control.proxy("edge", [{"name": "http", "type": "Gateway", "address": "127.0.0.1",
+                                      "gateway": {"name": "edge"}}])
+            + control.service("many", [("127.0.0.1", upstream)])
+            + control.service("few", [("127.0.0.1", upstream)]))
+    for host in range(hosts):
+        rules = [rule(f"/other/{number}", number) for number in range(routes - 1)] + [rule("/", routes - 1)]
+        text += control.http_route(f"host-{host}", {
+            "parentRefs": [{"name": "edge"}], "hostnames": [f"host-{host}.example"], "rules": rules})
+    return text
+
+
+def all_peers(programs, lateen, lateen_serve):
+    """Peers by name. `programs` is the directory of the reference programs, `lateen` the proxy,
+    `lateen_serve` the control plane's program."""
     def reference(*words):
         def command(row, directory, port, upstream):
             program, *arguments = words
@@ -93,6 +141,7 @@ def all_peers(programs, lateen):
         return command
 
     no_lateen = None if os.access(lateen, os.X_OK) else f"{lateen} does not exist"
+    no_serve = no_lateen or (None if os.access(lateen_serve, os.X_OK) else f"{lateen_serve} does not exist")
     no_nginx = None if shutil.which("nginx") else "nginx is not installed"
     no_stream = no_nginx or (None if os.path.exists(NGINX_STREAM_MODULE)
                              else f"{NGINX_STREAM_MODULE} is not installed")
@@ -113,6 +162,8 @@ def all_peers(programs, lateen):
             Peer(f"lateen-{engine}-log", no_lateen, lateen_proxy(engine, log=True)),
             Peer(f"lateen-{engine}-tcp", no_lateen, lateen_proxy(engine, protocol="tcp")),
             Peer(f"lateen-{engine}-2", no_lateen, lateen_proxy(engine, workers=2)),
+            RoutedPeer(f"lateen-{engine}-1x10", no_serve, lateen_serve, lateen, engine, 1, 10),
+            RoutedPeer(f"lateen-{engine}-1000x10", no_serve, lateen_serve, lateen, engine, 1000, 10),
         ]
     return {peer.name: peer for peer in peers}
 

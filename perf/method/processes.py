@@ -111,15 +111,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def fetch(port, path, timeout_seconds=5.0):
+def fetch(port, path, host=None, timeout_seconds=5.0):
     """One GET on a new connection: (status, body length in bytes)."""
     with socket.create_connection(("127.0.0.1", port), timeout_seconds) as connection:
-        connection.sendall(request(port, path))
+        connection.sendall(request(port, path, host))
         return read_answer(connection)
 
 
-def request(port, path):
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+def request(port, path, host=None):
+    return f"GET {path} HTTP/1.1\r\nHost: {host or f'127.0.0.1:{port}'}\r\n\r\n".encode()
 
 
 def read_answer(connection):
@@ -143,7 +143,7 @@ def receive(connection):
     return data
 
 
-def wait_until_answering(process, port, path, body_bytes):
+def wait_until_answering(process, port, path, body_bytes, host=None):
     """Returns once one right answer came through; the load must never measure a proxy's errors."""
     end = time.monotonic() + READY_SECONDS
     why = "no connection"
@@ -151,7 +151,7 @@ def wait_until_answering(process, port, path, body_bytes):
         if process.poll() is not None:
             raise Failed(f"{process.title} exited with {process.returncode}: {tail_of(process)[-500:].strip()}")
         try:
-            answer = fetch(port, path)
+            answer = fetch(port, path, host)
             if answer == (200, body_bytes):
                 return
             why = f"answered {answer}, expected (200, {body_bytes})"

@@ -25,11 +25,15 @@ def series(result, name, figure):
 
 def base_series(result, peer, base, figure):
     """The base's values by round; `best` is the cheaper of nginx and haproxy, `one-worker` the same
-    engine with one worker."""
+    engine with one worker, `quick-…` the same engine without the routes that the peer's name ends in."""
     if base == "best":
         both = [series(result, name, figure) for name in ("nginx", "haproxy")]
         return [min(pair) for pair in zip(*both)]
-    return series(result, peer.removesuffix("-2") if base == "one-worker" else base, figure)
+    if base == "one-worker":
+        return series(result, peer.removesuffix("-2"), figure)
+    if base.startswith("quick-"):
+        return series(result, peer.removesuffix(base.removeprefix("quick")), figure)
+    return series(result, base, figure)
 
 
 def ratio(result, peer, base, figure):
@@ -56,7 +60,8 @@ def judge(row, result):
             continue
         for base, most in (row.log_targets if name.endswith("-log") else row.targets).items():
             reached = ratio(result, name, base, figure)
-            if reached and not (base == "one-worker" and not name.endswith("-2")):
+            suffix = {"one-worker": "-2"}.get(base, base.removeprefix("quick") if base.startswith("quick-") else "")
+            if reached and name.endswith(suffix):
                 judged["targets"].append({"peer": name, "base": base, "at_most": most, "reached": reached,
                                           "verdict": verdict(judged["void"], reached, most)})
     return judged

@@ -23,6 +23,7 @@ class Row:
     header_bytes: int = 0
     close_every: int = 0
     reconnect: bool = False
+    host: str | None = None
     peers: tuple = HTTP
     targets: dict = field(default_factory=dict)
     log_targets: dict = field(default_factory=dict)
@@ -40,8 +41,9 @@ class Row:
         return f"/{self.body_bytes}"
 
     def header_arguments(self):
-        """wrk's arguments for `header_bytes` of request headers in 30 fields."""
-        arguments = []
+        """wrk's arguments for the host, if it is not the address, and for `header_bytes` of request
+        headers in 30 fields."""
+        arguments = ["-H", f"Host: {self.host}"] if self.host else []
         for index in range(30 if self.header_bytes else 0):
             name = f"x-field-{index:02}"
             value_bytes = self.header_bytes // 30 - len(name) - len(": \r\n")
@@ -71,6 +73,10 @@ ROWS = [
     Row("workers-2", "2 workers instead of 1", base="lateen-uring",
         peers=("lateen-uring", "lateen-uring-2", "lateen-epoll", "lateen-epoll-2"),
         targets={"one-worker": 1.03}),
+    Row("routes", "1 host × 10 routes, 1,000 hosts × 10 routes, from a snapshot", base="lateen-uring",
+        host="host-0.example",
+        peers=tuple(f"lateen-{engine}{routes}" for engine in ("uring", "epoll") for routes in ("", "-1x10", "-1000x10")),
+        targets={"quick-1x10": 1.06, "quick-1000x10": 1.08}),
     Row("latency", "fixed rate at half of nginx's capacity", kind="latency",
         peers=("direct", "nginx", "haproxy", "lateen-uring", "lateen-epoll"), base="direct"),
     Row("memory", "idle process, 10,000 idle clients, after load", kind="memory"),

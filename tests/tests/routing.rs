@@ -186,10 +186,10 @@ fn heads_are_edited_on_both_ways(engine: Engine) {
     let of_route = mesh.route_mut(route);
     of_route.request_headers = edits(&[("x-set", "1")], &[("x-add", "2")], &["x-gone"]);
     of_route.response_headers = edits(&[("server", "lateen")], &[("x-add", "3")], &["x-old"]);
-    of_route.rewrite = Some(Rewrite {
+    of_route.rewrite = Some(Box::new(Rewrite {
         host: Some("inside.example".to_owned()),
         path: Some(PathRewrite::Prefix("/v2".to_owned())),
-    });
+    }));
     scene.apply(mesh, vec![(prefix("/api"), route)]);
     let response = scene.ask(
         "GET /api/users?id=1 HTTP/1.1\r\nHost: outside.example\r\nX-Set: 0\r\nX-Gone: 0\r\n\
@@ -217,13 +217,13 @@ fn a_redirect_sends_the_client_elsewhere(engine: Engine) {
     let mut mesh = Mesh::default();
     let cluster = mesh.cluster("upstream", &[upstream.address()]);
     let there = mesh.route(forward(&[(Some(cluster), 1)]));
-    let redirect = mesh.route(Action::Redirect(Redirect {
+    let redirect = mesh.route(Action::Redirect(Box::new(Redirect {
         status: 302,
         scheme: None,
         host: None,
         port: None,
         path: Some(PathRewrite::Prefix("/new".to_owned())),
-    }));
+    })));
     scene.apply(mesh, vec![(prefix("/old"), redirect), (prefix("/new"), there)]);
     let response = scene.get("/old/page?x=1");
     let expected = format!("http://a.example:{}/new/page?x=1", scene.listen.port());
@@ -253,7 +253,7 @@ fn every_answer_says_by_which_config_it_was_given(engine: Engine) {
         max_age_s: 5,
     };
     for route in [nowhere, refused, empty] {
-        mesh.route_mut(route).cors = Some(cors.clone());
+        mesh.route_mut(route).cors = Some(Box::new(cors.clone()));
     }
     let rules = [("/nowhere", nowhere), ("/refused", refused), ("/empty", empty)];
     scene.apply(mesh, rules.map(|(path, route)| (prefix(path), route)).into());
@@ -372,14 +372,14 @@ fn pages_of_other_origins_are_told_what_they_may(engine: Engine) {
     let mut mesh = Mesh::default();
     let cluster = mesh.cluster("upstream", &[upstream.address()]);
     let route = mesh.route(forward(&[(Some(cluster), 1)]));
-    mesh.route_mut(route).cors = Some(Cors {
+    mesh.route_mut(route).cors = Some(Box::new(Cors {
         allow_origins: vec!["https://*.good.example".to_owned()],
         allow_credentials: true,
         allow_methods: vec!["PUT".to_owned()],
         allow_headers: vec!["x-token".to_owned()],
         expose_headers: Vec::new(),
         max_age_s: 60,
-    });
+    }));
     scene.apply(mesh, vec![(prefix("/"), route)]);
     let asks = |method: &str, origin: &str, more: &str| {
         scene.ask(&format!("{method} / HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\n{more}\r\n"))

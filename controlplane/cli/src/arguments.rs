@@ -374,8 +374,9 @@ pub(crate) struct Show {
 
 /// Make an accepted revision live again, and pin it.
 ///
-/// What is applied afterwards is stored and waits until `lateen resume`. Endpoints go on changing:
-/// a rollback is of routes, policies and listeners.
+/// What is applied afterwards is stored and waits until `lateen resume`. Endpoints that are reported, in
+/// `EndpointSlice`s or by DNS, stay as they are now and go on changing. Those that are written into a
+/// `Service` are part of what was declared, and go back with it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  lateen history && lateen rollback 16")]
 pub(crate) struct Rollback {

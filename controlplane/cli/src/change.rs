@@ -120,6 +120,13 @@ fn words(response: &ChangeResponse, asked: &Asked) -> String {
         }
         _ => {}
     }
+    if !response.orphans.is_empty() {
+        let names = response.orphans.join(", ");
+        let _ = writeln!(
+            text,
+            "not declared any more, and connected; they keep what they run: {names}"
+        );
+    }
     if let Asked::Rollback { .. } = asked {
         text.push_str("it is pinned: what is applied from now on waits until `lateen resume`\n");
     }
@@ -158,11 +165,19 @@ fn problem(response: &ChangeResponse, asked: &Asked) -> Problem {
         }
         Verdict::Rejected => rejected(response),
         _ => {
-            let silent = names(proxies, |outcome| *outcome == Outcome::Unanswered).join(", ");
-            let message = format!(
-                "stored, but not live everywhere: after {wait_s} s these have not said that they \
-                 run it: {silent}"
-            );
+            let of = |wanted| names(proxies, |outcome| *outcome == wanted).join(", ");
+            let (silent, left) = (of(Outcome::Unanswered), of(Outcome::Left));
+            let mut message = format!("stored, but not live everywhere: after {wait_s} s");
+            if !silent.is_empty() {
+                let _ = write!(message, " these have not said that they run it: {silent}");
+            }
+            if !left.is_empty() {
+                let and = if silent.is_empty() { "" } else { ", and" };
+                let _ = write!(message, "{and} these went away when they were told: {left}");
+            }
+            if let Some(undone) = &response.undone {
+                message.push_str(&taken_back(*revision, undone));
+            }
             Problem::new(message).with_help("`lateen status` shows when they do")
         }
     }
@@ -182,7 +197,14 @@ fn rejected(response: &ChangeResponse) -> Problem {
             "it keeps what it ran, and others run revision {revision}; mend what it refused and apply \
              it again, or go back with `lateen rollback`; with --atomic nobody would run it"
         )),
-        Some(Undone::Back { revision: back, epoch, proxies }) => {
+        Some(undone) => Problem::new(message + &taken_back(revision, undone)),
+    }
+}
+
+/// What came in the place of a revision, as a further line.
+fn taken_back(revision: u64, undone: &Undone) -> String {
+    match undone {
+        Undone::Back { revision: back, epoch, proxies } => {
             let epoch = epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
             let late = names(proxies, |outcome| {
                 !matches!(outcome, Outcome::Applied | Outcome::Disconnected)
@@ -191,18 +213,17 @@ fn rejected(response: &ChangeResponse) -> Problem {
                 true => "every connected proxy runs it".to_owned(),
                 false => format!("these have not said that they run it: {}", late.join(", ")),
             };
-            let _ = write!(
-                message,
+            format!(
                 "\nerror: revision {revision} was taken back: revision {back} says what was before, as \
                  epoch {epoch}; {all}"
-            );
-            Problem::new(message)
+            )
         }
-        Some(Undone::Overtaken) => Problem::new(message).with_help(
-            "it was not taken back: the config was changed by someone else meanwhile",
+        Undone::Overtaken => format!(
+            "\nerror: revision {revision} was not taken back: the config was changed by someone else \
+             meanwhile"
         ),
-        Some(Undone::Failed { reason }) => Problem::new(format_args!(
-            "{message}\nerror: revision {revision} could not be taken back: {reason}"
-        )),
+        Undone::Failed { reason } => {
+            format!("\nerror: revision {revision} could not be taken back: {reason}")
+        }
     }
 }

@@ -77,7 +77,8 @@ impl Client {
         }
         let request = request.body(Full::new(body)).map_err(Problem::new)?;
         let asking = async {
-            tokio::time::timeout(PATIENCE + wait, self.exchange(request)).await.unwrap_or_else(
+            // What is taken back is waited for once more.
+            tokio::time::timeout(PATIENCE + 2 * wait, self.exchange(request)).await.unwrap_or_else(
                 |_| Err(Problem::new(format_args!("{} does not answer", self.address))),
             )
         };

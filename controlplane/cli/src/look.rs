@@ -42,7 +42,7 @@ pub(crate) fn get(get: &Get) -> Result<(), Problem> {
         (Output::Text, None) => {
             let row = |object: &ObjectText| {
                 let key = &object.key;
-                vec![key.kind.clone(), key.namespace.clone(), key.name.clone()]
+                [&key.kind, &key.namespace, &key.name].map(ToString::to_string).to_vec()
             };
             print(&table(&["KIND", "NAMESPACE", "NAME"], response.objects.iter().map(row)))
         }

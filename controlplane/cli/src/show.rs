@@ -36,7 +36,7 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
 
 /// `HTTPRoute/shop/cart`
 pub(crate) fn name(key: &Key) -> String {
-    match key.namespace.as_str() {
+    match &*key.namespace {
         "" => format!("{}/{}", key.kind, key.name),
         namespace => format!("{}/{namespace}/{}", key.kind, key.name),
     }

@@ -201,7 +201,7 @@ pub enum ValueMatch {
     Regex(String),
 }
 
-/// What happens to a request.
+/// What happens to a request. What few routes have is in a box: there is a route for each service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Where it was declared, such as `HTTPRoute/shop/canary/0` (namespace, name, rule).
@@ -213,11 +213,11 @@ pub struct Route {
     /// Changes to the response's header fields, after those of the backend.
     pub response_headers: HeaderEdits,
     /// Changes to its target.
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Option<Box<Rewrite>>,
     /// Who gets a copy, whose answer nobody sees.
     pub mirrors: Vec<Mirror>,
     /// Which other origins' pages may call this.
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     /// From the request's head to the response's last byte, in milliseconds; `None`: the proxy's own
     /// `--request-timeout`; 0: none.
     pub request_timeout_ms: Option<u32>,
@@ -231,7 +231,7 @@ pub enum Action {
     /// One of these, by weight; their weights add up to more than 0.
     Forward(Vec<WeightedBackend>),
     /// The proxy, by sending the client elsewhere.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// The proxy, with this status (4xx or 5xx) and no more.
     Respond(u16),
 }

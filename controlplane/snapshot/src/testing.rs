@@ -182,9 +182,9 @@ fn route(clusters: u32) -> impl Strategy<Value = Route> {
             action,
             request_headers,
             response_headers,
-            rewrite: filters.0,
+            rewrite: filters.0.map(Box::new),
             mirrors: filters.1,
-            cors: filters.2,
+            cors: filters.2.map(Box::new),
             request_timeout_ms: about.1,
             backend_request_timeout_ms: backend_timeout,
         },
@@ -207,7 +207,7 @@ fn action(clusters: u32) -> impl Strategy<Value = Action> {
     );
     prop_oneof![
         4 => vec(backend, 1..4).prop_map(Action::Forward),
-        1 => redirect.prop_map(Action::Redirect),
+        1 => redirect.prop_map(|redirect| Action::Redirect(Box::new(redirect))),
         1 => (400..=599_u16).prop_map(Action::Respond),
     ]
 }

@@ -12,12 +12,13 @@ use tokio::task::spawn_blocking;
 use crate::api::limits::WAIT_STEP;
 use crate::api::messages::{ChangeResponse, ObjectChange, Undone, Verdict};
 use crate::language::diagnostic::Diagnostic;
-use crate::publish::Publisher;
+use crate::publish::{Meant, Publisher};
 use crate::serve::order::{Change, Done, Order, Orders, Published, Undo};
 use crate::serve::refusal::Refusal;
 use crate::status::Outcome;
 
-/// Makes a change and waits for the proxies. With `atomic`, what a proxy refuses is taken back from all.
+/// Makes a change and waits for the proxies. With `atomic`, what a proxy refuses, or goes away at and does
+/// not come back, is taken back from all.
 ///
 /// # Errors
 /// The change was not made.
@@ -36,7 +37,8 @@ pub async fn change(
     }
     let before = done.before.clone();
     let mut answer = settle(&publisher, done, wait).await;
-    if atomic && answer.verdict == Verdict::Rejected && answer.is_new {
+    let is_lost = answer.proxies.values().any(|outcome| *outcome == Outcome::Left);
+    if atomic && (answer.verdict == Verdict::Rejected || is_lost) && answer.is_new {
         let undo = Undo { revision: answer.revision, before, author, why: why(&answer) };
         answer.undone = Some(take_back(&orders, &publisher, undo, wait).await);
     }
@@ -83,6 +85,7 @@ async fn take_back(
 fn why(answer: &ChangeResponse) -> String {
     let refused = answer.proxies.iter().find_map(|(proxy, outcome)| match outcome {
         Outcome::Rejected { reason, .. } => Some(format!("proxy {proxy} refused it: {reason}")),
+        Outcome::Left => Some(format!("proxy {proxy} went away when it was told")),
         _ => None,
     });
     refused.unwrap_or_default()
@@ -94,7 +97,9 @@ async fn outcomes(
     published: &Published,
     wait: Duration,
 ) -> BTreeMap<String, Outcome> {
-    let meant = published.proxies.iter().map(|name| (name.clone(), published.epoch));
+    let meant = published.proxies.iter().map(|(name, &was_connected)| {
+        (name.clone(), Meant { epoch: published.epoch, was_connected })
+    });
     let meant = Arc::new(meant.collect::<BTreeMap<_, _>>());
     let end = Instant::now() + wait;
     loop {
@@ -113,7 +118,7 @@ fn verdict(proxies: &BTreeMap<String, Outcome>) -> Verdict {
     let any = |is: fn(&Outcome) -> bool| proxies.values().any(is);
     if any(|outcome| matches!(outcome, Outcome::Rejected { .. })) {
         Verdict::Rejected
-    } else if any(|outcome| matches!(outcome, Outcome::Unanswered)) {
+    } else if any(|outcome| matches!(outcome, Outcome::Unanswered | Outcome::Left)) {
         Verdict::Unfinished
     } else {
         Verdict::Live
@@ -131,6 +136,7 @@ fn response(done: &Done, verdict: Verdict) -> ChangeResponse {
         pinned: done.pinned,
         epoch: done.published.as_ref().map(|published| published.epoch),
         proxies: BTreeMap::new(),
+        orphans: done.published.iter().flat_map(|of| of.orphans.clone()).collect(),
         undone: None,
     }
 }

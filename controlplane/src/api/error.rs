@@ -58,6 +58,7 @@ const fn status_of(refusal: &Refusal) -> StatusCode {
         | Refusal::FolderIsSource { .. }
         | Refusal::Ambiguous(_)
         | Refusal::Empty
+        | Refusal::Held { .. }
         | Refusal::Store(StoreError::Conflict { .. }) => StatusCode::CONFLICT,
         Refusal::Store(StoreError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Store(_) | Refusal::NotPublished { .. } | Refusal::Stopping => {

@@ -22,6 +22,12 @@ pub const HISTORY_PAGE: usize = 50;
 /// One step of waiting for proxies; a control plane that ends is held up by no more than this.
 pub const WAIT_STEP: Duration = Duration::from_millis(500);
 
+/// Connections at a time; more wait to be accepted. Each is a descriptor, and proxies need some too.
+pub const CONNECTIONS_MAX: usize = 128;
+
+/// How long a caller may take for the head of a request, and be silent between two.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Bytes of a token.
 pub const TOKEN_BYTES_MAX: usize = 4096;
 

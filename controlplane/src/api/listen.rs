@@ -1,19 +1,27 @@
 //! Serving the API where it is, and who calls.
 
-use std::fs::{self, DirBuilder};
-use std::io;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::address::Address;
-use crate::api::limits::TOKEN_BYTES_MAX;
+use crate::api::limits::{CONNECTIONS_MAX, HEAD_TIMEOUT, TOKEN_BYTES_MAX};
 use crate::api::routes::TokenDigest;
 use crate::publish::socket::{BindError, Bound, Purpose, bind};
 use crate::serve::author;
@@ -72,13 +80,31 @@ pub enum Listener {
     Tcp(TcpListener),
 }
 
-/// Reads the token of a file: all of it, but for white space at its end.
+/// Reads the token of a file: all of it, but for white space at its end. Whoever may write the file, or
+/// read it, has the API, so that must be this user alone, or root.
 ///
 /// # Errors
 /// [`ListenError::Token`].
 pub fn read_token(path: &Path) -> Result<String, ListenError> {
     let wrong = |why: String| ListenError::Token { path: path.to_owned(), why };
-    let token = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let failed = |error: io::Error| wrong(error.to_string());
+    // A pipe is not waited for.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    if !about.is_file() {
+        return Err(wrong("it is no file".to_owned()));
+    }
+    if about.uid() != 0 && about.uid() != geteuid().as_raw() {
+        return Err(wrong(format!("it belongs to user {}: make it your own", about.uid())));
+    }
+    if about.mode() & 0o077 != 0 {
+        let mode = about.mode() & 0o777;
+        return Err(wrong(format!("others may use it (mode {mode:03o}): `chmod 600` it")));
+    }
+    let mut token = String::new();
+    let bounded = file.take(TOKEN_BYTES_MAX as u64 + 64);
+    { bounded }.read_to_string(&mut token).map_err(failed)?;
     let token = token.trim_end();
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
         return Err(wrong(format!(
@@ -132,20 +158,49 @@ impl Listener {
         }
     }
 
-    /// Answers requests until this is dropped.
-    ///
-    /// # Errors
-    /// The system's.
-    pub async fn serve(self, routes: Router) -> io::Result<()> {
-        match self {
-            Self::Unix(listener, _file) => {
-                axum::serve(listener, routes.into_make_service_with_connect_info::<Caller>()).await
-            }
-            Self::Tcp(listener) => {
-                axum::serve(listener, routes.into_make_service_with_connect_info::<Caller>()).await
+    /// Answers requests until this is dropped: those of [`CONNECTIONS_MAX`] callers at a time.
+    pub async fn serve(self, routes: Router) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let place = places.clone().acquire_owned().await.expect("it is never closed");
+            let accepted = match &self {
+                Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
+                    let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
+                    answer(stream, Caller::User(uid), &routes, place);
+                }),
+                Self::Tcp(listener) => listener
+                    .accept()
+                    .await
+                    .map(|(stream, _)| answer(stream, Caller::Token, &routes, place)),
+            };
+            if let Err(error) = accepted {
+                tracing::warn!(%error, "the API cannot accept a connection");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
     }
+}
+
+/// What kept a connection from being accepted (no descriptor is left) is not over at once.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Answers the requests of one connection, in a task of its own.
+fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    caller: Caller,
+    routes: &Router,
+    place: OwnedSemaphorePermit,
+) {
+    let routes = routes.clone().layer(Extension(ConnectInfo(caller)));
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    tokio::spawn(async move {
+        // A caller that goes away, or is silent for too long, is nobody's loss.
+        let _ = serving.await;
+        drop(place);
+    });
 }
 
 /// The folder of the usual address; others must be there.
@@ -172,17 +227,5 @@ impl Caller {
             Self::User(None) => "unknown".to_owned(),
             Self::Token => "holder of the API token".to_owned(),
         }
-    }
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self::User(stream.io().peer_cred().ok().map(|credentials| credentials.uid()))
-    }
-}
-
-impl Connected<IncomingStream<'_, TcpListener>> for Caller {
-    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
-        Self::Token
     }
 }

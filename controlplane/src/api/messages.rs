@@ -114,6 +114,9 @@ pub struct ChangeResponse {
     pub epoch: Option<Epoch>,
     /// What became of it at each proxy; empty if nobody waited.
     pub proxies: BTreeMap<String, Outcome>,
+    /// Connected proxies that are not declared any more since: they keep what they run.
+    #[serde(default)]
+    pub orphans: Vec<String>,
     /// What came in its place, if a proxy refused it and all was to be taken back.
     pub undone: Option<Undone>,
 }

@@ -17,6 +17,7 @@ use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 use crate::api::changes::{change, settle};
 use crate::api::error::ApiError;
@@ -30,6 +31,7 @@ use crate::serve::names::kinds_named;
 use crate::serve::order::{Change, ObjectName, Order, Orders, Proposal, What};
 use crate::serve::refusal::Refusal;
 use crate::serve::view::View;
+use crate::store::diff::diff as diff_objects;
 use crate::store::thread::StoreThread;
 
 /// What requests are answered from.
@@ -191,7 +193,7 @@ async fn objects(
     };
     let is_asked_for = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|w| w == is);
     let matching = objects.iter().filter(|(key, _)| {
-        kinds.as_ref().is_none_or(|kinds| kinds.contains(&key.kind))
+        kinds.as_ref().is_none_or(|kinds| kinds.iter().any(|kind| **kind == *key.kind))
             && is_asked_for(&namespace, &key.namespace)
             && is_asked_for(&name, &key.name)
     });
@@ -245,7 +247,11 @@ async fn diff_revisions(
     query: Result<Query<RevisionsQuery>, QueryRejection>,
 ) -> Answer<RevisionsDiffResponse> {
     let RevisionsQuery { old, new } = query.map_err(wrong_query)?.0;
-    let objects = api.store.run(move |store| store.diff(old, new)).await?;
+    let shown = api.store.run(move |store| Ok((store.show(old)?.1, store.show(new)?.1)));
+    let (before, after) = shown.await?;
+    // Not on the store's thread: changes would wait for it.
+    let comparing = spawn_blocking(move || diff_objects(&before, &after));
+    let objects = comparing.await.expect("comparing does not panic");
     Ok(Json(RevisionsDiffResponse { old, new, objects }))
 }
 

@@ -345,7 +345,8 @@ impl Attachments {
             let Some(hosts) = intersect(listener.hostname.as_deref(), hostname) else { continue };
             let rank = HostRank::of(hostname);
             // Two of a route's names may come to one of the listener: the closer fit counts.
-            match attached.iter_mut().find(|one| one.route == route.index && one.hosts == hosts) {
+            let of_route = attached.iter_mut().rev().take_while(|one| one.route == route.index);
+            match of_route.into_iter().find(|one| one.hosts == hosts) {
                 Some(same) => same.rank = same.rank.max(rank),
                 None => attached.push(HostAttachment { hosts, rank, route: route.index }),
             }

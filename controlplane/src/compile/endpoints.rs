@@ -20,9 +20,7 @@ use crate::compile::references::missing_service;
 use crate::compile::services::{Service, ServicePort, ServiceSource, Services};
 use crate::language::diagnostic::Diagnostic;
 use crate::language::kinds::service::ServiceSpec;
-
-/// Names the Service that a slice belongs to.
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+use crate::language::object::SERVICE_NAME_LABEL;
 
 /// A cluster of the mesh.
 #[derive(Clone, Debug)]

@@ -78,7 +78,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         let filters = rule.filters.as_deref().unwrap_or_default();
         let filters = compile_filters(route, &path, filters, self.references, self.findings);
         let action = match filters.redirect {
-            Some(redirect) => Action::Redirect(redirect),
+            Some(redirect) => Action::Redirect(Box::new(redirect)),
             None => self.compile_backends(route, &path, rule),
         };
         if let (Some(_), Action::Forward(backends)) = (&filters.cors, &action) {
@@ -96,9 +96,9 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 action,
                 request_headers: filters.request_headers,
                 response_headers: filters.response_headers,
-                rewrite: filters.rewrite,
+                rewrite: filters.rewrite.map(Box::new),
                 mirrors: filters.mirrors,
-                cors: filters.cors,
+                cors: filters.cors.map(Box::new),
                 request_timeout_ms: None,
                 backend_request_timeout_ms: None,
             },

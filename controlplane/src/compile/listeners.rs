@@ -8,7 +8,7 @@
 //! A `Gateway` listener becomes one for each port of its Gateway, named `edge:80` after the port that
 //! the Gateway has.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub(super) fn add_listeners<'d>(
     selection: &mut Selection<'_, 'd>,
     findings: &mut Findings,
 ) {
-    let mut draft = Draft { proxy, objects, selection, findings, addresses: HashMap::new() };
+    let mut draft = Draft { proxy, objects, selection, findings, addresses: BTreeMap::new() };
     draft.check_scope();
     for (index, listener) in proxy.spec.listeners.iter().enumerate() {
         let path = format!("spec.listeners[{index}]");
@@ -65,7 +65,7 @@ struct Draft<'p, 'a, 'd> {
     selection: &'p mut Selection<'a, 'd>,
     findings: &'p mut Findings,
     /// Each address, and the field that it is from.
-    addresses: HashMap<SocketAddr, String>,
+    addresses: BTreeMap<SocketAddr, String>,
 }
 
 impl<'a, 'd> Draft<'_, 'a, 'd> {
@@ -286,9 +286,14 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
     }
 
     fn add(&mut self, listener: Listener, path: &str) {
-        if let Some(first) = self.addresses.insert(listener.address, path.to_owned()) {
+        let address = listener.address;
+        let taken = self.addresses.iter().find(|(taken, _)| overlap(**taken, address));
+        if let Some((&taken, first)) = taken {
             let declared = self.proxy.declared;
-            let message = format!("two listeners accept at {}", listener.address);
+            let message = match taken == address {
+                true => format!("two listeners accept at {address}"),
+                false => format!("a listener at {taken} accepts at {address} too"),
+            };
             self.findings.push(
                 Diagnostic::error(message, declared.place_of(&format!("{path}.name")))
                     .with_label(format!("`{}`", listener.name))
@@ -298,6 +303,7 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
                     ),
             );
         }
+        self.addresses.insert(address, path.to_owned());
         self.selection.snapshot().listeners.push(listener);
     }
 
@@ -354,6 +360,18 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
 }
 
 const EVERYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Whether a port of one is a port of the other: `0.0.0.0` stands for every IPv4 address, `::` for every
+/// address.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |all: IpAddr, one: IpAddr| match all {
+        IpAddr::V4(all) => all.is_unspecified() && one.is_ipv4(),
+        IpAddr::V6(all) => all.is_unspecified(),
+    };
+    let (one_ip, other_ip) = (one.ip(), other.ip());
+    one.port() == other.port()
+        && (one_ip == other_ip || covers(one_ip, other_ip) || covers(other_ip, one_ip))
+}
 
 /// What a service is called by proxies of the namespace `caller`.
 fn mesh_names(service: &Service<'_>, caller: &str) -> Vec<HostPattern> {

@@ -24,9 +24,9 @@ use crate::language::diagnostic::Diagnostic;
 use crate::language::object::Declared;
 
 /// A proxy's snapshot, but for the endpoints that DNS has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Plan {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     /// Positions of clusters, and where their endpoints come from.
     dns: Vec<(usize, DnsSource)>,
 }
@@ -48,11 +48,11 @@ impl Plan {
 
     /// With the addresses that names have. Where all would be more than a snapshot holds, each
     /// cluster gets as many of its own as there is room for.
-    pub(super) fn snapshot<'a>(&self, addresses: impl Fn(&str) -> &'a [IpAddr]) -> Snapshot {
-        let mut snapshot = self.snapshot.clone();
+    pub(super) fn snapshot<'a>(&self, addresses: impl Fn(&str) -> &'a [IpAddr]) -> Arc<Snapshot> {
         if self.dns.is_empty() {
-            return snapshot;
+            return Arc::clone(&self.snapshot);
         }
+        let mut snapshot = Snapshot::clone(&self.snapshot);
         let fixed: usize = snapshot.clusters.iter().map(|cluster| cluster.endpoints.len()).sum();
         let room = ENDPOINTS_MAX.saturating_sub(fixed);
         let wanted: usize = self.dns.iter().map(|(_, source)| addresses(&source.name).len()).sum();
@@ -67,7 +67,7 @@ impl Plan {
             cluster.endpoints = found.into_iter().map(at).collect();
             snapshot.clusters[*index] = Arc::new(cluster);
         }
-        snapshot
+        Arc::new(snapshot)
     }
 }
 
@@ -82,7 +82,8 @@ pub(super) fn plan_proxies(
     for proxy in &objects.proxies {
         let mut selection = Selection::new(whole);
         add_listeners(proxy, objects, &mut selection, findings);
-        let plan = selection.plan;
+        let Selection { snapshot, dns, .. } = selection;
+        let plan = Plan { snapshot: Arc::new(snapshot), dns };
         check_totals(proxy, &plan, findings);
         if let Some(first) = declared.insert(proxy.name(), proxy.declared) {
             let message = format!("there are two Proxies with the name `{}`", proxy.name());
@@ -100,19 +101,21 @@ pub(super) fn plan_proxies(
 /// which it is met.
 pub(super) struct Selection<'a, 'd> {
     pub(super) whole: &'a Whole<'d>,
-    plan: Plan,
+    snapshot: Snapshot,
+    dns: Vec<(usize, DnsSource)>,
     clusters: HashMap<ClusterId, ClusterId>,
     routes: HashMap<RouteId, RouteId>,
 }
 
 impl<'a, 'd> Selection<'a, 'd> {
     fn new(whole: &'a Whole<'d>) -> Self {
-        Self { whole, plan: Plan::default(), clusters: HashMap::new(), routes: HashMap::new() }
+        let (snapshot, dns) = (Snapshot::default(), Vec::new());
+        Self { whole, snapshot, dns, clusters: HashMap::new(), routes: HashMap::new() }
     }
 
     /// What is selected so far, to add to it what is the proxy's own.
     pub(super) fn snapshot(&mut self) -> &mut Snapshot {
-        &mut self.plan.snapshot
+        &mut self.snapshot
     }
 
     /// Rules of the whole mesh in this snapshot's numbers.
@@ -144,8 +147,8 @@ impl<'a, 'd> Selection<'a, 'd> {
         for mirror in &mut route.mirrors {
             mirror.cluster = self.take_cluster(mirror.cluster);
         }
-        let id = RouteId(self.plan.snapshot.routes.len() as u32);
-        self.plan.snapshot.routes.push(route);
+        let id = RouteId(self.snapshot.routes.len() as u32);
+        self.snapshot.routes.push(route);
         self.routes.insert(of_whole, id);
         id
     }
@@ -154,10 +157,10 @@ impl<'a, 'd> Selection<'a, 'd> {
         if let Some(&taken) = self.clusters.get(&of_whole) {
             return taken;
         }
-        let index = self.plan.snapshot.clusters.len();
+        let index = self.snapshot.clusters.len();
         let of_mesh = &self.whole.clusters[of_whole.0 as usize];
-        self.plan.snapshot.clusters.push(Arc::clone(&of_mesh.cluster));
-        self.plan.dns.extend(of_mesh.dns.clone().map(|source| (index, source)));
+        self.snapshot.clusters.push(Arc::clone(&of_mesh.cluster));
+        self.dns.extend(of_mesh.dns.clone().map(|source| (index, source)));
         let id = ClusterId(index as u32);
         self.clusters.insert(of_whole, id);
         id

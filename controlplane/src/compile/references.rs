@@ -90,7 +90,7 @@ impl<'s, 'd> References<'s, 'd> {
                 return None;
             }
         };
-        if namespace != route.key.namespace && !self.is_granted(route, service, reference) {
+        if *namespace != *route.key.namespace && !self.is_granted(route, service, reference) {
             findings.push(not_granted(route, path, service, reference));
         }
         let number = u16::try_from(reference.port?).ok()?;
@@ -119,7 +119,7 @@ impl<'s, 'd> References<'s, 'd> {
             grant.from.iter().any(|one| {
                 one.group == from.kind.group()
                     && one.kind == from.kind.name()
-                    && one.namespace == from.namespace
+                    && *one.namespace == *from.namespace
             }) && grant.to.iter().any(|one| {
                 groups.contains(&one.group.as_str())
                     && one.kind == "Service"

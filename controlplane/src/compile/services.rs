@@ -5,6 +5,7 @@
 //! Service of Lateen, which makes the Gateway API's documents work unchanged without Kubernetes; a
 //! reference that says `group: lateen.dev` finds no other.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -93,7 +94,12 @@ pub(super) struct Services<'d> {
     list: Vec<Service<'d>>,
     by_name: HashMap<(&'d str, &'d str), usize>,
     by_namespace: HashMap<&'d str, Range<usize>>,
+    /// How often a name was looked for among all others.
+    suggested: Cell<usize>,
 }
+
+/// So many mistyped names are compared with all others: each costs a look at every service.
+const SUGGESTIONS_MAX: usize = 64;
 
 /// Why there is no such service.
 #[derive(Debug)]
@@ -160,7 +166,9 @@ impl<'d> Services<'d> {
     }
 
     fn missing(&self, namespace: &str, name: &str) -> Missing<'_> {
-        let names = self.of_namespace(namespace).iter().map(Service::name);
+        let suggested = self.suggested.replace(self.suggested.get() + 1);
+        let among = if suggested < SUGGESTIONS_MAX { self.of_namespace(namespace) } else { &[] };
+        let names = among.iter().map(Service::name);
         if let Some(near) = nearest(name, names) {
             return Missing::Name { near: Some(near) };
         }

@@ -21,6 +21,8 @@ pub struct Document {
     pub file: Arc<SourceFile>,
     /// All of it.
     pub root: Node,
+    /// It is an item of a `List`, so that its lines alone say nothing.
+    pub is_item: bool,
 }
 
 impl Document {
@@ -244,7 +246,11 @@ impl Reader<'_> {
                 fields.push(Field { name, name_span, node });
             }
             None if node.value == Value::Null => {}
-            None => self.documents.push(Document { file: self.file.clone(), root: node }),
+            None => self.documents.push(Document {
+                file: self.file.clone(),
+                root: node,
+                is_item: false,
+            }),
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use gateway_api::apis::experimental::gateways::GatewaySpec;
 use gateway_api::apis::experimental::httproutes::HttpRouteSpec;
@@ -117,21 +118,24 @@ impl fmt::Display for ObjectKind {
     }
 }
 
-/// What no two objects of a set share.
+/// The label that names the Service an EndpointSlice belongs to.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// What no two objects of a set share. A clone shares the texts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// Its kind.
     pub kind: ObjectKind,
     /// Its namespace, `default` where it names none; empty for a [`ObjectKind::Namespace`].
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 /// `HTTPRoute/shop/cart`.
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.namespace.as_str() {
+        match &*self.namespace {
             "" => write!(f, "{}/{}", self.kind, self.name),
             namespace => write!(f, "{}/{namespace}/{}", self.kind, self.name),
         }

@@ -89,9 +89,10 @@ fn objects_of(document: Document) -> Vec<Document> {
         _ => None,
     };
     match items.map(|field| field.node.value) {
-        Some(Value::List(nodes)) => {
-            nodes.into_iter().map(|root| Document { file: file.clone(), root }).collect()
-        }
+        Some(Value::List(nodes)) => nodes
+            .into_iter()
+            .map(|root| Document { file: file.clone(), root, is_item: true })
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -230,7 +231,7 @@ fn typed(kind: ObjectKind, document: Document) -> Result<Declared, Box<Diagnosti
         true => metadata.namespace.unwrap_or_else(|| "default".to_owned()),
         false => String::new(),
     };
-    let key = ObjectKey { kind, namespace, name: metadata.name };
+    let key = ObjectKey { kind, namespace: namespace.into(), name: metadata.name.into() };
     let metadata = Metadata {
         labels: metadata.labels.unwrap_or_default(),
         annotations: metadata.annotations.unwrap_or_default(),

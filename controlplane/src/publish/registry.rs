@@ -13,6 +13,7 @@ use lateen_snapshot::encoding::{VERSIONS_WRITABLE, version_for};
 use lateen_snapshot::frame::PeerCredentials;
 use lateen_snapshot::message::{Hello, WorkerSwitch};
 use lateen_snapshot::model::{Epoch, Snapshot};
+use tokio::sync::watch;
 
 use super::delivery::{Delivery, Unasked};
 use super::encodings::{Encodings, Shared};
@@ -28,6 +29,19 @@ pub(super) struct Registry {
     /// A proxy came, went, answered, or did not.
     changed: Condvar,
     answer_timeout: Duration,
+    /// Whose epochs are published.
+    store: u64,
+    /// See [`Publisher::ahead`](super::Publisher::ahead).
+    ahead: watch::Sender<u64>,
+}
+
+/// What a proxy should say that it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Meant {
+    /// What was published for it.
+    pub epoch: Epoch,
+    /// Whether it was connected then.
+    pub was_connected: bool,
 }
 
 #[derive(Default)]
@@ -84,8 +98,9 @@ impl From<Unasked> for WrongAnswer {
 }
 
 impl Registry {
-    pub(super) fn new(answer_timeout: Duration) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), answer_timeout }
+    pub(super) fn new(store: u64, answer_timeout: Duration) -> Self {
+        let (changed, ahead) = (Condvar::new(), watch::Sender::new(0));
+        Self { state: Mutex::default(), changed, answer_timeout, store, ahead }
     }
 
     /// Every change under the lock is whole when it is let go of, even by a panic.
@@ -95,17 +110,19 @@ impl Registry {
 
     // What should run.
 
-    pub(super) fn publish(&self, name: &str, snapshot: Arc<Snapshot>, epoch: Epoch) {
+    /// Returns whether the proxy is connected.
+    pub(super) fn publish(&self, name: &str, snapshot: Arc<Snapshot>, epoch: Epoch) -> bool {
         let mut state = self.lock();
         let State { proxies, encodings, .. } = &mut *state;
         let proxy = match proxies.get_mut(name) {
             Some(proxy) => proxy,
             None => proxies.entry(name.to_owned()).or_default(),
         };
+        let is_connected = proxy.connected.is_some();
         if proxy.wanted.as_ref().is_some_and(|wanted| !wanted.epoch.is_replaced_by(epoch)) {
-            return;
+            return is_connected;
         }
-        let next = proxy.connected.is_some().then(|| encodings.encodings(epoch, &snapshot));
+        let next = is_connected.then(|| encodings.encodings(epoch, &snapshot));
         let old = proxy.wanted.replace(Wanted { epoch, snapshot });
         let mut dropped = None;
         if let (Some(connected), Some(next)) = (&mut proxy.connected, next) {
@@ -116,11 +133,14 @@ impl Registry {
         // Freeing a large snapshot takes a while.
         drop((old, dropped));
         self.changed.notify_all();
+        is_connected
     }
 
-    pub(super) fn withdraw(&self, name: &str) {
+    /// Returns whether the proxy is connected.
+    pub(super) fn withdraw(&self, name: &str) -> bool {
         let mut state = self.lock();
-        let Some(proxy) = state.proxies.get_mut(name) else { return };
+        let Some(proxy) = state.proxies.get_mut(name) else { return false };
+        let is_connected = proxy.connected.is_some();
         let old = proxy.wanted.take();
         let mut dropped = None;
         match &mut proxy.connected {
@@ -130,6 +150,7 @@ impl Registry {
         drop(state);
         drop((old, dropped));
         self.changed.notify_all();
+        is_connected
     }
 
     // What proxies say.
@@ -179,6 +200,16 @@ impl Registry {
             ));
         }
         let mut delivery = Delivery::new(hello.running);
+        if let Some(running) = hello.running
+            && running.store == self.store
+            && proxy.wanted.as_ref().is_none_or(|wanted| running.number > wanted.epoch.number)
+        {
+            self.ahead.send_if_modified(|ahead| {
+                let is_higher = running.number > *ahead;
+                *ahead = running.number.max(*ahead);
+                is_higher
+            });
+        }
         if let Some(wanted) = &proxy.wanted {
             delivery.want(encodings.encodings(wanted.epoch, &wanted.snapshot));
         }
@@ -318,19 +349,31 @@ impl Registry {
 
     // What operators ask.
 
-    /// Waits until each of the proxies that is connected has answered, or the deadline has passed.
+    pub(super) fn has_failed(&self) -> bool {
+        let failed =
+            |proxy: &Proxy| matches!(proxy.state(), ProxyState::Rejected | ProxyState::NoAnswer);
+        self.lock().proxies.values().any(failed)
+    }
+
+    pub(super) fn ahead(&self) -> watch::Receiver<u64> {
+        self.ahead.subscribe()
+    }
+
+    /// Waits until each of the proxies that is connected, or was when it was told, has answered, or the
+    /// deadline has passed.
     pub(super) fn wait(
         &self,
-        meant: &BTreeMap<String, Epoch>,
+        meant: &BTreeMap<String, Meant>,
         deadline: Instant,
     ) -> BTreeMap<String, Outcome> {
         let mut state = self.lock();
         loop {
-            let is_open = meant.iter().any(|(name, epoch)| state.outcome(name, *epoch).is_none());
+            let is_open = meant.iter().any(|(name, meant)| state.outcome(name, *meant).is_none());
             let left = deadline.saturating_duration_since(Instant::now());
             if !is_open || left.is_zero() {
-                let outcome = |(name, epoch): (&String, &Epoch)| {
-                    let outcome = state.outcome(name, *epoch).unwrap_or(Outcome::Unanswered);
+                let outcome = |(name, meant): (&String, &Meant)| {
+                    let outcome =
+                        state.outcome(name, *meant).unwrap_or_else(|| state.silence(name));
                     (name.clone(), outcome)
                 };
                 return meant.iter().map(outcome).collect();
@@ -360,10 +403,23 @@ impl State {
         (connected.link.id == member.link.id).then_some(&mut connected.delivery)
     }
 
+    /// What it is to have said nothing until now.
+    fn silence(&self, name: &str) -> Outcome {
+        match self.proxies.get(name).and_then(|proxy| proxy.connected.as_ref()) {
+            Some(_) => Outcome::Unanswered,
+            None => Outcome::Left,
+        }
+    }
+
     /// `None`: not known yet.
-    fn outcome(&self, name: &str, meant: Epoch) -> Option<Outcome> {
-        let Some(proxy) = self.proxies.get(name) else { return Some(Outcome::Disconnected) };
-        let Some(connected) = &proxy.connected else { return Some(Outcome::Disconnected) };
+    fn outcome(&self, name: &str, meant: Meant) -> Option<Outcome> {
+        let Meant { epoch: meant, was_connected } = meant;
+        let proxy = self.proxies.get(name);
+        let Some((proxy, connected)) = proxy.and_then(|of| Some((of, of.connected.as_ref()?)))
+        else {
+            // One that left may be back in a moment, and run it; or it is what it died of.
+            return (!was_connected).then_some(Outcome::Disconnected);
+        };
         let running = connected.delivery.running();
         if running == Some(meant) {
             return Some(Outcome::Applied);
@@ -377,7 +433,8 @@ impl State {
                 Some(Outcome::Rejected { epoch: last.epoch, reason: last.reason.clone() })
             }
             _ if is_running_newer => Some(Outcome::Applied),
-            _ => connected.delivery.is_unanswered(meant).then_some(Outcome::Unanswered),
+            // A late answer counts.
+            _ => None,
         }
     }
 }

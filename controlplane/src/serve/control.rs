@@ -15,7 +15,6 @@
 mod live;
 mod sources;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +24,6 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use crate::language::diagnostic::Diagnostic;
-use crate::language::object::ObjectKind;
 use crate::language::parse::parse;
 use crate::publish::Publisher;
 use crate::resolver::{Addresses, Names};
@@ -39,13 +37,16 @@ use crate::serve::remembered::Remembered;
 use crate::serve::view::{DnsView, View};
 use crate::source::Reading;
 use crate::status::UnixMs;
-use crate::store::diff::{ChangeKind, diff};
+use crate::store::diff::{changed, diff};
 use crate::store::error::StoreError;
-use crate::store::revision::{Accepted, Key, Meta, Objects};
+use crate::store::revision::{Accepted, Meta, Objects};
 use crate::store::thread::StoreThread;
 
 /// What failed is tried again after this.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Answers of DNS are taken this long after the first of them, so that many are one change.
+const ADDRESSES_GATHERED: Duration = Duration::from_millis(250);
 
 /// Revisions age without anything else happening.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
@@ -80,7 +81,11 @@ pub struct Control {
     /// What proxies were given last.
     published: Option<Published>,
     cache: FileCache,
-    retry: Option<Retry>,
+    /// When what failed is tried again.
+    read_again: Option<Instant>,
+    /// When what DNS says is taken.
+    addresses_due: Option<Instant>,
+    publish_again: Option<Instant>,
 }
 
 /// An accepted set.
@@ -99,22 +104,6 @@ struct Live {
     revision: u64,
     /// Whether the publisher has it.
     is_published: bool,
-}
-
-/// What is tried again, and when.
-#[derive(Clone, Copy, Debug)]
-struct Retry {
-    at: Instant,
-    step: Step,
-}
-
-/// What is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Accepting what the folder says.
-    Reading,
-    /// Publishing what should run.
-    Publishing,
 }
 
 impl Control {
@@ -144,7 +133,9 @@ impl Control {
             live: None,
             published: None,
             cache,
-            retry: None,
+            read_again: None,
+            addresses_due: None,
+            publish_again: None,
         })
     }
 
@@ -170,6 +161,7 @@ impl Control {
             }
             None => self.restore().await,
         }
+        let mut ahead = self.publisher.ahead();
         let mut prune = tokio::time::interval_at(Instant::now() + PRUNE_EVERY, PRUNE_EVERY);
         loop {
             self.show();
@@ -180,17 +172,28 @@ impl Control {
                     None => return,
                 },
                 Some(reading) = next_reading(&mut readings) => self.take_reading(reading).await,
-                Ok(()) = self.parts.addresses.changed() => self.take_addresses().await,
-                () = due(self.retry) => {
-                    let step = self.retry.take().map(|retry| retry.step);
-                    match (step, &readings) {
-                        (Some(Step::Reading), Some(readings)) => {
-                            let reading = readings.borrow().clone();
-                            self.take_reading(reading).await;
-                        }
-                        // It logs, and tries again, itself.
-                        _ => drop(self.publish().await),
+                Ok(()) = self.parts.addresses.changed() => {
+                    self.addresses_due.get_or_insert_with(|| Instant::now() + ADDRESSES_GATHERED);
+                }
+                () = due(self.addresses_due) => {
+                    self.addresses_due = None;
+                    self.take_addresses().await;
+                }
+                Ok(()) = ahead.changed() => {
+                    let running = *ahead.borrow_and_update();
+                    self.catch_up(running).await;
+                }
+                () = due(self.read_again) => {
+                    self.read_again = None;
+                    if let Some(readings) = &readings {
+                        let reading = readings.borrow().clone();
+                        self.take_reading(reading).await;
                     }
+                }
+                () = due(self.publish_again) => {
+                    self.publish_again = None;
+                    // It logs, and tries again, itself.
+                    drop(self.publish().await);
                 }
                 _ = prune.tick() => {
                     let now_ms = UnixMs::now().0;
@@ -293,7 +296,7 @@ impl Control {
         plan: Plan,
         revision: u64,
     ) -> Result<Done, Refusal> {
-        let changes = changes(&before.objects, &plan.content.objects);
+        let changes = changed(&before.objects, &plan.content.objects);
         let warnings = plan.mesh.warnings().to_vec();
         let published = self.make_live(plan, revision).await;
         published.map_err(|cause| not_published(revision, cause))?;
@@ -357,7 +360,7 @@ impl Control {
     ) -> Result<Done, Refusal> {
         let before = self.latest_content().unwrap_or_default();
         let plan = self.plan(after.clone()).await?;
-        let changes = changes(&before.objects, &after.objects);
+        let changes = changed(&before.objects, &after.objects);
         let warnings = plan.mesh.warnings().to_vec();
         let mut done = Done {
             revision: self.latest.as_ref().map_or(0, |latest| latest.number),
@@ -388,15 +391,16 @@ impl Control {
         match &self.pinned {
             None => {
                 let is_published = self.published().is_some() && !done.is_new;
-                if !is_published || self.live_plan().content.objects != content.objects {
+                let is_other = self.live_plan().content.objects != content.objects;
+                // What a proxy refused, such as a port that was taken, may be possible now.
+                if !is_published || is_other || self.publisher.has_failed() {
                     let published = self.make_live(plan, done.revision).await;
                     published.map_err(|cause| not_published(done.revision, cause))?;
                 }
                 done.is_live = true;
             }
             Some(_) => {
-                let flows = self.let_endpoints_flow(&content, &done).await;
-                done.is_live = flows.map_err(|cause| not_published(done.revision, cause))?;
+                done.is_live = self.let_endpoints_flow(&content, &done).await?;
             }
         }
         done.published = self.published();
@@ -409,11 +413,17 @@ impl Control {
         let Some(Revision { number, content: Ok(pinned) }) = &self.pinned else { return Ok(false) };
         let (number, combined) = (*number, pinned.pinned_beside(latest));
         if combined.objects != self.live_plan().content.objects {
-            let plan = self.plan(combined).await?;
-            self.make_live(plan, number).await?;
+            let plan = self.plan(combined).await;
+            let plan = plan.map_err(|cause| Refusal::Held {
+                number: done.revision,
+                pinned: number,
+                cause: Box::new(cause),
+            })?;
+            self.make_live(plan, number)
+                .await
+                .map_err(|cause| not_published(done.revision, cause))?;
         }
-        let slice = ObjectKind::EndpointSlice.to_string();
-        Ok(done.changes.iter().all(|(key, _)| key.kind == slice))
+        Ok(self.live_plan().content.runs(&done.changes, latest))
     }
 
     async fn plan(&self, content: Content) -> Result<Plan, Refusal> {
@@ -463,10 +473,6 @@ impl Control {
         }
     }
 
-    fn try_again(&mut self, step: Step) {
-        self.retry = Some(Retry { at: Instant::now() + RETRY, step });
-    }
-
     fn show(&self) {
         let names = self.live_plan().mesh.dns_names();
         let addresses = self.addresses();
@@ -505,24 +511,9 @@ async fn next_reading(readings: &mut Option<watch::Receiver<Reading>>) -> Option
     Some(readings.borrow_and_update().clone())
 }
 
-async fn due(retry: Option<Retry>) {
-    match retry {
-        Some(retry) => sleep_until(retry.at).await,
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn changes(before: &Objects, after: &Objects) -> Vec<(Key, ChangeKind)> {
-    let keys: BTreeSet<&Key> = before.keys().chain(after.keys()).collect();
-    keys.into_iter()
-        .filter_map(|key| {
-            let change = match (before.get(key), after.get(key)) {
-                (None, _) => ChangeKind::Added,
-                (_, None) => ChangeKind::Removed,
-                (old, new) if old == new => return None,
-                _ => ChangeKind::Changed,
-            };
-            Some((key.clone(), change))
-        })
-        .collect()
 }

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::language::diagnostic::Diagnostic;
-use crate::language::object::{Declared, ObjectKey, ObjectKind};
+use crate::language::object::{Declared, ObjectKey, ObjectKind, SERVICE_NAME_LABEL};
 use crate::language::parse::{Parsed, combine, parse_file};
 use crate::language::place::SourceFile;
 use crate::serve::text::{key_of, text_of};
+use crate::store::diff::ChangeKind;
 use crate::store::revision::{Key, Objects};
 
 /// All objects of one state.
@@ -23,13 +24,6 @@ pub struct Content {
 }
 
 impl Content {
-    /// What parsed files declare. The objects' places lead into those files.
-    pub fn of_parsed(declared: &[Arc<Declared>]) -> Self {
-        let objects = declared.iter().map(|d| (key_of(&d.key), text_of(d))).collect();
-        let declared = declared.iter().map(|d| (d.key.clone(), d.clone())).collect();
-        Self { objects: Arc::new(objects), declared: Arc::new(declared) }
-    }
-
     /// What a revision of the store says. Each text is a file that is named as its object.
     ///
     /// # Errors
@@ -78,40 +72,59 @@ impl Content {
         Self { objects: Arc::new(objects), declared: Arc::new(declared) }
     }
 
-    /// What runs while this set is pinned: its intent, with the endpoints of `latest`, which flow.
+    /// What runs while this set is pinned: its intent, with the endpoints of `latest`, which flow: the
+    /// `EndpointSlice`s of its own services. Those of later services wait with them.
     #[must_use]
     pub fn pinned_beside(&self, latest: &Self) -> Self {
-        let flows = |key: &ObjectKey| key.kind == ObjectKind::EndpointSlice;
-        let own = self.declared.iter().filter(|(key, _)| !flows(key));
-        let flowing = latest.declared.iter().filter(|(key, _)| flows(key));
-        let declared: BTreeMap<_, _> =
-            own.chain(flowing).map(|(key, declared)| (key.clone(), declared.clone())).collect();
-        let text = |key: &ObjectKey| {
-            let from = if flows(key) { latest } else { self };
-            let key = key_of(key);
-            let text = from.objects.get(&key)?.clone();
-            Some((key, text))
-        };
-        let objects = declared.keys().filter_map(text).collect();
+        let mut objects = Objects::clone(&self.objects);
+        let mut declared = BTreeMap::clone(&self.declared);
+        declared.retain(|key, _| key.kind != ObjectKind::EndpointSlice);
+        objects.retain(|key, _| *key.kind != *ObjectKind::EndpointSlice.to_string());
+        for (key, slice) in latest.declared.iter().filter(|(_, slice)| self.has_service_of(slice)) {
+            let stored = key_of(key);
+            let text = latest.objects[&stored].clone();
+            objects.insert(stored, text);
+            declared.insert(key.clone(), slice.clone());
+        }
         Self { objects: Arc::new(objects), declared: Arc::new(declared) }
     }
 
-    /// Makes the places of all objects whose text is not that of `before` lead into their own texts,
-    /// which stay, and not into the files that they came in.
+    /// Whether this is a slice of one of this set's services.
+    fn has_service_of(&self, slice: &Declared) -> bool {
+        let ObjectKey { kind: ObjectKind::EndpointSlice, namespace, .. } = &slice.key else {
+            return false;
+        };
+        slice.metadata.labels.get(SERVICE_NAME_LABEL).is_some_and(|name| {
+            let (kind, namespace) = (ObjectKind::CoreService, namespace.clone());
+            self.declared.contains_key(&ObjectKey { kind, namespace, name: name.as_str().into() })
+        })
+    }
+
+    /// Whether what a change was about runs in this set too, which has it from `latest`.
+    pub fn runs(&self, changes: &[(Key, ChangeKind)], latest: &Self) -> bool {
+        let is_same = |(key, _): &(Key, _)| self.objects.get(key) == latest.objects.get(key);
+        match changes {
+            [] => self.objects == latest.objects,
+            changes => changes.iter().all(is_same),
+        }
+    }
+
+    /// Makes the places of all objects that `before` does not have lead into their own texts, which
+    /// stay, and not into the files that they came in.
     #[must_use]
     pub fn settled(&self, before: &Self) -> Self {
-        let settle = |(key, declared): (&ObjectKey, &Arc<Declared>)| {
-            let stored = key_of(key);
-            let text = &self.objects[&stored];
-            let is_old = before.objects.get(&stored).is_some_and(|old| old == text);
-            let settled = match is_old {
-                true => None,
-                false => parse_stored(&stored, text).declared.pop(),
-            };
-            (key.clone(), settled.unwrap_or_else(|| declared.clone()))
+        let is_new = |(key, declared): &(&ObjectKey, &Arc<Declared>)| {
+            before.declared.get(*key).is_none_or(|old| !Arc::ptr_eq(old, declared))
         };
-        let declared = self.declared.iter().map(settle).collect();
-        Self { objects: self.objects.clone(), declared: Arc::new(declared) }
+        let settle = |(key, _): (&ObjectKey, _)| {
+            let stored = key_of(key);
+            let settled = parse_stored(&stored, &self.objects[&stored]).declared.pop();
+            Some((key.clone(), settled?))
+        };
+        let settled: Vec<_> = self.declared.iter().filter(is_new).filter_map(settle).collect();
+        let mut declared = self.declared.clone();
+        Arc::make_mut(&mut declared).extend(settled);
+        Self { objects: self.objects.clone(), declared }
     }
 
     /// For the compiler.
@@ -121,7 +134,7 @@ impl Content {
 }
 
 fn parse_stored(key: &Key, text: &str) -> Parsed {
-    let name = match key.namespace.as_str() {
+    let name = match &*key.namespace {
         "" => format!("{}/{}", key.kind, key.name),
         _ => key.to_string(),
     };
@@ -131,25 +144,48 @@ fn parse_stored(key: &Key, text: &str) -> Parsed {
 /// Files that were read before, so that only those that changed are read again.
 #[derive(Debug, Default)]
 pub struct FileCache {
-    files: BTreeMap<String, (Arc<SourceFile>, Parsed)>,
+    files: BTreeMap<String, ReadFile>,
+}
+
+/// A file, and what came of it.
+#[derive(Debug)]
+struct ReadFile {
+    file: Arc<SourceFile>,
+    parsed: Parsed,
+    /// Of the objects that it declares, in their order.
+    texts: Vec<(Key, Arc<str>)>,
+}
+
+impl ReadFile {
+    fn read(name: &str, text: &str) -> Self {
+        let file = Arc::new(SourceFile::new(name, text));
+        let parsed = parse_file(&file);
+        let texts = parsed.declared.iter().map(|of| (key_of(&of.key), text_of(of))).collect();
+        Self { file, parsed, texts }
+    }
 }
 
 impl FileCache {
-    /// What a set of files declares. `files`: names and texts.
-    pub fn parse<'a>(&mut self, files: impl Iterator<Item = (&'a str, &'a str)>) -> Parsed {
+    /// What a set of files declares, and the same as a set, which is whole if there are no errors. The
+    /// objects' places lead into the files. `files`: names and texts.
+    pub fn parse<'a>(
+        &mut self,
+        files: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> (Parsed, Content) {
         let mut old = std::mem::take(&mut self.files);
         let mut order = Vec::new();
         for (name, text) in files {
-            let kept = old.remove(name).filter(|(file, _)| file.text == text);
-            let entry = kept.unwrap_or_else(|| {
-                let file = Arc::new(SourceFile::new(name, text));
-                let parsed = parse_file(&file);
-                (file, parsed)
-            });
-            self.files.insert(name.to_owned(), entry);
+            let kept = old.remove(name).filter(|read| read.file.text == text);
+            let read = kept.unwrap_or_else(|| ReadFile::read(name, text));
+            self.files.insert(name.to_owned(), read);
             order.push(name);
         }
-        combine(order.iter().map(|name| &self.files[*name].1))
+        let parsed = combine(order.iter().map(|name| &self.files[*name].parsed));
+        let texts = self.files.values().flat_map(|read| read.texts.iter().cloned());
+        let objects = Arc::new(texts.collect());
+        let declared = parsed.declared.iter().map(|of| (of.key.clone(), of.clone()));
+        let content = Content { objects, declared: Arc::new(declared.collect()) };
+        (parsed, content)
     }
 }
 
@@ -172,8 +208,28 @@ mod tests {
     fn slice(name: &str, address: &str) -> String {
         format!(
             "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
-             metadata: {{name: {name}, labels: {{kubernetes.io/service-name: s}}}}\n\
+             metadata: {{name: {name}, labels: {{kubernetes.io/service-name: {name}}}}}\n\
              addressType: IPv4\nports: [{{port: 80}}]\nendpoints: [{{addresses: [{address}]}}]\n---\n"
+        )
+    }
+
+    fn content(text: &str) -> Content {
+        let (parsed, content) = FileCache::default().parse([("f.yaml", text)].into_iter());
+        assert_eq!(parsed.diagnostics, []);
+        content
+    }
+
+    fn core_service(name: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+             spec: {{ports: [{{port: 80}}]}}\n---\n"
+        )
+    }
+
+    fn service(name: &str, address: &str) -> String {
+        format!(
+            "apiVersion: lateen.dev/v1alpha1\nkind: Service\nmetadata: {{name: {name}}}\n\
+             spec: {{ports: [{{port: 80}}], endpoints: [{{address: {address}, port: 80}}]}}\n---\n"
         )
     }
 
@@ -199,21 +255,54 @@ mod tests {
 
     #[test]
     fn endpoints_flow_past_a_pin_and_intent_does_not() {
-        let pinned =
-            Content::of_parsed(&parsed(&(namespace("a", "old") + &slice("s", "10.0.0.1"))));
-        let latest = Content::of_parsed(&parsed(
-            &(namespace("a", "new") + &namespace("b", "new") + &slice("s", "10.0.0.2")),
-        ));
+        let pinned = content(
+            &(namespace("a", "old")
+                + &core_service("s")
+                + &slice("s", "10.0.0.1")
+                + &service("own", "10.0.1.1")),
+        );
+        let latest = content(
+            &(namespace("a", "new")
+                + &namespace("b", "new")
+                + &core_service("s")
+                + &slice("s", "10.0.0.2")
+                + &core_service("later")
+                + &slice("later", "10.0.0.3")
+                + &service("own", "10.0.1.2")),
+        );
         let live = pinned.pinned_beside(&latest);
-        assert_eq!(names(&live), ["EndpointSlice/default/s", "Namespace//a"]);
+        assert_eq!(
+            names(&live),
+            [
+                "EndpointSlice/default/s",
+                "Namespace//a",
+                "Service/default/own",
+                "Service (core)/default/s",
+            ]
+        );
         let texts: String = live.objects.values().map(|text| &**text).collect();
-        assert!(texts.contains("10.0.0.2") && texts.contains("old"), "{texts}");
+        for (part, is_in) in [
+            ("old", true),
+            ("10.0.0.1", false),
+            ("10.0.0.2", true),
+            // Written into the service, so a part of the intent.
+            ("10.0.1.1", true),
+            ("10.0.1.2", false),
+        ] {
+            assert_eq!(texts.contains(part), is_in, "{part} in {texts}");
+        }
+
+        let change =
+            |name: &str, kind: &str| (Key::new(kind, "default", name), ChangeKind::Changed);
+        assert!(live.runs(&[change("s", "EndpointSlice")], &latest));
+        assert!(!live.runs(&[change("s", "EndpointSlice"), change("own", "Service")], &latest));
+        assert!(!live.runs(&[], &latest), "nothing changed, and it is not what runs");
+        assert!(latest.runs(&[], &latest));
     }
 
     #[test]
     fn what_is_stored_reads_as_what_was_declared() {
-        let content =
-            Content::of_parsed(&parsed(&(namespace("a", "one") + &slice("s", "10.0.0.1"))));
+        let content = content(&(namespace("a", "one") + &slice("s", "10.0.0.1")));
         let again = Content::of_objects(content.objects.clone()).expect("it was taken before");
         let specs = |content: &Content| {
             content.declared.values().map(|d| (d.key.clone(), d.object.clone())).collect::<Vec<_>>()

@@ -15,8 +15,8 @@ pub fn find(content: &Content, wanted: &ObjectName) -> Result<ObjectKey, Refusal
         return Err(Refusal::NoSuchKind(wanted.kind.clone()));
     }
     let namespace = wanted.namespace.as_deref().unwrap_or("default");
-    let named = |key: &&ObjectKey| kinds.contains(&key.kind) && key.name == wanted.name;
-    let here = |key: &&ObjectKey| !key.kind.is_namespaced() || key.namespace == namespace;
+    let named = |key: &&ObjectKey| kinds.contains(&key.kind) && *key.name == *wanted.name;
+    let here = |key: &&ObjectKey| !key.kind.is_namespaced() || *key.namespace == *namespace;
     let found: Vec<&ObjectKey> = content.declared.keys().filter(named).filter(here).collect();
     match &found[..] {
         [key] => Ok((*key).clone()),
@@ -57,11 +57,8 @@ pub fn kinds_named(name: &str) -> Vec<ObjectKind> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::language::parse::parse;
-    use crate::language::place::SourceFile;
+    use crate::serve::intent::FileCache;
 
     #[test]
     fn kinds_go_by_names_that_people_type() {
@@ -89,9 +86,8 @@ mod tests {
             spec: {ports: [{port: 80}]}\n---\n\
             apiVersion: lateen.dev/v1alpha1\nkind: Service\nmetadata: {name: s, namespace: shop}\n\
             spec: {ports: [{name: http, port: 80}], endpoints: [{address: 127.0.0.1, port: 1}]}\n";
-        let parsed = parse(&[Arc::new(SourceFile::new("f.yaml", text))]);
+        let (parsed, content) = FileCache::default().parse([("f.yaml", text)].into_iter());
         assert_eq!(parsed.diagnostics, []);
-        let content = Content::of_parsed(&parsed.declared);
         let found = |kind: &str, namespace: Option<&str>, name: &str| {
             let namespace = namespace.map(str::to_owned);
             let wanted = ObjectName { kind: kind.into(), namespace, name: name.into() };

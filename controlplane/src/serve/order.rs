@@ -1,5 +1,6 @@
 //! What the owner of the control plane can be asked for, and what it answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lateen_snapshot::model::Epoch;
@@ -117,8 +118,10 @@ pub struct Done {
 pub struct Published {
     /// The same for all of them.
     pub epoch: Epoch,
-    /// Their names.
-    pub proxies: Vec<String>,
+    /// Their names, and whether they were connected when they were told.
+    pub proxies: BTreeMap<String, bool>,
+    /// Connected proxies that are not declared any more since: they keep what they run.
+    pub orphans: Vec<String>,
 }
 
 /// What a change would do.

@@ -28,7 +28,7 @@ pub struct Plan {
 impl Plan {
     /// Compiles a set. What is the same as `before` is shared with it.
     ///
-    /// Cost: that of [`resolve_after`] and of a copy for each proxy. Blocks.
+    /// Cost: that of [`resolve_after`] and of a comparison for each proxy. Blocks.
     ///
     /// # Errors
     /// [`Refusal::Declared`] or [`Refusal::Snapshot`]; the fault of whoever declared it.
@@ -44,6 +44,9 @@ impl Plan {
     /// # Errors
     /// [`Refusal::Snapshot`]: DNS gave more addresses than a snapshot may have.
     pub fn with_addresses(&self, addresses: &Addresses) -> Result<Self, Refusal> {
+        if self.mesh.dns_names().is_empty() {
+            return Ok(self.clone());
+        }
         let snapshots = snapshots(&self.mesh, &self.snapshots, addresses)?;
         Ok(Self { content: self.content.clone(), mesh: self.mesh.clone(), snapshots })
     }
@@ -53,8 +56,8 @@ fn snapshots(mesh: &Mesh, before: &Snapshots, addresses: &Addresses) -> Result<S
     let mut snapshots = Snapshots::new();
     for proxy in mesh.proxies() {
         let snapshot = mesh.snapshot(proxy, addresses).expect("it is one of the mesh's proxies");
-        let same = before.get(proxy).filter(|before| ***before == snapshot);
-        let snapshot = match same {
+        // `Arc`s compare pointers first.
+        let snapshot = match before.get(proxy).filter(|before| **before == snapshot) {
             Some(same) => same.clone(),
             None => {
                 let invalid = |why: lateen_snapshot::validate::Invalid| Refusal::Snapshot {
@@ -62,7 +65,7 @@ fn snapshots(mesh: &Mesh, before: &Snapshots, addresses: &Addresses) -> Result<S
                     why: why.to_string(),
                 };
                 validate(&snapshot, Origin::Store).map_err(invalid)?;
-                Arc::new(snapshot)
+                snapshot
             }
         };
         snapshots.insert(proxy.to_owned(), snapshot);

@@ -55,6 +55,19 @@ pub enum Refusal {
         /// Why not.
         cause: Box<Refusal>,
     },
+    /// It was accepted under a pin, and what flows past the pin does not fit what is pinned.
+    #[error(
+        "it was stored as revision {number}; its endpoints can't run beside revision {pinned}, which a \
+         rollback holds: {cause}"
+    )]
+    Held {
+        /// Under which number.
+        number: u64,
+        /// What is pinned.
+        pinned: u64,
+        /// What is wrong with both together.
+        cause: Box<Refusal>,
+    },
     /// Nothing was declared.
     #[error("no object is declared in what was given")]
     Nothing,
@@ -74,7 +87,7 @@ impl Refusal {
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {
             Self::Declared(diagnostics) | Self::Stored { diagnostics, .. } => diagnostics,
-            Self::NotPublished { cause, .. } => cause.diagnostics(),
+            Self::NotPublished { cause, .. } | Self::Held { cause, .. } => cause.diagnostics(),
             _ => &[],
         }
     }
@@ -106,6 +119,7 @@ impl Refusal {
                 "it is tried again every few seconds; `lateen status` shows what comes of it"
                     .to_owned()
             }
+            Self::Held { .. } => "`lateen resume` makes the latest revision live".to_owned(),
             Self::Store(StoreError::Conflict { .. }) => {
                 "`lateen history` and `lateen diff` show what was changed meanwhile".to_owned()
             }

@@ -18,6 +18,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{oneshot, watch};
 
 use crate::api::address::Address;
@@ -99,6 +100,7 @@ pub enum ServeError {
 /// # Errors
 /// What keeps it from starting, or the API from going on.
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    raise_descriptor_limit();
     let state = options.state.clone();
     DirBuilder::new()
         .recursive(true)
@@ -150,10 +152,10 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
 
     let api = Api { orders, view: seen, store, publisher };
     tracing::info!(api = %address, socket = %options.socket.display(), "serving");
-    let served = tokio::select! {
-        served = listener.serve(routes(api, token)) => served.map_err(system),
-        () = stop => Ok(()),
-    };
+    tokio::select! {
+        () = listener.serve(routes(api, token)) => {}
+        () = stop => {}
+    }
     tracing::info!("stopping; proxies keep what they run");
     drop(end);
     // What was begun is brought to its end.
@@ -162,7 +164,16 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     // The store is closed when the last request that may use it is gone, at the latest with the
     // process; everything accepted is on the disk already.
     drop(store_ends);
-    served
+    Ok(())
+}
+
+/// Each proxy takes a few descriptors, and the usual limit of a process is for programs that use select(2).
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
+    }
 }
 
 /// A store that was not as expected is named at once.

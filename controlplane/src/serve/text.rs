@@ -20,25 +20,21 @@ pub fn key_of(key: &ObjectKey) -> Key {
 /// The object's text, on its own a file that declares it. Ends in one newline.
 pub fn text_of(declared: &Declared) -> Arc<str> {
     let document = &declared.document;
-    let written = lines_of(document);
-    if first_value(written) == Some(&document.file.text[document.root.span.start as usize..]) {
-        return format!("{}\n", written.text.trim_matches('\n').trim_end()).into();
+    if let Some(written) = lines_of(document) {
+        return format!("{}\n", written.trim_matches('\n').trim_end()).into();
     }
     let json = serde_json::to_string_pretty(&json_of(&document.root));
     format!("{}\n", json.expect("a tree of values is JSON")).into()
 }
 
-/// Some lines of a file.
-#[derive(Clone, Copy)]
-struct Lines<'a> {
-    text: &'a str,
-    /// From the first of them to the end of the file.
-    onwards: &'a str,
-}
-
-/// Between the markers (`---`, `...`) around a document. At the start of a line they are markers
-/// wherever they stand (YAML 1.2.2, rule `c-forbidden`).
-fn lines_of(document: &Document) -> Lines<'_> {
+/// The lines between the markers (`---`, `...`) around a document, if they are the document and nothing
+/// else. At the start of a line they are markers wherever they stand (YAML 1.2.2, rule `c-forbidden`).
+///
+/// Cost: the document's bytes, whatever else is in its file.
+fn lines_of(document: &Document) -> Option<&str> {
+    if document.is_item {
+        return None;
+    }
     let text = document.file.text.as_str();
     let within = document.root.span.start as usize;
     let mut start = 0;
@@ -65,7 +61,8 @@ fn lines_of(document: &Document) -> Lines<'_> {
             break;
         }
     }
-    Lines { text: &text[start..end], onwards: &text[start..] }
+    // Before the first value stand blank lines and comments, and nothing else.
+    (first_value(&text[start..])? == within - start).then_some(&text[start..end])
 }
 
 fn is_marker(line: &str) -> bool {
@@ -73,14 +70,14 @@ fn is_marker(line: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
-/// From the first value of a document to the end of its file: behind blank lines and comments.
-fn first_value(lines: Lines<'_>) -> Option<&str> {
-    let mut rest = lines.onwards;
+/// Where the first value of a document begins: behind blank lines and comments.
+fn first_value(text: &str) -> Option<usize> {
+    let mut rest = text;
     loop {
         rest = rest.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
         match rest.strip_prefix('#') {
             Some(comment) => rest = &comment[comment.find('\n')?..],
-            None => return Some(rest),
+            None => return Some(text.len() - rest.len()),
         }
     }
 }

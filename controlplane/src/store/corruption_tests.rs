@@ -116,7 +116,6 @@ fn use_all(home: &Home) {
         if let Ok((_, objects)) = store.show(number) {
             assert_eq!(objects.len(), 3, "what is shown is what was accepted");
         }
-        let _ = store.diff(number, number + 1);
     }
     let _ = store.history(100, None);
     let _ = store.live();

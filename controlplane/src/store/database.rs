@@ -10,7 +10,6 @@ use std::sync::Arc;
 use lateen_snapshot::model::Epoch;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
-use crate::store::diff::{Change, diff};
 use crate::store::error::StoreError;
 use crate::store::limits;
 use crate::store::retention::{self, Retention};
@@ -175,6 +174,28 @@ impl Store {
         Ok(Epoch { store: parts.id, number: parts.epoch })
     }
 
+    /// Makes the next epoch higher than `number`, which somebody has seen. Returns whether it was not:
+    /// then this file is an older copy of itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] for a number that no store comes to; the machine's.
+    pub fn raise_epoch(&mut self, number: u64) -> Result<bool, StoreError> {
+        if number > limits::EPOCH_MAX {
+            return Err(StoreError::damaged(format!("somebody has seen epoch {number} of it")));
+        }
+        let parts = &mut self.parts;
+        if number > parts.epoch_leased {
+            parts
+                .connection
+                .prepare_cached("UPDATE store SET epoch_leased = ?1")?
+                .execute([sql(number)])?;
+            parts.epoch_leased = number;
+        }
+        let is_raised = number > parts.epoch;
+        parts.epoch = parts.epoch.max(number);
+        Ok(is_raised)
+    }
+
     /// At most `limit` (and [`limits::HISTORY_PAGE_MAX`]) revisions below `before`, newest first.
     ///
     /// # Errors
@@ -209,14 +230,6 @@ impl Store {
                 Ok((revision, Arc::new(objects)))
             }
         }
-    }
-
-    /// How revision `new` differs from revision `old`.
-    ///
-    /// # Errors
-    /// Those of [`Store::show`].
-    pub fn diff(&self, old: u64, new: u64) -> Result<Vec<Change>, StoreError> {
-        Ok(diff(&self.show(old)?.1, &self.show(new)?.1))
     }
 
     /// Drops what the retention no longer keeps; [`Store::accept`] does it too, but age comes without.

@@ -28,6 +28,9 @@ pub const HISTORY_PAGE_MAX: usize = 1000;
 /// skipped: 2⁶³ of them last for a million restarts a second over 292 years.
 pub const EPOCHS_PER_LEASE: u64 = 1000;
 
+/// The highest epoch that somebody may have seen of a store: half of what its file can hold.
+pub const EPOCH_MAX: u64 = (i64::MAX / 2) as u64;
+
 /// What a unified diff of one pair of sets may take, in milliseconds, before it becomes coarse: line
 /// matching is quadratic in the worst case.
 pub const DIFF_MS_MAX: u64 = 2000;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::store::diff::ChangeKind;
+use crate::store::diff::{ChangeKind, diff};
 use crate::store::error::StoreError;
 use crate::store::open::How;
 use crate::store::retention::Retention;
@@ -160,7 +160,8 @@ proptest! {
         if let (Some((old, (_, before))), Some((new, (_, after)))) =
             (model.kept.first_key_value(), model.kept.last_key_value())
         {
-            for change in store.diff(*old, *new).expect("both are kept") {
+            let shown = |number| store.show(number).expect("it is kept").1;
+            for change in diff(&shown(*old), &shown(*new)) {
                 let expected = match (before.get(&change.key), after.get(&change.key)) {
                     (None, Some(_)) => ChangeKind::Added,
                     (Some(_), None) => ChangeKind::Removed,

@@ -10,23 +10,23 @@ use sha2::{Digest as _, Sha256};
 use crate::store::error::StoreError;
 use crate::store::limits;
 
-/// What one object is called. Two objects of a set never have the same.
+/// What one object is called. Two objects of a set never have the same. A clone shares the texts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
     /// Such as `HTTPRoute`.
-    pub kind: String,
+    pub kind: Arc<str>,
     /// Empty for a kind without.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Within both.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 impl Key {
     /// A key of these parts.
     pub fn new(
-        kind: impl Into<String>,
-        namespace: impl Into<String>,
-        name: impl Into<String>,
+        kind: impl Into<Arc<str>>,
+        namespace: impl Into<Arc<str>>,
+        name: impl Into<Arc<str>>,
     ) -> Self {
         Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
     }

@@ -29,7 +29,7 @@ pub(crate) fn mesh(text: &str) -> Mesh {
 pub(crate) fn snapshot(mesh: &Mesh, proxy: &str, addresses: &Addresses) -> Snapshot {
     let snapshot = mesh.snapshot(proxy, addresses).expect("the proxy is declared");
     validate(&snapshot, Origin::Store).unwrap_or_else(|invalid| panic!("{proxy}: {invalid}"));
-    snapshot
+    Snapshot::clone(&snapshot)
 }
 
 pub(crate) fn render(found: &[Diagnostic]) -> String {

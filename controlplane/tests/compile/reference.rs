@@ -52,7 +52,7 @@ pub(crate) fn through_gateway(
         parents.any(|parent| {
             let is_gateway = parent.kind.as_deref().is_none_or(|kind| kind == "Gateway");
             is_gateway
-                && parent.name == gateway.key.name
+                && *parent.name == *gateway.key.name
                 && accepts(gateway, listener, route, spec, parent)
         })
     });
@@ -69,11 +69,11 @@ pub(crate) fn through_mesh(
     let attached = |of: &str| -> Vec<(&Declared, &HttpRouteSpec)> {
         let routes = http_routes(declared).filter(|(route, spec)| {
             let mut parents = spec.parent_refs.iter().flatten();
-            route.key.namespace == of
+            *route.key.namespace == *of
                 && parents.any(|parent| {
                     parent.kind.as_deref() == Some("Service")
                         && parent.name == service
-                        && parent.namespace.as_ref().unwrap_or(&route.key.namespace) == namespace
+                        && parent.namespace.as_deref().unwrap_or(&route.key.namespace) == namespace
                         && parent.port.is_none_or(|wanted| wanted == port)
                 })
         });
@@ -105,7 +105,7 @@ pub(crate) fn is_attached(declared: &[Arc<Declared>], route: &Declared) -> bool 
 fn find_gateway<'d>(declared: &'d [Arc<Declared>], name: &str) -> &'d Declared {
     let mut gateways = declared.iter();
     gateways
-        .find(|one| matches!(one.object, Object::Gateway(_)) && one.key.name == name)
+        .find(|one| matches!(one.object, Object::Gateway(_)) && *one.key.name == *name)
         .expect("the test declares it")
 }
 

@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fake_proxy::{Control, FakeProxy, LONG, STORE, epoch, hello, snapshot};
-use lateen_control::publish::{Options, Publisher};
+use lateen_control::publish::{Meant, Options, Publisher};
 use lateen_control::status::{Outcome, ProxyState, Status};
 use lateen_snapshot::frame::Frame;
 use lateen_snapshot::limits::{ENCODED_BYTES_MAX, INLINE_BYTES_MAX};
-use lateen_snapshot::message::{ToControl, WorkerSwitch};
+use lateen_snapshot::message::{Hello, ToControl, WorkerSwitch};
 use lateen_snapshot::model::{Cluster, Epoch, Snapshot};
 
 fn options() -> Options {
@@ -25,8 +25,12 @@ fn options() -> Options {
     }
 }
 
+fn meant(number: u64, was_connected: bool) -> Meant {
+    Meant { epoch: epoch(number), was_connected }
+}
+
 fn wait_for_outcome(control: &Control, name: &str, number: u64) -> Outcome {
-    let meant = BTreeMap::from([(name.to_owned(), epoch(number))]);
+    let meant = BTreeMap::from([(name.to_owned(), meant(number, true))]);
     let mut outcomes = control.publisher.wait(&meant, Instant::now() + LONG);
     outcomes.remove(name).expect("each has an outcome")
 }
@@ -104,7 +108,7 @@ trait With {
     fn with(self, running: Epoch) -> Self;
 }
 
-impl With for lateen_snapshot::message::Hello {
+impl With for Hello {
     fn with(mut self, running: Epoch) -> Self {
         self.running = Some(running);
         self
@@ -205,48 +209,64 @@ fn a_proxy_that_does_not_answer_is_shown_and_not_asked_again() {
     let control = Control::start(Options { answer_timeout: Duration::from_millis(1), ..options() });
     let mut proxy = control.connect("cart");
     control.publisher.publish("cart", snapshot(1), epoch(1));
-    assert_eq!(wait_for_outcome(&control, "cart", 1), Outcome::Unanswered);
-    assert_eq!(control.proxy("cart").expect("known").state, ProxyState::NoAnswer);
+    control.wait_for("cart", |proxy| proxy.state == ProxyState::NoAnswer);
+    assert!(control.publisher.has_failed());
     assert_eq!(proxy.next_epoch(), epoch(1));
     control.publisher.publish("cart", snapshot(1), epoch(2));
     assert_eq!(proxy.next_epoch(), epoch(2));
-    assert_eq!(wait_for_outcome(&control, "cart", 2), Outcome::Unanswered);
+    control.wait_for("cart", |proxy| proxy.state == ProxyState::NoAnswer);
+    // Whoever waits for it waits to the end.
+    let told = BTreeMap::from([("cart".to_owned(), meant(2, true))]);
+    assert_eq!(control.publisher.wait(&told, Instant::now())["cart"], Outcome::Unanswered);
     // Late is better than never.
     proxy.apply(epoch(2));
     control.wait_for("cart", |proxy| proxy.state == ProxyState::Current);
     assert_eq!(wait_for_outcome(&control, "cart", 2), Outcome::Applied);
+    assert!(!control.publisher.has_failed());
 }
 
 #[test]
 fn waiting_ends_when_all_that_are_there_have_answered_or_it_is_time() {
     let control = Control::start(options());
-    let names = ["applies", "rejects", "dies", "never-there", "never-heard-of"];
-    let meant: BTreeMap<_, _> = names.map(|name| (name.to_owned(), epoch(1))).into();
-    for name in &names[..4] {
-        control.publisher.publish(name, snapshot(1), epoch(1));
+    let names = ["applies", "rejects", "comes back", "dies", "never-there", "never-heard-of"];
+    let mut proxies: Vec<_> = names[..4].iter().map(|name| control.connect(name)).collect();
+    let mut told = BTreeMap::from([("never-heard-of".to_owned(), meant(1, false))]);
+    for name in &names[..5] {
+        let was_connected = control.publisher.publish(name, snapshot(1), epoch(1));
+        assert_eq!(was_connected, *name != "never-there");
+        told.insert((*name).to_owned(), meant(1, was_connected));
     }
-    let mut proxies: Vec<_> = names[..3].iter().map(|name| control.connect(name)).collect();
     proxies.iter_mut().for_each(|proxy| assert!(proxy.next().is_some()));
-    let soon = control.publisher.wait(&meant, Instant::now());
+    let soon = control.publisher.wait(&told, Instant::now());
     assert_eq!(soon["applies"], Outcome::Unanswered);
     assert_eq!(soon["never-there"], Outcome::Disconnected);
 
+    // One that does not come back is waited for to the end.
+    let back: BTreeMap<_, _> =
+        told.clone().into_iter().filter(|(name, _)| name != "dies").collect();
     let outcomes = thread::scope(|scope| {
-        let waiting = scope.spawn(|| control.publisher.wait(&meant, Instant::now() + LONG));
+        let waiting = scope.spawn(|| control.publisher.wait(&back, Instant::now() + LONG));
         proxies[0].apply(epoch(1));
         proxies[1].reject(epoch(1), "no");
-        proxies.pop();
+        proxies.truncate(2);
+        for name in ["comes back", "dies"] {
+            control.wait_for(name, |proxy| proxy.connection.is_none());
+        }
+        let mut again = control.connect("comes back");
+        assert!(again.next().is_some());
+        again.apply(epoch(1));
         waiting.join().expect("no panic")
     });
     let rejected = Outcome::Rejected { epoch: epoch(1), reason: "no".to_owned() };
     let expected = [
-        Outcome::Applied,
-        rejected,
-        Outcome::Disconnected,
-        Outcome::Disconnected,
-        Outcome::Disconnected,
+        ("applies", Outcome::Applied),
+        ("comes back", Outcome::Applied),
+        ("never-heard-of", Outcome::Disconnected),
+        ("never-there", Outcome::Disconnected),
+        ("rejects", rejected),
     ];
-    assert_eq!(names.map(|name| outcomes[name].clone()), expected);
+    assert_eq!(outcomes, expected.map(|(name, outcome)| (name.to_owned(), outcome)).into());
+    assert_eq!(control.publisher.wait(&told, Instant::now())["dies"], Outcome::Left);
 }
 
 #[test]
@@ -278,13 +298,13 @@ fn many_proxies_get_one_large_snapshot() {
     let names: Vec<String> = (0..20).map(|n| format!("cart-{n}")).collect();
     let mut proxies: Vec<_> = names.iter().map(|name| control.connect(name)).collect();
     for name in &names {
-        control.publisher.publish(name, large.clone(), epoch(1));
+        assert!(control.publisher.publish(name, large.clone(), epoch(1)));
     }
     for proxy in &mut proxies {
         assert_eq!(proxy.next(), Some((epoch(1), (*large).clone())));
         proxy.apply(epoch(1));
     }
-    let meant = names.iter().map(|name| (name.clone(), epoch(1))).collect();
+    let meant = names.iter().map(|name| (name.clone(), meant(1, true))).collect();
     let outcomes = control.publisher.wait(&meant, Instant::now() + LONG);
     assert!(outcomes.values().all(|outcome| *outcome == Outcome::Applied), "{outcomes:?}");
     let encoded = lateen_snapshot::encoding::encode(epoch(1), &large, 1).expect("valid");
@@ -317,7 +337,24 @@ fn an_answer_of_fewer_workers_is_none() {
     proxy.answer(ToControl::Applied { epoch: epoch(1), workers });
     assert!(proxy.next().is_none());
     control.wait_for_refusal("answers for 1 workers, its Hello said 2");
-    assert_eq!(wait_for_outcome(&control, "cart", 1), Outcome::Disconnected);
+    let told = BTreeMap::from([("cart".to_owned(), meant(1, true))]);
+    assert_eq!(control.publisher.wait(&told, Instant::now())["cart"], Outcome::Left);
+}
+
+#[test]
+fn a_proxy_that_runs_a_later_epoch_of_the_same_store_is_told_of() {
+    let control = Control::start(options());
+    let ahead = control.publisher.ahead();
+    control.publisher.publish("cart", snapshot(1), epoch(5));
+    let connect = |name: &str, running: Epoch| {
+        let hello = Hello { running: Some(running), ..hello(name) };
+        FakeProxy::connect(&control.folder.path().join("control"), hello).expect("welcome")
+    };
+    let _earlier = connect("cart", epoch(4));
+    let _other = connect("other", Epoch { store: STORE + 1, number: 900 });
+    assert_eq!(*ahead.borrow(), 0);
+    let _later = connect("later", epoch(8));
+    assert_eq!(*ahead.borrow(), 8);
 }
 
 #[test]

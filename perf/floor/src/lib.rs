@@ -10,6 +10,7 @@
 
 pub mod args;
 pub mod epoll;
+pub mod epochs;
 pub mod head;
 pub mod net;
 pub mod leases;

@@ -1,7 +1,9 @@
 //! The API itself, as any HTTP client sees it.
 
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 use lateen_control::api::messages::ErrorResponse;
@@ -78,7 +80,16 @@ fn errors_are_json_with_a_status_that_fits() {
 #[test]
 fn a_port_of_loopback_asks_for_the_token() {
     let place = Place::new();
-    let token = place.write("token", "open-sesame\n").display().to_string();
+    let token = place.write("token", "open-sesame\n");
+    let refused = |mode: u32| {
+        fs::set_permissions(&token, Permissions::from_mode(mode)).expect("it is this test's file");
+        let arguments = ["--api", "127.0.0.1:0", "--api-token-file", "token"];
+        place.lateen(&[&["serve", "--socket", "s", "--state", "state"][..], &arguments].concat())
+    };
+    let ran = refused(0o640);
+    assert!(ran.code == 1 && ran.stderr.contains("(mode 640): `chmod 600` it"), "{ran:?}");
+    fs::set_permissions(&token, Permissions::from_mode(0o600)).expect("it is this test's file");
+    let token = token.display().to_string();
     let serve = place.serve(&["--api", "127.0.0.1:0", "--api-token-file", &token]);
     let ran = serve.lateen_with(&["apply", "-f", "-", "--api-token-file", "token"], &mesh(9001));
     assert_eq!(ran.code, 0, "{ran:?}");

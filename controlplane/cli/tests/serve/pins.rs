@@ -19,8 +19,12 @@ fn a_rollback_pins_and_later_revisions_wait_for_resume() {
     assert_eq!(addresses(&snapshot), ["127.0.0.1:9001"]);
     assert!(second.is_replaced_by(third));
 
-    let ran = serve.lateen_with(&["apply", "-f", "-"], &service("cart", 9003));
+    let third = service("cart", 9003);
+    let ran = serve.lateen_with(&["apply", "-f", "-"], &third);
     assert_snapshot!("stored-not-live", ran.said());
+    // The same again is no more live than before.
+    let ran = serve.lateen_with(&["apply", "-f", "-"], &third);
+    assert_snapshot!("stored-not-live-again", ran.said());
     assert_snapshot!("pinned-status", serve.lateen(&["status"]).said());
     assert_snapshot!("pinned-history", serve.lateen(&["history"]).said());
     edge.has_seen_all();
@@ -63,7 +67,12 @@ fn endpoints_flow_under_a_pin() {
     let both = format!("{}---\n{}", slice("10.0.0.3"), service("third", 9003));
     assert_eq!(serve.lateen_with(&["apply", "-f", "-"], &both).code, 1);
     assert_eq!(addresses(&edge.next().1), ["10.0.0.3:8080"]);
+    // A service that came later, and its endpoints, wait too; they hold up nothing.
+    let later = format!("{core}---\n{}", slice("10.0.0.9")).replace("cart", "later");
+    assert_eq!(serve.lateen_with(&["apply", "-f", "-"], &later).code, 1);
+    assert_eq!(serve.lateen(&["rollback", "1"]).code, 0);
+    assert_eq!(addresses(&edge.next().1), ["10.0.0.3:8080"]);
     assert_eq!(serve.lateen(&["resume"]).code, 0);
-    let all = ["10.0.0.3:8080", "127.0.0.1:9001", "127.0.0.1:9003"];
+    let all = ["10.0.0.3:8080", "10.0.0.9:8080", "127.0.0.1:9001", "127.0.0.1:9003"];
     assert_eq!(addresses(&edge.next().1), all);
 }

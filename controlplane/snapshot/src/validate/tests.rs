@@ -52,19 +52,19 @@ fn example() -> Snapshot {
             remove: vec!["cookie".into()],
         },
         response_headers: HeaderEdits::default(),
-        rewrite: Some(Rewrite {
+        rewrite: Some(Box::new(Rewrite {
             host: Some("b.example.com".into()),
             path: Some(PathRewrite::Prefix("/b".into())),
-        }),
+        })),
         mirrors: vec![Mirror { cluster: ClusterId(0), numerator: 1, denominator: 100 }],
-        cors: Some(Cors {
+        cors: Some(Box::new(Cors {
             allow_origins: vec!["https://*.example.com:8443".into()],
             allow_credentials: true,
             allow_methods: vec!["*".into()],
             allow_headers: vec!["x-a".into()],
             expose_headers: vec!["*".into()],
             max_age_s: 5,
-        }),
+        })),
         request_timeout_ms: Some(15_000),
         backend_request_timeout_ms: None,
     };
@@ -115,7 +115,7 @@ fn cors(s: &mut Snapshot) -> &mut Cors {
 
 fn redirect(s: &mut Snapshot) -> &mut Redirect {
     let plain = Redirect { status: 302, scheme: None, host: None, port: None, path: None };
-    s.routes[0].action = Action::Redirect(plain);
+    s.routes[0].action = Action::Redirect(Box::new(plain));
     match &mut s.routes[0].action {
         Action::Redirect(redirect) => redirect,
         _ => unreachable!("set above"),
@@ -395,13 +395,17 @@ fn refuses_bad_routes() {
             "route 0 (\"HTTPRoute/shop/cart/0\"): response_headers.remove: 65: at most 64",
         ),
         (
-            |s| s.routes[0].rewrite = Some(Rewrite { host: Some("*".into()), path: None }),
+            |s| {
+                s.routes[0].rewrite = Some(Box::new(Rewrite { host: Some("*".into()), path: None }))
+            },
             "route 0 (\"HTTPRoute/shop/cart/0\"): rewrite.host: \"*\": a host name",
         ),
         (
             |s| {
-                s.routes[0].rewrite =
-                    Some(Rewrite { host: None, path: Some(PathRewrite::Full(String::new())) })
+                s.routes[0].rewrite = Some(Box::new(Rewrite {
+                    host: None,
+                    path: Some(PathRewrite::Full(String::new())),
+                }))
             },
             "route 0 (\"HTTPRoute/shop/cart/0\"): rewrite.path: \"\": a path",
         ),

@@ -4,10 +4,8 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+use crate::language::object::SERVICE_NAME_LABEL;
 use crate::language::rules::findings::Findings;
-
-/// Names the Service that a slice belongs to.
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 pub(super) fn check(slice: &EndpointSlice, findings: &mut Findings<'_>) {
     if !findings.declared.metadata.labels.contains_key(SERVICE_NAME_LABEL) {

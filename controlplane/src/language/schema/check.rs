@@ -252,8 +252,14 @@ pub(crate) fn list_of(names: &[String], conjunction: &str) -> String {
 pub(crate) fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let lower = written.to_lowercase();
     // A distance of a third of the letters: `weigth` is near `weight`, `port` is not near `name`.
-    let distance_max = (written.chars().count() / 3).max(1);
-    let distances = names.map(|name| {
+    let letters = written.chars().count();
+    let distance_max = (letters / 3).max(1);
+    // Two texts are at least as far apart as they differ in length. A part is at least half of the whole.
+    let possible = names.filter(|name| {
+        let others = name.chars().count();
+        others.abs_diff(letters) <= distance_max || 2 * others.min(letters) >= others.max(letters)
+    });
+    let distances = possible.map(|name| {
         let other = name.to_lowercase();
         // `Prefix` is near `PathPrefix`, but less so than a slip of the finger.
         let is_part = (other.contains(&lower) || lower.contains(&other))

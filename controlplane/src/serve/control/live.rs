@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Control, Live, Parts, Step};
+use super::{Control, Live, Parts, RETRY};
 use crate::resolver::Addresses;
 use crate::serve::order::Published;
 use crate::serve::plan::Plan;
@@ -48,12 +48,47 @@ impl Control {
         }
     }
 
+    /// Keeps what DNS says for the next start: it may be down then.
+    pub(super) async fn note_addresses(&mut self) {
+        let wanted = self.live_plan().mesh.dns_names();
+        if wanted.is_empty() {
+            return;
+        }
+        let mut remembered = std::mem::take(&mut self.parts.remembered);
+        let known = self.parts.addresses.borrow_and_update().clone();
+        let noting = spawn_blocking(move || {
+            remembered.note(&known, &wanted);
+            remembered
+        });
+        self.parts.remembered = noting.await.expect("writing a file does not panic");
+    }
+
+    /// A proxy says that it runs an epoch of this store. If that was never given out, the store is an older
+    /// copy of itself, and proxies would refuse what it publishes: it goes on from there.
+    pub(super) async fn catch_up(&mut self, running: u64) {
+        match self.parts.store.run(move |store| store.raise_epoch(running)).await {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!(
+                    running,
+                    "a proxy runs a later epoch of this store than it knows of: was it restored from \
+                     an older copy? epochs go on from there"
+                );
+                // It logs, and tries again, itself.
+                let _ = self.publish().await;
+            }
+            Err(error) => {
+                tracing::error!(running, %error, "a proxy runs an epoch of this store that can't be");
+            }
+        }
+    }
+
     /// Gives all proxies what should run, under a new epoch.
     pub(super) async fn publish(&mut self) -> Result<(), Refusal> {
         let published = self.try_to_publish().await;
         if let Err(refusal) = &published {
             tracing::error!(error = %refusal, "what should run is not published; tried again soon");
-            self.try_again(Step::Publishing);
+            self.publish_again = Some(Instant::now() + RETRY);
         }
         self.parts.view.send_modify(|view| {
             view.problem =
@@ -64,21 +99,25 @@ impl Control {
 
     async fn try_to_publish(&mut self) -> Result<(), Refusal> {
         let Some(live) = self.live.clone() else { return Ok(()) };
+        self.note_addresses().await;
         let addresses = self.addresses();
         let renewed = spawn_blocking(move || live.plan.with_addresses(&addresses));
         let plan = Arc::new(renewed.await.expect("compiling does not panic")?);
         let epoch = self.parts.store.run(|store| store.next_epoch()).await?;
-        for (proxy, snapshot) in &plan.snapshots {
-            self.publisher.publish(proxy, snapshot.clone(), epoch);
+        let publish = |(proxy, snapshot): (&String, &Arc<_>)| {
+            (proxy.clone(), self.publisher.publish(proxy, Arc::clone(snapshot), epoch))
+        };
+        let proxies = plan.snapshots.iter().map(publish).collect();
+        let before = self.published.iter().flat_map(|before| before.proxies.keys());
+        let gone = before.filter(|proxy| !plan.snapshots.contains_key(*proxy));
+        let orphans: Vec<String> =
+            gone.filter(|proxy| self.publisher.withdraw(proxy)).cloned().collect();
+        if !orphans.is_empty() {
+            tracing::warn!(proxies = ?orphans, "not declared any more, and connected: they keep what they run");
         }
-        let proxies: Vec<String> = plan.snapshots.keys().cloned().collect();
         let live = self.live.as_mut().expect("it was there above");
         (live.plan, live.is_published) = (plan.clone(), true);
-        let before = self.published.replace(Published { epoch, proxies });
-        let gone = before.iter().flat_map(|before| &before.proxies);
-        for proxy in gone.filter(|proxy| !plan.snapshots.contains_key(*proxy)) {
-            self.publisher.withdraw(proxy);
-        }
+        self.published = Some(Published { epoch, proxies, orphans });
         tracing::info!(%epoch, revision = live.revision, proxies = plan.snapshots.len(), "published");
         Ok(())
     }

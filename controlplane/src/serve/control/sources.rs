@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::{Control, Step};
+use tokio::time::Instant;
+
+use super::{Control, RETRY};
 use crate::language::diagnostic::{Diagnostic, Severity};
 use crate::language::parse::Parsed;
 use crate::serve::author;
-use crate::serve::intent::Content;
 use crate::serve::order::Done;
 use crate::serve::refusal::Refusal;
 use crate::serve::view::SourceRejection;
@@ -59,7 +60,7 @@ impl Control {
                 Err(Refusal::NotPublished { .. }) => Ok(None),
                 Err(refusal) => {
                     if matches!(refusal, Refusal::Store(_)) {
-                        self.try_again(Step::Reading);
+                        self.read_again = Some(Instant::now() + RETRY);
                     }
                     Err((refusal.to_string(), refusal.diagnostics().to_vec()))
                 }
@@ -101,9 +102,8 @@ impl Control {
             let names = files.iter().map(|file| folder.join(&file.name).display().to_string());
             let names: Vec<String> = names.collect();
             let texts = files.iter().map(|file| &*file.text);
-            let parsed = cache.parse(names.iter().map(|name| &**name).zip(texts));
+            let (parsed, content) = cache.parse(names.iter().map(|name| &**name).zip(texts));
             let author = author::of_folder(&folder, files.iter().map(|file| &*file.name));
-            let content = Content::of_parsed(&parsed.declared);
             (cache, parsed, content, author, format!("files {}", folder.display()))
         });
         let (cache, parsed, content, author, source) =
@@ -113,20 +113,17 @@ impl Control {
         if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
             return Err(Refusal::Declared(diagnostics));
         }
+        // Files that are gone, or not there yet, must not take everything from every proxy.
+        if content.objects.is_empty() {
+            return Err(Refusal::Nothing);
+        }
         let meta = Meta { time_ms: UnixMs::now().0, author, message: String::new(), source };
         self.take(content, meta, None, false).await
     }
 
     pub(super) async fn take_addresses(&mut self) {
         let Some(live) = self.live.clone() else { return };
-        let wanted = live.plan.mesh.dns_names();
-        let mut remembered = std::mem::take(&mut self.parts.remembered);
-        let known = self.parts.addresses.borrow_and_update().clone();
-        let noting = spawn_blocking(move || {
-            remembered.note(&known, &wanted);
-            remembered
-        });
-        self.parts.remembered = noting.await.expect("writing a file does not panic");
+        self.note_addresses().await;
         let addresses = self.addresses();
         let renewing = spawn_blocking({
             let plan = live.plan.clone();

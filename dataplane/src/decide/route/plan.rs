@@ -100,7 +100,7 @@ impl RoutePlan {
                 }
                 Answer::Backends { weights, backends: plans.into() }
             }
-            Action::Redirect(redirect) => Answer::Redirect(Box::new(redirect.clone())),
+            Action::Redirect(redirect) => Answer::Redirect(redirect.clone()),
             Action::Respond(status) => Answer::Status(*status),
         };
         let mirror_edits = match &*route.mirrors {
@@ -110,7 +110,7 @@ impl RoutePlan {
         Ok(Self {
             answer,
             mirror_edits,
-            rewrite: route.rewrite.clone().map(Box::new),
+            rewrite: route.rewrite.clone(),
             cors: route.cors.as_ref().map(|cors| Box::new(CorsPolicy::of(cors))),
             response_edits: compile(&[&route.response_headers], reserved)?,
             request_timeout_ms: route.request_timeout_ms,

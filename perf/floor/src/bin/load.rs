@@ -14,6 +14,9 @@
 //! twice for whoever counts what they cause: after `--warm-up N` requests one line is printed and
 //! one awaited, and so again between the last answer and the end. Connecting, warming up and
 //! disconnecting then belong to nobody's count.
+//!
+//! With `--host NAME` requests are for that host. With `--epochs true` each answer must say which
+//! config it is of, and what they say is judged (see [`Epochs`]).
 
 use std::{
     collections::VecDeque,
@@ -24,10 +27,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lateen_floor::{args::Args, epoll::Epoll, head::parse_response, socket};
+use lateen_floor::{args::Args, epochs::Epochs, epoll::Epoll, head::parse_response, socket};
 
 const USAGE: &str = "load --mode open|reconnect|closed --target ADDR --path PATH --connections N \
-                     --seconds N|--requests N [--rate N] [--warm-up N] [--header-bytes N]";
+                     --seconds N|--requests N [--rate N] [--warm-up N] [--header-bytes N] \
+                     [--host NAME] [--epochs true]";
 
 /// Request headers are padded with this many fields.
 const HEADER_FIELDS: usize = 30;
@@ -49,6 +53,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let warm_up: u64 = args.optional("warm-up").unwrap_or(0);
     let header_bytes: usize = args.optional("header-bytes").unwrap_or(0);
     let rate: Option<u64> = args.optional("rate");
+    let host = args.optional("host").unwrap_or_else(|| target.to_string());
+    let epochs = args.optional("epochs").unwrap_or(false).then(Epochs::default);
     args.finish();
     let interval = match (mode.as_str(), rate) {
         ("open", Some(rate @ 1..)) => Some(Duration::from_nanos(1_000_000_000 / rate)),
@@ -67,13 +73,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut load = Load {
         epoll: Epoll::new()?,
         target,
-        request: request(&path, target, header_bytes),
+        request: request(&path, &host, header_bytes, epochs.is_some()),
         body_bytes: path.trim_start_matches('/').parse()?,
         slots: Vec::new(),
         idle: Vec::new(),
         due: VecDeque::new(),
         latencies_ns: Vec::new(),
         errors: 0,
+        epochs,
         reconnect: mode == "reconnect",
     };
     for index in 0..connections {
@@ -95,8 +102,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// A GET, with about `header_bytes` of further fields.
-fn request(path: &str, target: SocketAddr, header_bytes: usize) -> Vec<u8> {
-    let mut text = format!("GET {path} HTTP/1.1\r\nHost: {target}\r\n");
+fn request(path: &str, host: &str, header_bytes: usize, epochs: bool) -> Vec<u8> {
+    let mut text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n");
+    if epochs {
+        text += "X-Lateen-Debug: 1\r\n";
+    }
     for index in 0..if header_bytes == 0 { 0 } else { HEADER_FIELDS } {
         let name = format!("x-field-{index:02}");
         let value_bytes =
@@ -130,6 +140,7 @@ struct Load {
     due: VecDeque<Instant>,
     latencies_ns: Vec<u64>,
     errors: u64,
+    epochs: Option<Epochs>,
     reconnect: bool,
 }
 
@@ -137,6 +148,8 @@ struct Connection {
     stream: TcpStream,
     /// When the request under way was due; `None` while idle.
     due: Option<Instant>,
+    /// What [`Epochs::newest`] was when it was sent.
+    newest_before: u64,
     head: Vec<u8>,
     body_left: Option<u64>,
 }
@@ -192,6 +205,7 @@ impl Load {
             }
             let connection = &mut self.slots[index];
             connection.due = self.due.pop_front();
+            connection.newest_before = self.epochs.as_ref().map_or(0, Epochs::newest);
             connection.head.clear();
             connection.body_left = None;
             // A request fits any socket buffer, so that a short write is an error.
@@ -235,6 +249,9 @@ impl Load {
                 if head.status != 200 || head.content_length != Some(self.body_bytes) {
                     return None;
                 }
+                if let Some(epochs) = &mut self.epochs {
+                    epochs.take(&connection.head[..head.length], connection.newest_before)?;
+                }
                 self.body_bytes.checked_sub((connection.head.len() - head.length) as u64)?
             }
         };
@@ -259,7 +276,8 @@ impl Load {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         self.epoll.add(stream.as_raw_fd(), index as u64)?;
-        Ok(Connection { stream, due: None, head: Vec::new(), body_left: None })
+        let (head, body_left) = (Vec::new(), None);
+        Ok(Connection { stream, due: None, newest_before: 0, head, body_left })
     }
 
     fn report(&mut self, elapsed: Duration) {
@@ -270,9 +288,13 @@ impl Load {
             let value = self.latencies_ns.get(rank.saturating_sub(1)).copied().unwrap_or_default();
             value as f64 / 1000.0
         };
+        let epochs = self.epochs.as_ref().map_or(String::new(), |seen| {
+            let (count, mixed, back) = (seen.count(), seen.mixed, seen.back);
+            format!(",\"epochs\":{count},\"mixed\":{mixed},\"back\":{back}")
+        });
         println!(
             "{{\"requests\":{count},\"errors\":{},\"seconds\":{:.3},\"p50_us\":{:.1},\
-             \"p99_us\":{:.1},\"p999_us\":{:.1},\"max_us\":{:.1}}}",
+             \"p99_us\":{:.1},\"p999_us\":{:.1},\"max_us\":{:.1}{epochs}}}",
             self.errors,
             elapsed.as_secs_f64(),
             quantile_us(0.5),
