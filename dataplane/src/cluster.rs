@@ -28,6 +28,8 @@ pub struct Endpoint {
     pub load: Load,
     /// Connections to it that nobody uses.
     pub idle: IdleList,
+    /// Responses in a row that came in one piece with their head.
+    short_responses: Cell<u32>,
     /// Its cluster has it no longer: no connection to it is kept.
     retired: Cell<bool>,
 }
@@ -37,6 +39,19 @@ impl Endpoint {
     #[inline]
     pub fn is_retired(&self) -> bool {
         self.retired.get()
+    }
+
+    /// Notes whether a response came in one piece with its head.
+    #[inline]
+    pub fn note_response(&self, is_short: bool) {
+        let in_a_row = self.short_responses.get();
+        self.short_responses.set(if is_short { in_a_row.saturating_add(1) } else { 0 });
+    }
+
+    /// How many have come so in a row.
+    #[inline]
+    pub fn short_responses(&self) -> u32 {
+        self.short_responses.get()
     }
 }
 

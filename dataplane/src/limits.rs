@@ -131,6 +131,10 @@ pub const POOL_IDLE_MAX: usize = 256;
 /// Idle connections past that number are kept for so long, so that those in use by turns are not
 /// closed and opened again. At most as many as were in use at a time.
 pub const POOL_SURPLUS_IDLE: Duration = Duration::from_secs(1);
+/// After so many responses in a row that came in one piece with their head, an endpoint's
+/// connections receive the next ones without asking each time. A large one is then read into buffers
+/// before that can be stopped (512 KiB at most), which costs about as much as asking so often.
+pub const SHORT_RESPONSES_MIN: u32 = 256;
 /// The greatest `--pool-idle-max`.
 pub const POOL_IDLE_MAX_MOST: usize = 1 << 20;
 /// An idle pooled connection is closed after. Source: issue.

@@ -150,7 +150,9 @@ async fn forward(
                 exchange.upstream_done_at.set(lateen_ring::now());
                 // Checked here, not in the pool: only a body that was read by count can leave
                 // something unseen.
-                let clean = !exchange.read_by_count.get() || !upstream.stream.has_unread();
+                let is_short = !exchange.read_by_count.get();
+                let clean = is_short || !upstream.stream.has_unread();
+                in_flight.chosen().endpoint().note_response(is_short);
                 keep_or_close(shard, in_flight.chosen(), upstream, upstream_reusable && clean);
                 let sends_on = !request_whole || request.keep_alive;
                 return Ok(Done { keep_alive, sends_on });

@@ -114,6 +114,8 @@ pub struct PoolLimits {
     pub idle_timeout: Duration,
     /// A connection is not used again after.
     pub lifetime: Duration,
+    /// See [`SHORT_RESPONSES_MIN`](crate::limits::SHORT_RESPONSES_MIN).
+    pub short_responses_min: u32,
 }
 
 /// How the process ends.

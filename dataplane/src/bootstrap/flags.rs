@@ -353,6 +353,7 @@ impl ProcessFlags {
                 idle_max: self.pool_idle_max,
                 idle_timeout: self.pool_idle_timeout.0,
                 lifetime: self.pool_lifetime.0,
+                short_responses_min: limits::SHORT_RESPONSES_MIN,
             },
             drain: Drain { delay: self.drain_delay.0, timeout: self.drain_timeout.0 },
             trace_method: self.trace_method,

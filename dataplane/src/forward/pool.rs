@@ -144,6 +144,9 @@ impl Pool {
         {
             let keeper = self.keeper.borrow();
             let waker = keeper.as_ref().unwrap_or(Waker::noop());
+            // What is long had better stay in the socket, and be spliced.
+            let is_short = endpoint.short_responses() >= self.limits.short_responses_min;
+            idle.upstream.stream.set_multishot(is_short);
             // Arms the receive; whatever comes before the next request wakes the keeper.
             let news = idle.upstream.stream.poll_news(&mut Context::from_waker(waker));
             if is_stale(news.is_ready()) {

@@ -333,6 +333,7 @@ fn draw_config() -> Config {
             idle_max: one_of(&[0, 1, 2, 8]),
             idle_timeout: millis(20..=1_000),
             lifetime: millis(50..=3_000),
+            short_responses_min: one_of(&[0, 1, 3, u32::MAX]),
         },
         drain: Drain {
             delay: Duration::ZERO,
