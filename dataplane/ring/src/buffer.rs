@@ -207,6 +207,7 @@ impl Pool {
     }
 
     /// The kernel filled a published buffer: it is the caller's now.
+    #[inline]
     pub(crate) fn consumed(self: &Rc<Self>, index: u16, bytes: usize) -> Lease {
         debug_assert!(index < self.count_max, "the kernel names a buffer that we published");
         debug_assert!(bytes <= self.buffer_bytes, "the kernel stays inside the buffer");
@@ -229,6 +230,7 @@ impl Pool {
         Lease { memory, start: 0, bytes: bytes as u32 }
     }
 
+    #[inline]
     fn release(&self, index: u16) {
         self.leased.set(self.leased.get() - 1);
         let mut inner = self.inner.borrow_mut();

@@ -156,6 +156,7 @@ pub(crate) struct Spares {
 }
 
 impl Spares {
+    #[inline]
     pub(crate) fn sending(&mut self, chunks: [Option<Chunk>; CHUNKS_MAX]) -> Box<Sending> {
         let mut sending = self.sends.pop().unwrap_or_else(Sending::new);
         sending.left = chunks.iter().flatten().map(|chunk| chunk.bytes().len()).sum();
@@ -166,6 +167,7 @@ impl Spares {
     }
 
     /// Takes back a finished or failed send that the kernel no longer knows.
+    #[inline]
     pub(crate) fn retire(&mut self, mut sending: Box<Sending>) {
         for chunk in sending.chunks.iter_mut().filter_map(Option::take) {
             self.reuse(chunk);

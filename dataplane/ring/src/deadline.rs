@@ -37,6 +37,7 @@ impl Deadline {
     }
 
     /// Moves the deadline to `at`; [`Instant::NEVER`] clears it.
+    #[inline]
     pub fn set(&self, at: Instant) {
         self.core.wheel.borrow_mut().set(self.key, at);
     }
@@ -64,6 +65,7 @@ impl Deadline {
     }
 
     /// Ready once the deadline has passed; registers the task to be woken then.
+    #[inline]
     pub fn poll_past(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut wheel = self.core.wheel.borrow_mut();
         if wheel.wanted(self.key) <= self.core.now() {

@@ -71,6 +71,7 @@ pub(crate) struct Recv {
 
 impl Recv {
     /// Queues received bytes. Those that have to wait behind others give their buffer back.
+    #[inline]
     pub(crate) fn push(&mut self, lease: Lease) {
         if self.first.is_none() && !lease.is_scarce() {
             self.first = Some(lease);
@@ -112,6 +113,7 @@ impl Recv {
         usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
     }
 
+    #[inline]
     pub(crate) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();

@@ -143,6 +143,7 @@ impl Stream {
 
     /// True if bytes wait to be taken or the stream has ended.
     #[must_use]
+    #[inline]
     pub fn has_news(&self) -> bool {
         self.core.with(|_, io| {
             let recv = &io.sockets.at(self.key).recv;
@@ -170,6 +171,7 @@ impl Stream {
 
     /// True while a receive is with the engine.
     #[must_use]
+    #[inline]
     pub fn is_receiving(&self) -> bool {
         self.core.with(|_, io| io.sockets.at(self.key).recv.state != RecvState::Idle)
     }
@@ -326,6 +328,7 @@ impl Stream {
 
     /// True while the kernel has not taken everything that was sent.
     #[must_use]
+    #[inline]
     pub fn is_sending(&self) -> bool {
         self.core.with(|_, io| io.sockets.at(self.key).send.op.is_some())
     }
@@ -339,6 +342,7 @@ impl Stream {
     }
 
     /// See [`Stream::flush`].
+    #[inline]
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.core.with(|_, io| poll_sent(io, self.key, cx))
     }
@@ -583,11 +587,13 @@ pub(crate) fn configure(socket: &RawSocket) {
 
 /// An emptied vector of this worker, for the next thing that is made to be sent.
 #[must_use]
+#[inline]
 pub fn spare_vector() -> Vec<u8> {
     with_current(|core| core.with(|_, io| io.spares.vector()))
 }
 
 /// Gives a vector back that was not sent.
+#[inline]
 pub fn keep_vector(vector: Vec<u8>) {
     with_current(|core| core.with(|_, io| io.spares.keep(vector)));
 }

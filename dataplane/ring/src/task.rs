@@ -148,6 +148,7 @@ impl RunQueue {
         }
     }
 
+    #[inline]
     pub(crate) fn push(&self, id: TaskId) {
         if id.is_main() {
             self.main_ready.set(true);
@@ -163,6 +164,7 @@ impl RunQueue {
         }
     }
 
+    #[inline]
     fn pop(&self) -> Option<TaskId> {
         let line = &mut *self.line.borrow_mut();
         let id = line.ready.pop_front()?;
@@ -285,6 +287,7 @@ impl Tasks {
     }
 
     /// Takes the next task to poll in `turn` off the queue.
+    #[inline]
     pub(crate) fn next(&self, queue: &RunQueue, turn: u32) -> Next {
         loop {
             let Some(id) = queue.pop() else { return Next::Empty };
@@ -309,6 +312,7 @@ impl Tasks {
     }
 
     /// Puts a polled future back. Gives it back to the caller if the task was aborted meanwhile.
+    #[inline]
     pub(crate) fn put_back(&self, id: TaskId, future: TaskFuture) -> Option<TaskFuture> {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[id.index() as usize];

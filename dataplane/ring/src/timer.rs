@@ -103,11 +103,13 @@ impl Wheel {
         self.free.shrink_to_fit();
     }
 
+    #[inline]
     pub(crate) fn wanted(&self, key: TimerKey) -> Instant {
         self.entries[key.0 as usize].wanted
     }
 
     /// Moves the deadline; `Instant::NEVER` clears it.
+    #[inline]
     pub(crate) fn set(&mut self, key: TimerKey, at: Instant) {
         let entry = &mut self.entries[key.0 as usize];
         entry.wanted = at;
@@ -124,6 +126,7 @@ impl Wheel {
     }
 
     /// Registers who is woken when the deadline passes.
+    #[inline]
     pub(crate) fn set_waker(&mut self, key: TimerKey, waker: &Waker) {
         let slot = &mut self.entries[key.0 as usize].waker;
         match slot {
@@ -242,6 +245,7 @@ impl Wheel {
     }
 }
 
+#[inline]
 fn tick_at_or_after(at: Instant) -> u64 {
     (at.as_nanos() >> TICK_SHIFT) + u64::from(at.as_nanos() & ((1 << TICK_SHIFT) - 1) != 0)
 }
