@@ -4,8 +4,8 @@
 //! judge them. Strict where readers differ: a line ends with CRLF, a name is followed by its colon,
 //! and a line that begins with white space is none (RFC 9112 §2.2, §5.1, §5.2).
 //!
-//! Colons and the ends of values are looked for eight bytes at a time. A name that is told apart is
-//! a token; of all others each byte is looked up.
+//! Colons and the ends of values are looked for eight bytes at a time, those of long values in larger
+//! blocks. A name that is told apart is a token; of all others each byte is looked up.
 
 use crate::codec::http1::fields::{FIELDS_MAX, Kind, classify, is_field_value_byte};
 use crate::codec::message::{Version, is_token_byte};
@@ -303,9 +303,34 @@ fn split_at_colon(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, behind.get(1..)?))
 }
 
+/// A text of fewer bytes is short, as most are; what is behind them is looked at in blocks as large.
+const BLOCK_BYTES: usize = 32;
+
 /// How many bytes stand before the first that is below `FIRST`, or DEL.
 #[inline(always)]
 fn text_bytes<const FIRST: u8>(bytes: &[u8]) -> usize {
+    let start = &bytes[..bytes.len().min(BLOCK_BYTES)];
+    match text_bytes_by_words::<FIRST>(start) {
+        BLOCK_BYTES => BLOCK_BYTES + long_text_bytes::<FIRST>(&bytes[BLOCK_BYTES..]),
+        count => count,
+    }
+}
+
+#[inline(never)]
+fn long_text_bytes<const FIRST: u8>(bytes: &[u8]) -> usize {
+    let mut count = 0;
+    for block in bytes.as_chunks::<BLOCK_BYTES>().0 {
+        // No way out of a block, so that the compiler makes vectors of it.
+        if block.iter().fold(false, |odd, &byte| odd | (byte < FIRST) | (byte == 0x7f)) {
+            break;
+        }
+        count += BLOCK_BYTES;
+    }
+    count + text_bytes_by_words::<FIRST>(&bytes[count..])
+}
+
+#[inline(always)]
+fn text_bytes_by_words<const FIRST: u8>(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
