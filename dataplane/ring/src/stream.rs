@@ -277,7 +277,6 @@ impl Stream {
     ///
     /// # Panics
     /// If a send is under way (see [`Stream::is_sending`]).
-    #[inline]
     pub fn start_send(&self, chunks: [Option<Chunk>; CHUNKS_MAX]) -> Started {
         self.starting(|engine, io| engine.send_chunks(io, self.key, chunks)).0
     }
@@ -309,7 +308,6 @@ impl Stream {
     ///
     /// # Panics
     /// As [`Stream::start_send`].
-    #[inline]
     pub fn start_send_kept(&self, bytes: Vec<u8>) -> (Started, Vec<u8>) {
         self.starting(|engine, io| engine.send_kept(io, self.key, bytes))
     }
@@ -351,7 +349,6 @@ impl Stream {
 
     /// Bytes that the kernel took from this stream so far: a send that makes progress moves it.
     #[must_use]
-    #[inline]
     pub fn bytes_sent(&self) -> u64 {
         self.core.with(|_, io| io.sockets.at(self.key).send.bytes_total)
     }
