@@ -35,6 +35,9 @@ pub struct Endpoint {
     retired: Cell<bool>,
 }
 
+// A worker has one for each endpoint that it may call, in a block of the allocator's of 64 bytes.
+const _: () = assert!(size_of::<Endpoint>() <= 40);
+
 impl Endpoint {
     /// Whether its cluster has it no longer.
     #[inline]

@@ -62,22 +62,33 @@ struct Idle {
 #[derive(Default)]
 pub struct IdleList {
     #[expect(clippy::box_collection, reason = "a word for each of many endpoints without any")]
-    list: RefCell<Option<Box<VecDeque<Idle>>>>,
+    list: Cell<Option<Box<VecDeque<Idle>>>>,
     /// Its cluster has the endpoint among those to look after.
     listed: Cell<bool>,
 }
 
 impl IdleList {
+    /// The list is out of its place meanwhile: a cell that can be borrowed is a word more.
+    #[inline]
+    fn with<T>(&self, look: impl FnOnce(&mut Option<Box<VecDeque<Idle>>>) -> T) -> T {
+        let mut list = self.list.take();
+        let seen = look(&mut list);
+        self.list.set(list);
+        seen
+    }
+
+    #[inline]
     fn pop_latest(&self) -> Option<Idle> {
-        self.list.borrow_mut().as_mut()?.pop_back()
+        self.with(|list| list.as_mut()?.pop_back())
     }
 
     fn pop_oldest(&self) -> Option<Idle> {
-        self.list.borrow_mut().as_mut()?.pop_front()
+        self.with(|list| list.as_mut()?.pop_front())
     }
 
+    #[inline]
     fn push(&self, idle: Idle) {
-        self.list.borrow_mut().get_or_insert_default().push_back(idle);
+        self.with(|list| list.get_or_insert_default().push_back(idle));
     }
 
     fn take_all(&self) -> VecDeque<Idle> {
@@ -86,7 +97,7 @@ impl IdleList {
 
     /// Since when its oldest is idle.
     fn idle_since(&self) -> Option<Instant> {
-        Some(self.list.borrow().as_ref()?.front()?.since)
+        self.with(|list| Some(list.as_ref()?.front()?.since))
     }
 }
 
@@ -279,35 +290,36 @@ impl Pool {
         let mut bad = Vec::new();
         let mut next = Instant::NEVER;
         cluster.endpoints.borrow_mut().retain(|endpoint| {
-            let mut list = endpoint.idle.list.borrow_mut();
-            let Some(idle_ones) = list.as_mut() else {
-                endpoint.idle.listed.set(false);
-                return false;
-            };
-            let mut index = 0;
-            // Closing takes its time: what is left of many waits for the next turn.
-            while index < idle_ones.len() && bad.len() < limits::POOL_CLOSED_PER_TURN {
-                let idle = &idle_ones[index];
-                let news = idle.upstream.stream.poll_news(cx) == Poll::Ready(());
-                let dies = if cluster.count.get() > self.count_max {
-                    idle.dies.min(idle.since + limits::POOL_SURPLUS_IDLE)
-                } else {
-                    idle.dies
+            endpoint.idle.with(|list| {
+                let Some(idle_ones) = list.as_mut() else {
+                    endpoint.idle.listed.set(false);
+                    return false;
                 };
-                if is_stale(news) || now >= dies || endpoint.is_retired() {
-                    bad.extend(idle_ones.remove(index));
-                    self.count_down(cluster, 1);
-                    continue;
+                let mut index = 0;
+                // Closing takes its time: what is left of many waits for the next turn.
+                while index < idle_ones.len() && bad.len() < limits::POOL_CLOSED_PER_TURN {
+                    let idle = &idle_ones[index];
+                    let news = idle.upstream.stream.poll_news(cx) == Poll::Ready(());
+                    let dies = if cluster.count.get() > self.count_max {
+                        idle.dies.min(idle.since + limits::POOL_SURPLUS_IDLE)
+                    } else {
+                        idle.dies
+                    };
+                    if is_stale(news) || now >= dies || endpoint.is_retired() {
+                        bad.extend(idle_ones.remove(index));
+                        self.count_down(cluster, 1);
+                        continue;
+                    }
+                    next = next.min(dies);
+                    index += 1;
                 }
-                next = next.min(dies);
-                index += 1;
-            }
-            let any_left = !idle_ones.is_empty();
-            if !any_left {
-                *list = None;
-                endpoint.idle.listed.set(false);
-            }
-            any_left
+                let any_left = !idle_ones.is_empty();
+                if !any_left {
+                    *list = None;
+                    endpoint.idle.listed.set(false);
+                }
+                any_left
+            })
         });
         if bad.len() == limits::POOL_CLOSED_PER_TURN {
             cx.waker().wake_by_ref();
