@@ -132,7 +132,7 @@ fn nothing_that_was_promised_is_lost_when_the_process_is_killed() {
         let opened = open(&path, RETENTION, 0).expect("it opens");
         let context = format!("kill {kill}, LATEEN_SEED={}", seed.unwrap_or(id));
         assert_eq!(opened.how, How::Found, "{context}");
-        check(opened.store, id, &promised, &context);
+        check(opened.store, id, &mut promised, &context);
     }
 }
 
@@ -163,7 +163,7 @@ fn run_and_kill(path: &Path, promised: &mut Promised, lines: u64, more: u64) {
     child.wait().expect("it was killed");
 }
 
-fn check(mut store: Store, id: u64, promised: &Promised, context: &str) {
+fn check(mut store: Store, id: u64, promised: &mut Promised, context: &str) {
     assert_eq!(store.id(), id, "{context}");
     let latest = store.latest().map_or(0, |(revision, _)| revision.number);
     let last = promised.revisions.keys().next_back().copied().unwrap_or(0);
@@ -180,6 +180,8 @@ fn check(mut store: Store, id: u64, promised: &Promised, context: &str) {
             None => latest % 7 == 3,
         };
         assert!(unsaid, "{:?} is pinned, not {:?}, {context}", store.pinned(), promised.pinned);
+        // The next process goes on from what is there.
+        promised.pinned = store.pinned();
     }
     store.live().unwrap_or_else(|error| panic!("{error}, {context}"));
     let epoch = store.next_epoch().expect("the disk is sound").number;
