@@ -87,6 +87,19 @@ where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
 {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let help = match arguments.get(1).and_then(|command| command.to_str()) {
+        Some("run") => "lateen-proxy run --help",
+        Some(_) => "lateen-proxy quick --help",
+        None => "lateen-proxy --help",
+    };
+    take(arguments, host).map_err(|error| match error {
+        BootstrapError::Usage(line) => BootstrapError::Usage(format!("{line}; see `{help}`")),
+        BootstrapError::Host(_) => error,
+    })
+}
+
+fn take(arguments: Vec<OsString>, host: &Host) -> Result<Command, BootstrapError> {
     match flags::CommandLine::try_parse_from(arguments) {
         Ok(line) => match line.command {
             flags::Subcommand::Quick(flags) => {
@@ -108,10 +121,9 @@ where
 }
 
 const NO_COMMAND: &str = "no command given; run `lateen-proxy try` for a first look, or \
-    `lateen-proxy quick --listen 127.0.0.1:8080 --upstream 127.0.0.1:9000`; see `lateen-proxy --help`";
+    `lateen-proxy quick --listen 127.0.0.1:8080 --upstream 127.0.0.1:9000`";
 
-/// Condenses clap's report of several paragraphs into a line: what is wrong, its tips, where help
-/// is. The usage paragraph and what follows it are left out.
+/// Condenses clap's report of several paragraphs into a line: what is wrong, and its tips. The usage paragraph and what follows it are left out.
 fn one_line(report: &str) -> String {
     let mut line = String::new();
     for part in report.lines().map(str::trim).take_while(|part| !part.starts_with("Usage:")) {
@@ -125,7 +137,6 @@ fn one_line(report: &str) -> String {
         }
         line.push_str(part);
     }
-    line.push_str("; see `lateen-proxy quick --help`");
     line
 }
 

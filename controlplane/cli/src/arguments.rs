@@ -182,8 +182,9 @@ pub(crate) struct Files {
 
 /// Check files without a control plane.
 ///
-/// All that is wrong is shown at once, with its place and what would be right. The files are taken for
-/// the whole config: what they refer to must be in them.
+/// All that is wrong in the files is shown at once, with its place and what would be right; then, when
+/// each object is right by itself, all that is wrong between them. The files are taken for the whole
+/// config: what they refer to must be in them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  lateen check mesh.yaml\n  lateen check config/ --output json")]
 pub(crate) struct Check {

@@ -193,6 +193,10 @@ fn rejected(response: &ChangeResponse) -> Problem {
     }
     let revision = response.revision;
     match &response.undone {
+        None if !response.is_new => Problem::new(message).with_help(format_args!(
+            "it keeps what it ran; revision {revision} was there before, so there is nothing to take back: \
+             mend what it refused and apply it again, or go back with `lateen rollback`"
+        )),
         None => Problem::new(message).with_help(format_args!(
             "it keeps what it ran, and others run revision {revision}; mend what it refused and apply \
              it again, or go back with `lateen rollback`; with --atomic nobody would run it"

@@ -422,7 +422,7 @@ fn connections_max(
 }
 
 fn usage(message: impl Into<String>) -> BootstrapError {
-    BootstrapError::Usage(format!("{}; see `lateen-proxy quick --help`", message.into()))
+    BootstrapError::Usage(message.into())
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
