@@ -1,5 +1,9 @@
 """From samples to figures: medians, spread, ratios paired within a round, and the Markdown table."""
 
+import json
+import os
+import time
+from datetime import datetime, timezone
 from statistics import median
 
 from .rows import FLOOR_OF_NGINX_MAX
@@ -104,6 +108,24 @@ def markdown(document):
         if absent:
             parts.append("\n".join(f"- {peer}: not run: {one_line(why)}" for peer, why in absent.items()))
     return "\n\n".join(parts) + "\n"
+
+
+def write(document, text, directory, name):
+    """Writes a report: its samples as JSON, and `text`, into two files of today's date and `name`."""
+    os.makedirs(directory, exist_ok=True)
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    path = os.path.join(directory, f"{date}-{name}")
+    with open(f"{path}.json", "w") as file:
+        json.dump(document, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+    with open(f"{path}.md", "w") as file:
+        file.write(text)
+    say(f"written: {path}.json and .md")
+
+
+def say(text):
+    """A line for who waits, with the time."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)
 
 
 def one_line(text):

@@ -1,7 +1,7 @@
 //! A proxy under a control plane: snapshots reach every worker as one, survive what becomes of the
 //! control plane, and change nothing that is under way.
 
-use lateen_tests::control::{Control, Mesh, epoch, free_address};
+use lateen_tests::control::{Control, Mesh, Session, epoch, free_address};
 use lateen_tests::http::{Response, exchange, read_response, read_response_head};
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Launch};
@@ -62,16 +62,21 @@ fn a_published_snapshot_is_served_and_told_of(engine: Engine) {
     assert!(dump["snapshot"].to_string().contains(&listen.to_string()), "{dump}");
 }
 
+/// Applies the first snapshot that a proxy is given, and waits until it is kept.
+fn apply_first(control: &Control, session: &mut Session, number: u64, mesh: &Mesh) {
+    session.apply(number, &mesh.0);
+    // It is on disk a moment after it was applied.
+    let saved = control.state().join("snapshot");
+    eventually("the snapshot is kept", || saved.exists().then_some(()));
+}
+
 fn a_restart_begins_with_the_last_good_snapshot(engine: Engine) {
     let upstream = Upstream::fixed("x");
     let control = Control::new();
     let listen = free_address();
     let mut proxy = Launch::under(engine, &control).start();
     let mut session = control.welcome();
-    session.apply(7, &Mesh::forwarding(listen, &[upstream.address()]).0);
-    // It is on disk a moment after it was applied.
-    let saved = control.state().join("snapshot");
-    eventually("the snapshot is kept", || saved.exists().then_some(()));
+    apply_first(&control, &mut session, 7, &Mesh::forwarding(listen, &[upstream.address()]));
 
     // The control plane dies: nothing changes.
     drop(session);
@@ -101,9 +106,7 @@ fn a_last_good_snapshot_that_can_not_be_run_is_mended_by_the_control_plane(engin
     let listen = free_address();
     let mut proxy = Launch::under(engine, &control).start();
     let mut session = control.welcome();
-    session.apply(7, &Mesh::forwarding(listen, &[upstream.address()]).0);
-    let saved = control.state().join("snapshot");
-    eventually("the snapshot is kept", || saved.exists().then_some(()));
+    apply_first(&control, &mut session, 7, &Mesh::forwarding(listen, &[upstream.address()]));
     proxy.signal(rustix::process::Signal::TERM);
     assert_eq!(proxy.exit_code(), 0);
     drop(session);

@@ -103,8 +103,8 @@ pub fn read_token(path: &Path) -> Result<String, ListenError> {
         return Err(wrong(format!("others may use it (mode {mode:03o}): `chmod 600` it")));
     }
     let mut token = String::new();
-    let bounded = file.take(TOKEN_BYTES_MAX as u64 + 64);
-    { bounded }.read_to_string(&mut token).map_err(failed)?;
+    // White space at the end is no part of it.
+    file.take(TOKEN_BYTES_MAX as u64 + 64).read_to_string(&mut token).map_err(failed)?;
     let token = token.trim_end();
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
         return Err(wrong(format!(

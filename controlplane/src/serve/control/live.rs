@@ -49,7 +49,7 @@ impl Control {
     }
 
     /// Keeps what DNS says for the next start: it may be down then.
-    pub(super) async fn note_addresses(&mut self) {
+    async fn note_addresses(&mut self) {
         let wanted = self.live_plan().mesh.dns_names();
         if wanted.is_empty() {
             return;
@@ -85,7 +85,34 @@ impl Control {
 
     /// Gives all proxies what should run, under a new epoch.
     pub(super) async fn publish(&mut self) -> Result<(), Refusal> {
-        let published = self.try_to_publish().await;
+        let published = match self.live.clone() {
+            None => Ok(()),
+            Some(live) => match self.renewed(&live).await {
+                Ok(plan) => self.hand_out(plan).await,
+                Err(refusal) => Err(refusal),
+            },
+        };
+        self.tell(published)
+    }
+
+    /// The same, if what DNS says has changed it.
+    pub(super) async fn take_addresses(&mut self) {
+        let Some(live) = self.live.clone() else { return };
+        match self.renewed(&live).await {
+            Ok(plan) if live.is_published && plan.snapshots == live.plan.snapshots => {}
+            Ok(plan) => {
+                let published = self.hand_out(plan).await;
+                // It logs, and has it tried again.
+                let _ = self.tell(published);
+            }
+            Err(refusal) => {
+                tracing::warn!(error = %refusal, "the addresses that DNS gave are not used");
+            }
+        }
+    }
+
+    /// Says what became of a publication; one that failed is tried again.
+    fn tell(&mut self, published: Result<(), Refusal>) -> Result<(), Refusal> {
         if let Err(refusal) = &published {
             tracing::error!(error = %refusal, "what should run is not published; tried again soon");
             self.publish_again = Some(Instant::now() + RETRY);
@@ -97,12 +124,16 @@ impl Control {
         published
     }
 
-    async fn try_to_publish(&mut self) -> Result<(), Refusal> {
-        let Some(live) = self.live.clone() else { return Ok(()) };
+    /// What is live, with what DNS says now.
+    async fn renewed(&mut self, live: &Live) -> Result<Plan, Refusal> {
         self.note_addresses().await;
-        let addresses = self.addresses();
-        let renewed = spawn_blocking(move || live.plan.with_addresses(&addresses));
-        let plan = Arc::new(renewed.await.expect("compiling does not panic")?);
+        let (plan, addresses) = (live.plan.clone(), self.addresses());
+        let renewing = spawn_blocking(move || plan.with_addresses(&addresses));
+        renewing.await.expect("compiling does not panic")
+    }
+
+    async fn hand_out(&mut self, plan: Plan) -> Result<(), Refusal> {
+        let plan = Arc::new(plan);
         let epoch = self.parts.store.run(|store| store.next_epoch()).await?;
         let publish = |(proxy, snapshot): (&String, &Arc<_>)| {
             (proxy.clone(), self.publisher.publish(proxy, Arc::clone(snapshot), epoch))
@@ -115,7 +146,7 @@ impl Control {
         if !orphans.is_empty() {
             tracing::warn!(proxies = ?orphans, "not declared any more, and connected: they keep what they run");
         }
-        let live = self.live.as_mut().expect("it was there above");
+        let live = self.live.as_mut().expect("a plan is of what is live");
         (live.plan, live.is_published) = (plan.clone(), true);
         self.published = Some(Published { epoch, proxies, orphans });
         tracing::info!(%epoch, revision = live.revision, proxies = plan.snapshots.len(), "published");

@@ -120,25 +120,4 @@ impl Control {
         let meta = Meta { time_ms: UnixMs::now().0, author, message: String::new(), source };
         self.take(content, meta, None, false).await
     }
-
-    pub(super) async fn take_addresses(&mut self) {
-        let Some(live) = self.live.clone() else { return };
-        self.note_addresses().await;
-        let addresses = self.addresses();
-        let renewing = spawn_blocking({
-            let plan = live.plan.clone();
-            move || plan.with_addresses(&addresses)
-        });
-        let changed = match renewing.await.expect("compiling does not panic") {
-            Ok(renewed) => !live.is_published || renewed.snapshots != live.plan.snapshots,
-            Err(refusal) => {
-                tracing::warn!(error = %refusal, "the addresses that DNS gave are not used");
-                false
-            }
-        };
-        if changed {
-            // It logs, and tries again, itself.
-            let _ = self.publish().await;
-        }
-    }
 }
