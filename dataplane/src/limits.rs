@@ -215,6 +215,11 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 16;
 pub const ADMIN_HEAD_BYTES_MAX: usize = 8 * KIB;
 /// Header fields of an admin request.
 pub const ADMIN_HEADERS_MAX: usize = 64;
+/// How long a start waits for addresses that are in use, and how often it tries. nginx tries five times,
+/// half a second apart.
+pub const BIND_PATIENCE: Duration = Duration::from_secs(2);
+/// See [`BIND_PATIENCE`].
+pub const BIND_AGAIN: Duration = Duration::from_millis(5);
 /// Until an admin request's head is whole, and again until its answer is taken.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Wait for the client's FIN after the answer, so that unread bytes do not reset it away.

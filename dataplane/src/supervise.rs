@@ -549,11 +549,12 @@ fn bind_all(
     config: &Config,
     snapshot: &Snapshot,
 ) -> Result<(Vec<SocketAddr>, Vec<Sockets>), LaunchError> {
+    let end = Instant::now() + limits::BIND_PATIENCE;
     let mut listening = Vec::new();
     let mut by_worker: Vec<Sockets> = (0..config.workers).map(|_| Vec::new()).collect();
     for (index, listener) in snapshot.listeners.iter().enumerate() {
         let address = listener.address;
-        let binding = Binding::new(&Address::from(address), config.workers).map_err(|cause| {
+        let binding = bind_patiently(address, config.workers, end).map_err(|cause| {
             let mend = mend(&cause);
             LaunchError::Listen { address, cause, mend }
         })?;
@@ -564,6 +565,19 @@ fn bind_all(
     }
     by_worker.reverse();
     Ok((listening, by_worker))
+}
+
+/// Binds an address. One in use is waited for until `end`: after a process was killed the kernel takes a
+/// moment to tear its ring down, and with it what the ring accepts on.
+fn bind_patiently(address: SocketAddr, workers: usize, end: Instant) -> io::Result<Binding> {
+    loop {
+        match Binding::new(&Address::from(address), workers) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                thread::sleep(limits::BIND_AGAIN);
+            }
+            bound => return bound,
+        }
+    }
 }
 
 /// Tells a person on stderr, in one line.
