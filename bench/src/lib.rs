@@ -1,0 +1,11 @@
+//! Measures what a proxy costs, and lets anyone check it: a load generator, an upstream for it, a
+//! comparison of proxies on one machine, and the report on what it found.
+//!
+//! In the order in which a comparison meets them:
+//!
+//! - `load` makes requests and says what came back and when;
+//! - `upstream` answers them, as fast or as badly as it is told to;
+//! - `compare` starts proxies between the two and measures what each of them used;
+//! - `results` is what it found, as it is kept in a file;
+//! - `statistics` says what follows from it, and what does not;
+//! - `report` shows it.

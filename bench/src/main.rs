@@ -1,0 +1,3 @@
+//! The program `lateen-bench`.
+
+fn main() {}
