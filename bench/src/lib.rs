@@ -9,3 +9,7 @@
 //! - `results` is what it found, as it is kept in a file;
 //! - `statistics` says what follows from it, and what does not;
 //! - `report` shows it.
+
+pub mod load;
+pub mod results;
+pub mod statistics;

@@ -1,0 +1,3 @@
+//! Makes requests, and says what came back and when.
+
+pub mod summary;
