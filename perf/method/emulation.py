@@ -77,11 +77,21 @@ def count_syscalls_emulated(bench, row, pid, port):
 
 
 def profile(bench, row, name, pid, port):
-    """Samples of where the instructions go, in a load of its own: a file for `perf report`."""
+    """Samples of where the instructions go, in a load of its own: a file for `perf report`. Returns the
+    share of them that were in user mode."""
     path = os.path.join(bench.emulation.profiles, f"{row.name}-{name}.perf")
     counted_load(bench, row, port, Recording(pid, path))
     # The kernel's names: `perf report --kallsyms` wants them, on another machine than this one.
     shutil.copyfile("/proc/kallsyms", os.path.join(bench.emulation.profiles, "kallsyms"))
+    return user_share(path)
+
+
+def user_share(path):
+    """Of the samples in a profile; None when it has none."""
+    listing = subprocess.run(["perf", "script", "-i", path, "-F", "ip"], capture_output=True, text=True).stdout
+    addresses = [int(word, 16) for word in listing.split()]
+    # Canonical addresses: the kernel's half has the highest bit.
+    return sum(address < 1 << 63 for address in addresses) / len(addresses) if addresses else None
 
 
 class RunTime:
