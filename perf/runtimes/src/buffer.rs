@@ -1,4 +1,4 @@
-//! A receive buffer for those runtimes that read into a `&mut [u8]`.
+//! A receive buffer for a runtime that reads into a `&mut [u8]`, which glommio does.
 
 use crate::BUFFER_BYTES;
 

@@ -1,16 +1,15 @@
 //! The forwarder on tokio: one thread, a `LocalRuntime`, a task for each client.
 //!
 //! As tokio's own documentation has it: `new_current_thread` with `spawn_local`, buffers that belong
-//! to the task, `AsyncReadExt` and `AsyncWriteExt`. Reads and writes are tried at once and wait for
-//! readiness only where they would block. Splicing is `try_io` around splice(2), which is what
+//! to the task and are read into with `read_buf`, so that nobody has to zero them, and `write_all`.
+//! Reads and writes are tried at once and wait for readiness only where they would block. Splicing is `try_io` around splice(2), which is what
 //! `try_io` is for.
 
 use std::{error::Error, io, net::TcpListener, os::fd::AsRawFd, rc::Rc};
 
 use lateen_floor::splice::Pipe;
 use lateen_runtimes::{
-    Over, SPLICE_FROM_BYTES,
-    buffer::Buffer,
+    BUFFER_BYTES, Over, SPLICE_FROM_BYTES,
     message::{Request, Response, cut},
     shared,
     start::{Program, Splice, Started, start},
@@ -28,7 +27,7 @@ const PROGRAM: Program = Program {
     has_ring_flags: false,
 };
 
-type Shared = shared::Shared<TcpStream, Buffer>;
+type Shared = shared::Shared<TcpStream>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let Started { listener, upstream, splice, .. } = start(&PROGRAM)?;
@@ -47,25 +46,26 @@ async fn accept(listener: TcpListener, shared: Shared) -> io::Result<()> {
 }
 
 async fn serve(mut client: TcpStream, shared: Rc<Shared>) -> Result<(), Over> {
-    let mut asked = Buffer::default();
+    // A head that fills it is refused, so that it never grows.
+    let mut asked = Vec::with_capacity(BUFFER_BYTES);
     loop {
         let request = loop {
-            if let Some(request) = Request::parse(asked.bytes())? {
+            if let Some(request) = Request::parse(&asked)? {
                 break request;
             }
-            match client.read(asked.free()).await? {
-                0 => return Ok(()),
-                count => asked.fill(count),
+            if client.read_buf(&mut asked).await? == 0 {
+                return Ok(());
             }
         };
-        let mut answer = shared.take_buffer().unwrap_or_default();
+        let spare = shared.take_buffer();
+        let mut answer = spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
         exchange(&mut client, &shared, &request, &mut asked, &mut answer).await?;
-        answer.consume(answer.len());
+        answer.clear();
         shared.keep_buffer(answer);
         if request.close {
             return Ok(client.shutdown().await?);
         }
-        asked.consume(request.end);
+        asked.drain(..request.end);
     }
 }
 
@@ -74,10 +74,10 @@ async fn exchange(
     client: &mut TcpStream,
     shared: &Shared,
     request: &Request,
-    asked: &mut Buffer,
-    answer: &mut Buffer,
+    asked: &mut [u8],
+    answer: &mut Vec<u8>,
 ) -> Result<(), Over> {
-    let start = cut(&mut asked.bytes()[..request.end], &request.line);
+    let start = cut(&mut asked[..request.end], &request.line);
     let (mut upstream, response) = loop {
         let pooled = shared.take_idle();
         let was_pooled = pooled.is_some();
@@ -85,15 +85,15 @@ async fn exchange(
             Some(upstream) => upstream,
             None => connect(shared).await?,
         };
-        let message = &asked.bytes()[start..request.end];
+        let message = &asked[start..request.end];
         match ask(client, &mut upstream, request, message, answer).await {
             Ok(response) => break (upstream, response),
             Err(Over) if request.may_ask_again(was_pooled, answer.len()) => {}
             Err(Over) => return Err(Over),
         }
     };
-    let start = cut(answer.bytes(), &response.line);
-    client.write_all(&answer.bytes()[start..]).await?;
+    let start = cut(answer, &response.line);
+    client.write_all(&answer[start..]).await?;
     if shared.splice && response.body_left >= SPLICE_FROM_BYTES {
         splice(&upstream, client, response.body_left).await?;
     } else {
@@ -117,16 +117,16 @@ async fn ask(
     upstream: &mut TcpStream,
     request: &Request,
     message: &[u8],
-    answer: &mut Buffer,
+    answer: &mut Vec<u8>,
 ) -> Result<Response, Over> {
     upstream.write_all(message).await?;
     pass(client, upstream, request.body_left, answer).await?;
+    answer.clear();
     loop {
-        match upstream.read(answer.free()).await? {
-            0 => return Err(Over),
-            count => answer.fill(count),
+        if upstream.read_buf(answer).await? == 0 {
+            return Err(Over);
         }
-        if let Some(response) = Response::parse(answer.bytes(), request.without_body)? {
+        if let Some(response) = Response::parse(answer, request.without_body)? {
             return Ok(response);
         }
     }
@@ -137,15 +137,15 @@ async fn pass(
     source: &mut TcpStream,
     sink: &mut TcpStream,
     mut left: u64,
-    buffer: &mut Buffer,
+    buffer: &mut Vec<u8>,
 ) -> Result<(), Over> {
     while left > 0 {
-        let window = buffer.window(left);
-        let count = source.read(window).await?;
+        buffer.clear();
+        let count = (&mut *source).take(left).read_buf(buffer).await?;
         if count == 0 {
             return Err(Over);
         }
-        sink.write_all(&window[..count]).await?;
+        sink.write_all(buffer).await?;
         left -= count as u64;
     }
     Ok(())
