@@ -15,7 +15,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from .counters import SYSCALL_EVENT, Counting, cpu_us
+from .counters import SYSCALL_EVENT, cpu_us, parse_counts
 from .processes import Failed, tail_of
 
 # Of a loop of known length, what the scheduler may report more or less: timer ticks are in it.
@@ -70,18 +70,29 @@ def measure_emulated(bench, row, pid, port):
 
 def count_syscalls_emulated(bench, row, pid, port):
     """Syscalls per request, in a load of its own."""
-    counting = Counting(pid, [SYSCALL_EVENT])
+    counting = Perf(["perf", "stat", "-x,", "-e", SYSCALL_EVENT], pid)
     requests = counted_load(bench, row, port, counting)
-    count = counting.counts.get(SYSCALL_EVENT)
+    count = parse_counts(counting.text).get(SYSCALL_EVENT)
     return None if count is None else count / requests
 
 
 def profile(bench, row, name, pid, port):
-    """Samples of where the instructions go, in a load of its own: a file for `perf report`."""
+    """Samples of where the instructions go, in a load of its own: a file for `perf report`. Returns the
+    share of them that were in user mode."""
     path = os.path.join(bench.emulation.profiles, f"{row.name}-{name}.perf")
-    counted_load(bench, row, port, Recording(pid, path))
+    recording = Perf(["perf", "record", "-q", "-e", "cpu-clock", "-c", str(PROFILE_PERIOD), "-o", path], pid)
+    counted_load(bench, row, port, recording)
     # The kernel's names: `perf report --kallsyms` wants them, on another machine than this one.
     shutil.copyfile("/proc/kallsyms", os.path.join(bench.emulation.profiles, "kallsyms"))
+    return user_share(path)
+
+
+def user_share(path):
+    """Of the samples in a profile; None when it has none."""
+    listing = subprocess.run(["perf", "script", "-i", path, "-F", "ip"], capture_output=True, text=True).stdout
+    addresses = [int(word, 16) for word in listing.split()]
+    # Canonical addresses: the kernel's half has the highest bit.
+    return sum(address < 1 << 63 for address in addresses) / len(addresses) if addresses else None
 
 
 class RunTime:
@@ -99,19 +110,20 @@ class RunTime:
         self.ns += cpu_us(self.pid) * 1000
 
 
-class Recording:
-    """`perf record` on one running process, for as long as the block lasts. It is told when to begin,
-    and says when it has: to wait a time is no use where the clock leaps."""
+class Perf:
+    """perf(1) on one running process, for as long as the block lasts. It is told when to begin, and says
+    when it has: to wait a time is no use where the clock leaps."""
 
-    def __init__(self, pid, path):
-        self.command = ["perf", "record", "-q", "-e", "cpu-clock", "-c", str(PROFILE_PERIOD),
-                        "-p", str(pid), "-o", path, "-D", "-1"]
+    def __init__(self, command, pid):
+        self.command = [*command, "-p", str(pid), "-D", "-1"]
+        self.text = ""
 
     def __enter__(self):
         orders, self.orders = os.pipe()
         self.answers, answers = os.pipe()
         self.perf = subprocess.Popen([*self.command, "--control", f"fd:{orders},{answers}"],
-                                     stdin=subprocess.DEVNULL, pass_fds=(orders, answers))
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                     stderr=subprocess.PIPE, text=True, pass_fds=(orders, answers))
         os.close(orders)
         os.close(answers)
         self._order("enable")
@@ -120,14 +132,14 @@ class Recording:
     def __exit__(self, *_):
         self._order("disable")
         self.perf.send_signal(signal.SIGINT)
-        self.perf.wait()
+        _, self.text = self.perf.communicate()
         os.close(self.orders)
         os.close(self.answers)
 
     def _order(self, word):
         os.write(self.orders, f"{word}\n".encode())
         if b"ack" not in os.read(self.answers, 64):
-            raise Failed(f"perf record did not {word}")
+            raise Failed(f"{' '.join(self.command[:2])} did not {word}")
 
 
 def counted_load(bench, row, port, counting):

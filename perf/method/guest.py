@@ -120,6 +120,8 @@ def run(kernel, directory, job, writable):
     """Boots a guest that runs the shell command `job` from the current directory; its exit status.
     `directory` is for files of this run, `writable` are the directories that the job may write to."""
     environment = {"PATH": os.environ["PATH"], "HOME": os.path.expanduser("~"), "TMPDIR": "/dev/shm"}
+    if target := os.environ.get("CARGO_TARGET_DIR"):
+        environment["CARGO_TARGET_DIR"] = target
     words = [f"export {name}={shlex.quote(value)};" for name, value in environment.items()]
     command = f"{' '.join(words)} cd {shlex.quote(os.getcwd())} && {job}"
     initramfs = make_initramfs(kernel, directory, command, writable)

@@ -93,12 +93,13 @@ def measure_load(bench, row, peers, rounds, seconds):
             samples[name].append(sample)
             bench.say(f"  round {number + 1} {name}: {brief(sample)}")
     syscalls = {name: count_syscalls(bench, row, *alive[name]) for name in samples} if bench.syscalls else {}
-    for name in samples if bench.emulation and bench.emulation.profiles else ():
-        profile(bench, row, name, alive[name][0].pid, alive[name][1])
+    shares = {name: profile(bench, row, name, alive[name][0].pid, alive[name][1])
+              for name in (samples if bench.emulation and bench.emulation.profiles else ())}
     for process, _ in alive.values():
         bench.processes.stop(process)
     bench.processes.stop(upstream_process)
-    return {"samples": samples, "failures": failures, "syscalls_per_request": syscalls}
+    return {"samples": samples, "failures": failures, "syscalls_per_request": syscalls,
+            **({"user_share": shares} if shares else {})}
 
 
 def measure_once(bench, row, pid, port, seconds):

@@ -156,6 +156,13 @@ def all_peers(programs, lateen, lateen_serve):
         Peer("nginx-stream", no_stream, nginx_stream),
         Peer("haproxy-tcp", no_haproxy, haproxy_tcp),
     ]
+    # The same forwarder on each runtime: no proxies, and compared with one another only.
+    for name in ("lateen-ring", "monoio", "glommio", "compio", "tokio", "epoll"):
+        peers.append(Peer(f"forward-{name}", None, reference(f"forward-{name}")))
+    for name in ("lateen-ring", "monoio", "tokio", "epoll"):
+        peers.append(Peer(f"forward-{name}-splice", None, reference(f"forward-{name}", "--splice", "true")))
+    for name in ("monoio", "compio"):
+        peers.append(Peer(f"forward-{name}-defer", None, reference(f"forward-{name}", "--defer-taskrun", "true")))
     for engine in ("uring", "epoll"):
         peers += [
             Peer(f"lateen-{engine}", no_lateen, lateen_proxy(engine)),

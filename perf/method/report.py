@@ -146,12 +146,14 @@ def load_text(entry, result):
                if all(item[0] in sample for samples in result["samples"].values() for sample in samples)]
     judged = entry["judged"]
     timed = any("requests_per_second" in sample for samples in result["samples"].values() for sample in samples)
-    header = ["peer", *(title for _, title, _ in figures), "syscalls/request", *(["requests/s"] if timed else []),
+    shares = result.get("user_share")
+    header = ["peer", *(title for _, title, _ in figures), *(["user", "kernel"] if shares else []), "syscalls/request", *(["requests/s"] if timed else []),
               *(f"÷ {base}" for base in present)]
     lines = []
     for name in result["samples"]:
         syscalls = result["syscalls_per_request"].get(name)
         cells = [name, *(spread(series(result, name, key), decimals) for key, _, decimals in figures)]
+        cells += split(shares[name], median(series(result, name, judged["figure"]))) if shares else []
         cells += ["–" if syscalls is None else number(syscalls, 2)]
         cells += [number(median(series(result, name, "requests_per_second")), 0)] if timed else []
         for base in present:
@@ -159,7 +161,8 @@ def load_text(entry, result):
             cells.append("–" if reached is None else f"{reached[0]:.2f} ({reached[1]:.2f}–{reached[2]:.2f})")
         lines.append(cells)
     parts = [table(header, lines),
-             f"Ratios are of {judged['figure']}, paired within a round: median (least–most)."]
+             f"Ratios are of {judged['figure']}, paired within a round: median (least–most)."
+             + (" User and kernel are the median, divided as the samples of a profile are." if shares else "")]
     if judged["void"]:
         parts.append(f"**Void**: {judged['void']}.")
     lines = []
@@ -170,6 +173,13 @@ def load_text(entry, result):
     if lines:
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def split(user_share, figure):
+    """A figure's parts in user mode and in the kernel, as cells."""
+    if user_share is None:
+        return ["–", "–"]
+    return [number(figure * user_share, 0), number(figure * (1 - user_share), 0)]
 
 
 def latency_text(_entry, result):

@@ -7,6 +7,12 @@ TCP = ("pipe-copy", "nginx-stream", "haproxy-tcp", "lateen-uring-tcp", "lateen-e
 LOGGED = ("lateen-uring-log", "lateen-epoll-log")
 BULK = ("pipe-splice", "floor-splice", "nginx", "haproxy", "lateen-uring", "lateen-epoll")
 
+RUNTIMES = ("floor", *(f"forward-{name}" for name in (
+    "lateen-ring", "monoio", "monoio-defer", "glommio", "compio", "compio-defer", "tokio", "epoll")))
+RUNTIMES_BULK = tuple(f"forward-{name}" for name in (
+    "lateen-ring", "monoio", "glommio", "compio", "tokio", "epoll",
+    "lateen-ring-splice", "monoio-splice", "tokio-splice", "epoll-splice"))
+
 # The floor is badly written, and the row says nothing, when it costs more than this of nginx.
 FLOOR_OF_NGINX_MAX = 0.68
 
@@ -29,6 +35,8 @@ class Row:
     log_targets: dict = field(default_factory=dict)
     base: str = "floor"
     kind: str = "load"
+    # Whether it is run when no row is asked for by name.
+    usual: bool = True
 
     @property
     def emulable(self):
@@ -82,5 +90,17 @@ ROWS = [
     Row("memory", "idle process, 10,000 idle clients, after load", kind="memory"),
     Row("wakeups", "idle process", kind="wakeups"),
     Row("start-up", "exec to first answered request", kind="start-up"),
+    Row("runtimes-64", "the same forwarder on each runtime, 64 connections, 100 B", peers=RUNTIMES, usual=False),
+    Row("runtimes-1", "the same, 1 connection", connections=1, peers=RUNTIMES, usual=False),
+    Row("runtimes-512", "the same, 512 connections", connections=512, peers=RUNTIMES, usual=False),
+    Row("runtimes-1m", "the same, 1 MiB responses, copied and spliced", body_bytes=1 << 20, connections=16,
+        peers=RUNTIMES_BULK, base="forward-epoll", usual=False),
+    Row("runtimes-memory", "the same: idle process, 10,000 idle clients, after load", kind="memory", peers=RUNTIMES,
+        usual=False),
     Row("binary", "binary, stripped, static", kind="binary", peers=("lateen-proxy",)),
 ]
+
+
+def workspace(rows):
+    """cargo's arguments for what `rows` need beside the floor: all of it where a forwarder takes part."""
+    return ["--workspace"] if any(peer.startswith("forward-") for row in rows for peer in row.peers) else []

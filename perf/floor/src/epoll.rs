@@ -49,6 +49,19 @@ impl Epoll {
     /// # Errors
     /// From epoll_pwait2(2); an interrupted wait is an empty one.
     pub fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<u64>) -> io::Result<()> {
+        ready.clear();
+        ready.extend(self.wait_for_events(timeout)?.iter().map(|event| event.u64));
+        Ok(())
+    }
+
+    /// As [`Epoll::wait`], with what happened to each of them.
+    ///
+    /// # Errors
+    /// From epoll_pwait2(2); an interrupted wait is an empty one.
+    pub fn wait_for_events(
+        &mut self,
+        timeout: Option<Duration>,
+    ) -> io::Result<&[libc::epoll_event]> {
         let timeout = timeout.map(|timeout| libc::timespec {
             tv_sec: timeout.as_secs() as libc::time_t,
             tv_nsec: timeout.subsec_nanos().into(),
@@ -58,12 +71,10 @@ impl Epoll {
         let epoll = self.fd.as_raw_fd();
         // SAFETY: `events` has room for `count` entries, the timeout is null or alive, no signal mask.
         let result = unsafe { libc::epoll_pwait2(epoll, events, count, timeout, ptr::null()) };
-        ready.clear();
         match check(result) {
-            Ok(count) => ready.extend(self.events[..count as usize].iter().map(|event| event.u64)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Ok(count) => Ok(&self.events[..count as usize]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(&[]),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 }

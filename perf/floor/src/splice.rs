@@ -7,7 +7,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     ptr,
 };
 
@@ -154,6 +154,39 @@ impl Pipe {
         // SAFETY: F_SETPIPE_SZ takes an integer.
         check(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, size) })?;
         Ok(Self { reader, writer, held_bytes: 0 })
+    }
+
+    /// Bytes that wait in it.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Moves up to `bytes_max` bytes from a non-blocking socket into the empty pipe; 0 is the end of
+    /// the stream. For those who wait for one socket at a time.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket has nothing; else from splice(2).
+    pub fn fill(&mut self, from: RawFd, bytes_max: u64) -> io::Result<usize> {
+        debug_assert_eq!(
+            self.held_bytes, 0,
+            "in a full pipe EAGAIN would say nothing of the socket"
+        );
+        let wanted = bytes_max.min(PIPE_BYTES as u64) as usize;
+        let count =
+            splice(from, self.writer.as_raw_fd(), wanted)?.ok_or(io::ErrorKind::WouldBlock)?;
+        self.held_bytes += count;
+        Ok(count)
+    }
+
+    /// Moves bytes that wait in it into a non-blocking socket.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket has no room; else from splice(2).
+    pub fn drain(&mut self, to: RawFd) -> io::Result<usize> {
+        let count = splice(self.reader.as_raw_fd(), to, self.held_bytes)?;
+        let count = count.ok_or(io::ErrorKind::WouldBlock)?;
+        self.held_bytes -= count;
+        Ok(count)
     }
 
     /// Moves up to `left` bytes, and lowers it by what was taken from the source, until one of the
