@@ -1,0 +1,207 @@
+//! Which ratio of Lateen to a peer decides something. Rounds that disagree decide nothing by
+//! `statistics`; here are the reasons beyond it: a client that was the limit, rates that differ, cores
+//! that were shared.
+
+use super::measure::Measure;
+use super::numbers;
+use crate::results::{Entry, Kind, Row, Sample};
+use crate::statistics::{self, CLIENT_BUSY_MAX, Figure, PROXY_BUSY_MIN, ROUNDS_MIN, Spread, Verdict};
+
+/// Offered rates this close are the same.
+const SAME_RATE: f64 = 0.01;
+
+/// A point of a row, as it is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// All peers of it.
+    pub row: &'a Row,
+    /// One of the row's points.
+    pub point: &'a str,
+    /// Whether time was a count of instructions.
+    pub instruction_clock: bool,
+}
+
+/// What a ratio of Lateen to a peer says, from Lateen's side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// Lateen's figure over the peer's, paired by round; `None` where the peer's is nothing.
+    pub ratio: Option<Spread>,
+    /// Better and worse are Lateen's.
+    pub verdict: Verdict,
+    /// Why it is undecided.
+    pub reason: Option<String>,
+}
+
+impl<'a> Place<'a> {
+    /// What counts of an entry here.
+    pub fn samples(&self, entry: &'a Entry) -> impl Iterator<Item = &'a Sample> {
+        entry.valid(self.point)
+    }
+
+    /// A measure of an entry over the rounds.
+    pub fn spread(&self, entry: &Entry, measure: &Measure) -> Option<Spread> {
+        Spread::of(entry.valid(self.point).filter_map(|sample| measure.of(self.row, sample)))
+    }
+
+    /// Lateen against a peer; `None` where one of them lacks the figure.
+    pub fn judge(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<Judgement> {
+        let (ours, theirs) = (self.spread(lateen, measure)?, self.spread(peer, measure)?);
+        if *measure == Measure::Failed {
+            return Some(self.judge_failures(lateen, peer));
+        }
+        let ratio =
+            statistics::ratio_by(self.point, lateen, peer, measure.lower_is_better(), |sample| {
+                measure.of(self.row, sample)
+            });
+        let Some(ratio) = ratio else {
+            let reason = if theirs.median <= 0.0 || ours.median <= 0.0 {
+                "too little to measure"
+            } else {
+                "no round has both"
+            };
+            return Some(Judgement::undecided(None, reason));
+        };
+        if let Some(reason) = self.objection(lateen, peer, measure) {
+            return Some(Judgement::undecided(Some(ratio.spread), reason));
+        }
+        let reason = (ratio.verdict == Verdict::Undecided).then(|| {
+            if ratio.spread.count < ROUNDS_MIN {
+                format!("only {}", numbers::counted(ratio.spread.count, "round"))
+            } else {
+                "rounds disagree".to_owned()
+            }
+        });
+        Some(Judgement { ratio: Some(ratio.spread), verdict: ratio.verdict, reason })
+    }
+
+    /// Why throughput of an entry says nothing; `None` if it does.
+    pub fn client_bound(&self, entry: &Entry) -> Option<String> {
+        let busy = self.samples(entry).map(|sample| sample.busy.as_ref().map(|busy| busy.proxy_cpu));
+        let least = busy.map(|busy| busy.unwrap_or(f64::NAN)).reduce(|one, other| {
+            if one.is_nan() || other.is_nan() { f64::NAN } else { one.min(other) }
+        })?;
+        if least.is_nan() {
+            Some("core's load unknown".to_owned())
+        } else {
+            (least < PROXY_BUSY_MIN).then(|| "client-bound".to_owned())
+        }
+    }
+
+    /// Median of the rate that was offered, or else carried.
+    pub fn rate(&self, entry: &Entry) -> Option<f64> {
+        let rates = self.samples(entry).filter_map(|sample| {
+            let load = sample.load.as_ref()?;
+            Some(load.rate_per_s.unwrap_or(load.requests_per_s))
+        });
+        Some(Spread::of(rates)?.median)
+    }
+
+    /// What cost is compared by here: instructions where Lateen has them, else CPU time.
+    pub fn cost(&self) -> Measure {
+        let instructions = Measure::Figure(Figure::Instructions);
+        let judged = self.lateen().or(self.row.entries.first());
+        if judged.is_some_and(|entry| self.spread(entry, &instructions).is_some()) {
+            instructions
+        } else {
+            Measure::Figure(Figure::CpuUs)
+        }
+    }
+
+    /// Lateen's entry.
+    pub fn lateen(&self) -> Option<&'a Entry> {
+        self.row.entries.iter().find(|entry| entry.peer == super::series::LATEEN)
+    }
+
+    fn objection(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<String> {
+        let counted = matches!(
+            measure,
+            Measure::Figure(
+                Figure::Instructions
+                    | Figure::InstructionsUser
+                    | Figure::InstructionsKernel
+                    | Figure::Syscalls
+            )
+        );
+        if !counted && self.row.caveats.iter().any(|caveat| caveat.contains("not comparable")) {
+            return Some("not comparable, see above".to_owned());
+        }
+        let timed = measure.is_latency() || *measure == Measure::Figure(Figure::Throughput);
+        if timed && self.instruction_clock {
+            return Some("time is no time here".to_owned());
+        }
+        if *measure == Measure::Figure(Figure::Throughput) {
+            return self.client_bound(lateen).or_else(|| self.client_bound(peer));
+        }
+        if measure.is_latency() && self.row.kind == Kind::Latency {
+            return self.latency_objection(lateen, peer);
+        }
+        None
+    }
+
+    fn latency_objection(&self, lateen: &Entry, peer: &Entry) -> Option<String> {
+        let rates = self.rate(lateen)?..self.rate(peer)?;
+        if (rates.start - rates.end).abs() > SAME_RATE * rates.start.max(rates.end) {
+            return Some("rates differ".to_owned());
+        }
+        let busy = |entry| {
+            let shares = self.samples(entry).filter_map(|sample| sample.busy.as_ref());
+            shares.map(|busy| busy.client_cpu).fold(0.0, f64::max)
+        };
+        let most = f64::max(busy(lateen), busy(peer));
+        (most > CLIENT_BUSY_MAX).then(|| format!("client {} busy", numbers::share(most)))
+    }
+
+    /// Of failures there is mostly none, so that they have a difference and no ratio.
+    fn judge_failures(&self, lateen: &Entry, peer: &Entry) -> Judgement {
+        let differences: Vec<f64> = self
+            .samples(lateen)
+            .filter_map(|one| {
+                let other = peer.valid(self.point).find(|other| other.round == one.round)?;
+                let failed = |sample| Measure::Failed.of(self.row, sample);
+                Some(failed(one)? - failed(other)?)
+            })
+            .collect();
+        let all = |test: fn(&f64) -> bool| differences.iter().all(test);
+        if differences.len() < ROUNDS_MIN {
+            let rounds = numbers::counted(differences.len(), "round");
+            Judgement::undecided(None, format!("only {rounds}"))
+        } else if all(|difference| *difference == 0.0) {
+            Judgement::undecided(None, "the same")
+        } else if all(|difference| *difference < 0.0) {
+            Judgement { ratio: None, verdict: Verdict::Better, reason: None }
+        } else if all(|difference| *difference > 0.0) {
+            Judgement { ratio: None, verdict: Verdict::Worse, reason: None }
+        } else {
+            Judgement::undecided(None, "rounds disagree")
+        }
+    }
+}
+
+impl Judgement {
+    fn undecided(ratio: Option<Spread>, reason: impl Into<String>) -> Judgement {
+        Judgement { ratio, verdict: Verdict::Undecided, reason: Some(reason.into()) }
+    }
+
+    /// How it is written: the ratio, or nothing.
+    pub fn text(&self) -> String {
+        self.ratio.map_or_else(|| "–".to_owned(), |ratio| numbers::ratio(ratio.median))
+    }
+
+    /// One word.
+    pub fn word(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Better => "better",
+            Verdict::Worse => "worse",
+            Verdict::Undecided => "undecided",
+        }
+    }
+
+    /// How many times worse (above 1) or better (below) Lateen is; without end where there is no ratio.
+    pub fn weight(&self, lower_is_better: bool) -> f64 {
+        match self.ratio {
+            Some(ratio) if lower_is_better => ratio.median,
+            Some(ratio) => 1.0 / ratio.median,
+            None => f64::INFINITY,
+        }
+    }
+}
