@@ -28,15 +28,21 @@ pub struct Source {
 pub fn read(path: &Path) -> anyhow::Result<Source> {
     let shown = path.display();
     let file = File::open(path).with_context(|| format!("{shown}: cannot be opened"))?;
+    let bounded = |bytes: u64| {
+        ensure!(
+            bytes <= FILE_BYTES_MAX,
+            "{shown}: larger than {} MiB, which no comparison writes",
+            FILE_BYTES_MAX >> 20
+        );
+        Ok(())
+    };
+    bounded(file.metadata().map_or(0, |metadata| metadata.len()))?;
     let mut text = String::new();
+    // What is no ordinary file has no length before it is read.
     file.take(FILE_BYTES_MAX + 1)
         .read_to_string(&mut text)
         .with_context(|| format!("{shown}: cannot be read as text"))?;
-    ensure!(
-        text.len() as u64 <= FILE_BYTES_MAX,
-        "{shown}: larger than {} MiB, which no comparison writes",
-        FILE_BYTES_MAX >> 20
-    );
+    bounded(text.len() as u64)?;
     let results = parse(&text).with_context(|| format!("{shown}: no results to report"))?;
     let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
     Ok(Source { file, results })

@@ -11,8 +11,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Units of the drawing's width; a phone shows it at about three quarters.
 pub const WIDTH: i32 = 400;
-/// Of text, in the same units.
-pub const TEXT_SIZE: i32 = 13;
+/// Of text. `plotters` divides it by 1.24 on the way to SVG, which leaves 13 of the same units.
+const TEXT_SIZE: i32 = 16;
 /// Of one letter, on the safe side of what a browser takes.
 const LETTER_WIDTH: f64 = 7.4;
 
