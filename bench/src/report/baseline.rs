@@ -73,12 +73,12 @@ pub fn of(sources: &[Source], old: &Source) -> Change {
             }
         }
     }
-    for row in before.rows.iter().filter(|row| !matched.iter().any(|old| std::ptr::eq(*old, *row))) {
+    for row in before.rows.iter().filter(|row| !matched.iter().any(|old| std::ptr::eq(*old, *row)))
+    {
         change.unmatched.push(format!("{} was not run again", row_name(row)));
     }
-    let most = |one: &Moved, other: &Moved| {
-        other.factor.ln().abs().total_cmp(&one.factor.ln().abs())
-    };
+    let most =
+        |one: &Moved, other: &Moved| other.factor.ln().abs().total_cmp(&one.factor.ln().abs());
     change.regressions.sort_by(most);
     change.improvements.sort_by(most);
     change
@@ -110,7 +110,12 @@ fn compare_row((old, before): (&Row, &Results), (new, now): (&Row, &Results), ch
     }
 }
 
-fn compare_measure(places: [Place; 2], lateen: [&Entry; 2], measure: &Measure, change: &mut Change) {
+fn compare_measure(
+    places: [Place; 2],
+    lateen: [&Entry; 2],
+    measure: &Measure,
+    change: &mut Change,
+) {
     let pairs = [(places[0], lateen[0]), (places[1], lateen[1])];
     let own = pairs.map(|(place, lateen)| place.spread(lateen, measure));
     let [Some(own_before), Some(own_now)] = own else { return };
@@ -145,7 +150,11 @@ fn compare_measure(places: [Place; 2], lateen: [&Entry; 2], measure: &Measure, c
     };
     let alone = row.points().len() < 2;
     let moved = Moved {
-        place: if alone { row_name(row) } else { format!("{} · {}", row_name(row), places[1].point) },
+        place: if alone {
+            row_name(row)
+        } else {
+            format!("{} · {}", row_name(row), places[1].point)
+        },
         figure,
         before: write(before),
         now: write(now),
@@ -162,7 +171,8 @@ fn compare_measure(places: [Place; 2], lateen: [&Entry; 2], measure: &Measure, c
 fn referred(pairs: [(Place, &Entry); 2], measure: &Measure) -> Option<(String, (Spread, Spread))> {
     let names = pairs[1].0.row.entries.iter().map(|entry| entry.peer.as_str());
     let mut references: Vec<&str> = names.clone().filter(|peer| is_floor(peer)).collect();
-    references.extend(REFERENCES.iter().filter(|wanted| names.clone().any(|name| name == **wanted)));
+    references
+        .extend(REFERENCES.iter().filter(|wanted| names.clone().any(|name| name == **wanted)));
     references.into_iter().find_map(|reference| {
         let ratios = pairs.map(|(place, lateen)| {
             let entry = place.row.entries.iter().find(|entry| entry.peer == reference)?;

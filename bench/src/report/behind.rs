@@ -5,7 +5,7 @@ use super::judgement::{Judgement, Place};
 use super::measure::{self, Measure};
 use super::model::Placed;
 use super::numbers;
-use super::series::{LATEEN, is_floor, is_reference};
+use super::series::{LATEEN, is_floor, is_reference, is_variant};
 use crate::results::{Entry, Kind};
 use crate::statistics::Verdict;
 
@@ -16,6 +16,8 @@ pub struct Behind {
     pub worse: Vec<Item>,
     /// Neither, in the order of the rows.
     pub undecided: Vec<Item>,
+    /// Worse than Lateen itself on another engine or with other settings.
+    pub own: Vec<Item>,
     /// Better than a peer.
     pub better_count: usize,
     /// Cost over the smallest forwarder's, the most first.
@@ -52,7 +54,8 @@ pub fn of(placed: &[Placed]) -> Behind {
     let mut peers: Vec<(&str, bool)> = Vec::new();
     for one in placed {
         for entry in one.row.entries.iter().filter(|entry| !is_reference(&entry.peer)) {
-            if entry.peer != LATEEN && !peers.iter().any(|(peer, _)| *peer == entry.peer) {
+            let other = entry.peer != LATEEN && !is_variant(&entry.peer);
+            if other && !peers.iter().any(|(peer, _)| *peer == entry.peer) {
                 peers.push((&entry.peer, false));
             }
         }
@@ -70,6 +73,7 @@ pub fn of(placed: &[Placed]) -> Behind {
     }
     let heaviest = |one: &Item, other: &Item| other.weight.total_cmp(&one.weight);
     behind.worse.sort_by(heaviest);
+    behind.own.sort_by(heaviest);
     behind.floor.sort_by(heaviest);
     let unmeasured = peers.into_iter().filter(|(_, compared)| !compared);
     behind.unmeasured = unmeasured.map(|(peer, _)| peer.to_owned()).collect();
@@ -93,6 +97,10 @@ fn judge_all(
             let cost = matches!(place.row.kind, Kind::Throughput | Kind::Latency);
             if cost && measure == place.cost() {
                 behind.floor.push(item());
+            }
+        } else if is_variant(&peer.peer) {
+            if judgement.verdict == Verdict::Worse {
+                behind.own.push(item());
             }
         } else if !is_reference(&peer.peer) {
             match judgement.verdict {

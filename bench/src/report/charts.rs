@@ -8,6 +8,7 @@ use crate::load::summary::Latency;
 use crate::results::{Kind, Row, Sample};
 use crate::statistics::{Figure, Spread};
 use std::collections::BTreeMap;
+use std::f64::consts::LOG10_2;
 
 /// A plot.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,9 +95,10 @@ pub fn of_point(place: Place, series: &BTreeMap<String, Series>) -> Vec<Chart> {
         Kind::Latency => charts.push(percentiles(place, series)),
         Kind::Memory => charts.extend(memory(place, series)),
         Kind::Change => {
-            charts.extend([Measure::EffectUs, Measure::Failed, Measure::ResidentMax].map(
-                |measure| bars(place, series, measure, None),
-            ));
+            charts.extend(
+                [Measure::EffectUs, Measure::Failed, Measure::ResidentMax]
+                    .map(|measure| bars(place, series, measure, None)),
+            );
         }
     }
     charts.extend(cost);
@@ -162,7 +164,8 @@ fn bars(
         });
         stacked |= first_share.is_some();
         let note = throughput.then(|| place.client_bound(entry)).flatten();
-        let note = if entry.peer == "direct" && throughput { Some("no proxy".into()) } else { note };
+        let note =
+            if entry.peer == "direct" && throughput { Some("no proxy".into()) } else { note };
         let series = *series.get(&entry.peer)?;
         bars.push(Bar { label: entry.peer.clone(), series, value, first_share, note });
     }
@@ -219,9 +222,8 @@ fn latency(sample: &Sample) -> Option<&Latency> {
 }
 
 /// From the median on, four to a nine.
-const NINES: &[f64] = &[
-    0.301_03, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.25, 3.5, 3.75, 4.0,
-];
+const NINES: &[f64] =
+    &[LOG10_2, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.25, 3.5, 3.75, 4.0];
 
 /// Each percentile over the rounds; it ends where a round has no value beyond it.
 fn curve(rounds: &[&Latency]) -> Vec<(f64, Spread)> {

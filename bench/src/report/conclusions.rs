@@ -41,7 +41,8 @@ fn of_one(results: &Results) -> Vec<String> {
         );
     }
     said.push(
-        "A ratio holds for these versions, these settings and this work, and for nothing else.".into(),
+        "A ratio holds for these versions, these settings and this work, and for nothing else."
+            .into(),
     );
     said
 }
@@ -170,7 +171,8 @@ fn about_the_noise(results: &Results) -> Vec<String> {
         said.push(if thin {
             format!("Nothing about p99.9: some loads have no more than {least} answers.")
         } else {
-            "Little about tails: p99.9 of a small loaded machine is mostly its scheduler.".to_owned()
+            "Little about tails: p99.9 of a small loaded machine is mostly its scheduler."
+                .to_owned()
         });
     }
     said

@@ -47,8 +47,11 @@ pub fn title(sources: &[Source]) -> String {
 
 /// The sentences and the tiles.
 pub fn of(sources: &[Source], placed: &[Placed], behind: &Behind) -> (Vec<String>, Vec<Tile>) {
-    let peers = peers(sources);
-    let mut sentences = vec![measured(sources, &peers)];
+    let all = peers(sources);
+    let mut sentences = vec![measured(sources, &all)];
+    // Beside its tuned self a peer with its defaults is the easier one to beat.
+    let is_easier = |peer: &String| all.contains(&format!("{peer}-tuned"));
+    let peers: Vec<String> = all.iter().filter(|peer| !is_easier(peer)).cloned().collect();
     if behind.has_lateen {
         sentences.extend(costs(placed, &peers));
         sentences.extend(throughput(placed, &peers));
@@ -102,11 +105,7 @@ fn measured(sources: &[Source], peers: &[String]) -> String {
     let on = if environment.cpu.is_empty() {
         String::new()
     } else {
-        format!(
-            " on {} of {}",
-            counted(environment.cpus.len(), "CPU"),
-            environment.cpu.trim()
-        )
+        format!(" on {} of {}", counted(environment.cpus.len(), "CPU"), environment.cpu.trim())
     };
     format!(
         "{} was measured beside {beside}, in {} ({}) and up to {}{on}.",
@@ -138,6 +137,18 @@ impl Tally {
             Verdict::Undecided => self.undecided += 1,
         }
         self.medians.extend(judgement.ratio.map(|ratio| ratio.median));
+    }
+
+    /// `better in 9 of 10, worse in 1`.
+    fn words(&self) -> String {
+        let all = self.total();
+        let parts: Vec<String> =
+            [("better", self.better), ("worse", self.worse), ("undecided", self.undecided)]
+                .iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(word, count)| format!("{word} in {count}"))
+                .collect();
+        format!("{} of {all}", listed(&parts))
     }
 
     fn range(&self) -> String {
@@ -178,20 +189,16 @@ fn costs(placed: &[Placed], peers: &[String]) -> Option<String> {
         .iter()
         .filter_map(|peer| {
             let tally = tally(placed, peer, of);
-            (!tally.medians.is_empty()).then(|| {
-                format!(
-                    "{} those of {peer} ({} better, {} worse, {} undecided)",
-                    tally.range(),
-                    tally.better,
-                    tally.worse,
-                    tally.undecided
-                )
-            })
+            (!tally.medians.is_empty())
+                .then(|| format!("{} those of {peer} ({})", tally.range(), tally.words()))
         })
         .collect();
     let what = if counted { "instructions" } else { "CPU µs" };
     (!parts.is_empty()).then(|| {
-        format!("For the same work Lateen's process used, in {what} and by row, {}.", listed(&parts))
+        format!(
+            "For the same work Lateen's process used, in {what} and by row, {}.",
+            listed(&parts)
+        )
     })
 }
 
@@ -233,20 +240,29 @@ fn verdicts(
     let tallies: Vec<(&String, Tally)> =
         peers.iter().map(|peer| (peer, tally(placed, peer, &of))).collect();
     let total = tallies.iter().map(|(_, tally)| tally.total()).sum();
-    let said = tallies.iter().filter(|(_, tally)| tally.better + tally.worse > 0).map(
-        |(peer, tally)| {
-            let all = tally.total();
-            match (tally.better, tally.worse) {
-                (better, 0) => format!("better than {peer}'s in {better} of {all}"),
-                (0, worse) => format!("worse than {peer}'s in {worse} of {all}"),
+    let mut alike: Vec<((usize, usize, usize), Vec<String>)> = Vec::new();
+    for (peer, tally) in tallies.iter().filter(|(_, tally)| tally.better + tally.worse > 0) {
+        let counts = (tally.better, tally.worse, tally.total());
+        let whose = format!("{peer}'s");
+        match alike.iter_mut().find(|(same, _)| *same == counts) {
+            Some((_, peers)) => peers.push(whose),
+            None => alike.push((counts, vec![whose])),
+        }
+    }
+    let said: Vec<String> = alike
+        .iter()
+        .map(|((better, worse, all), peers)| {
+            let peers = listed(peers);
+            match (better, worse) {
+                (better, 0) => format!("better than {peers} in {better} of {all}"),
+                (0, worse) => format!("worse than {peers} in {worse} of {all}"),
                 (better, worse) => {
-                    format!("better than {peer}'s in {better} and worse in {worse} of {all}")
+                    format!("better than {peers} in {better} and worse in {worse} of {all}")
                 }
             }
-        },
-    );
-    let said: Vec<String> = said.collect();
-    (total > 0).then(|| (total, listed(&said)))
+        })
+        .collect();
+    (total > 0).then(|| (total, said.join("; ")))
 }
 
 fn losses(behind: &Behind) -> String {

@@ -5,8 +5,12 @@
 use super::measure::Measure;
 use super::numbers;
 use crate::results::{Entry, Kind, Row, Sample};
-use crate::statistics::{self, CLIENT_BUSY_MAX, Figure, PROXY_BUSY_MIN, ROUNDS_MIN, Spread, Verdict};
+use crate::statistics::{
+    self, CLIENT_BUSY_MAX, Figure, PROXY_BUSY_MIN, ROUNDS_MIN, Spread, Verdict,
+};
 
+/// The reason where each peer had a rate of its own.
+pub const RATES_DIFFER: &str = "rates differ";
 /// Offered rates this close are the same.
 const SAME_RATE: f64 = 0.01;
 
@@ -76,7 +80,8 @@ impl<'a> Place<'a> {
 
     /// Why throughput of an entry says nothing; `None` if it does.
     pub fn client_bound(&self, entry: &Entry) -> Option<String> {
-        let busy = self.samples(entry).map(|sample| sample.busy.as_ref().map(|busy| busy.proxy_cpu));
+        let busy =
+            self.samples(entry).map(|sample| sample.busy.as_ref().map(|busy| busy.proxy_cpu));
         let least = busy.map(|busy| busy.unwrap_or(f64::NAN)).reduce(|one, other| {
             if one.is_nan() || other.is_nan() { f64::NAN } else { one.min(other) }
         })?;
@@ -123,7 +128,7 @@ impl<'a> Place<'a> {
             )
         );
         if !counted && self.row.caveats.iter().any(|caveat| caveat.contains("not comparable")) {
-            return Some("not comparable, see above".to_owned());
+            return Some("not comparable".to_owned());
         }
         let timed = measure.is_latency() || *measure == Measure::Figure(Figure::Throughput);
         if timed && self.instruction_clock {
@@ -141,7 +146,7 @@ impl<'a> Place<'a> {
     fn latency_objection(&self, lateen: &Entry, peer: &Entry) -> Option<String> {
         let rates = self.rate(lateen)?..self.rate(peer)?;
         if (rates.start - rates.end).abs() > SAME_RATE * rates.start.max(rates.end) {
-            return Some("rates differ".to_owned());
+            return Some(RATES_DIFFER.to_owned());
         }
         let busy = |entry| {
             let shares = self.samples(entry).filter_map(|sample| sample.busy.as_ref());

@@ -58,7 +58,8 @@ pub fn of(name: Option<String>, source: &Source) -> Run {
     for (part, cpus) in &environment.placement {
         facts.push((format!("CPUs of the {part}"), cpu_list(cpus)));
     }
-    facts.extend(environment.versions.iter().map(|(tool, version)| (tool.clone(), version.clone())));
+    facts
+        .extend(environment.versions.iter().map(|(tool, version)| (tool.clone(), version.clone())));
     Run {
         name,
         started: results.started.clone(),

@@ -63,7 +63,7 @@ fn write_section(out: &mut String, section: &Section) {
 
 fn write_behind(out: &mut String, behind: &Behind) {
     paragraph(out, "## Where Lateen is behind");
-    paragraph(out, &escape(&behind.sentence()));
+    paragraph(out, &escape(behind.sentence()));
     if !behind.worse.is_empty() {
         items(out, &behind.worse);
     }
@@ -76,6 +76,10 @@ fn write_behind(out: &mut String, behind: &Behind) {
             paragraph(out, &format!("And {hidden} more, which the page lists."));
         }
     }
+    if !behind.own.is_empty() {
+        paragraph(out, "### Behind itself, on another engine or with other settings");
+        items(out, &behind.own);
+    }
     if !behind.floor.is_empty() {
         paragraph(out, "### Distance to the floor");
         items(out, &behind.floor);
@@ -85,10 +89,10 @@ fn write_behind(out: &mut String, behind: &Behind) {
 fn items(out: &mut String, items: &[Item]) {
     let rows = items.iter().map(|item| {
         let ratio = if item.ratio.is_empty() { "–" } else { &item.ratio };
-        let values = item.reason.as_ref().map_or_else(
-            || item.values.clone(),
-            |reason| format!("{} ({reason})", item.values),
-        );
+        let values = item
+            .reason
+            .as_ref()
+            .map_or_else(|| item.values.clone(), |reason| format!("{} ({reason})", item.values));
         [&item.place, &item.figure, &item.peer, ratio, &values].map(escape).join(" | ")
     });
     grid(out, "scenario | figure | peer | Lateen ÷ peer | values", 5, rows);
@@ -96,7 +100,7 @@ fn items(out: &mut String, items: &[Item]) {
 
 fn write_change(out: &mut String, change: &Change) {
     paragraph(out, "## Since the baseline");
-    paragraph(out, &escape(&change.sentence()));
+    paragraph(out, &escape(change.sentence()));
     for (heading, moved) in
         [("### Worse", &change.regressions), ("### Better", &change.improvements)]
     {
@@ -105,7 +109,7 @@ fn write_change(out: &mut String, change: &Change) {
         }
         paragraph(out, heading);
         let cells = |moved: &Moved| {
-            [&moved.place, &moved.figure, &moved.before, &moved.now].map(|text| escape(text)).join(" | ")
+            [&moved.place, &moved.figure, &moved.before, &moved.now].map(escape).join(" | ")
         };
         grid(out, "scenario | figure | before | now", 4, moved.iter().map(cells));
     }
@@ -116,7 +120,8 @@ fn write_change(out: &mut String, change: &Change) {
 fn write_run(out: &mut String, run: &Run) {
     let heading = run.name.as_ref().map_or_else(String::new, |name| format!(": {}", escape(name)));
     paragraph(out, &format!("## The machine and the peers{heading}"));
-    let rows = run.facts.iter().map(|(name, value)| format!("{} | {}", escape(name), escape(value)));
+    let rows =
+        run.facts.iter().map(|(name, value)| format!("{} | {}", escape(name), escape(value)));
     grid(out, "what | value", 2, rows);
     list(out, "", &run.remarks);
     let peers = run.peers.iter().map(|peer| {
@@ -125,7 +130,7 @@ fn write_run(out: &mut String, run: &Run) {
             (None, Some(newer)) => newer.clone(),
             (None, None) => String::new(),
         };
-        [&peer.name, &peer.version, &peer.about, &state].map(|text| escape(text)).join(" | ")
+        [&peer.name, &peer.version, &peer.about, &state].map(escape).join(" | ")
     });
     grid(out, "peer | version | what it is | remark", 4, peers);
     if !run.command.is_empty() {
@@ -135,9 +140,9 @@ fn write_run(out: &mut String, run: &Run) {
 
 fn write_table(out: &mut String, table: &Table) {
     paragraph(out, &format!("{}:", escape(&table.caption)));
-    let head: Vec<String> = table.head.iter().map(|name| escape(name)).collect();
+    let head: Vec<String> = table.head.iter().map(escape).collect();
     let rows = table.rows.iter().map(|row| {
-        let cells = row.cells.iter().map(|cell| escape(&cell_text(cell)));
+        let cells = row.cells.iter().map(|cell| escape(cell_text(cell)));
         std::iter::once(escape(&row.name)).chain(cells).collect::<Vec<_>>().join(" | ")
     });
     grid(out, &head.join(" | "), head.len(), rows);

@@ -1,7 +1,7 @@
 //! What is read from a sample for the page: the figures of `statistics`, and what memory and changes of
 //! config have beside them. Says what each is called and how it is written; judges nothing.
 
-use super::numbers::Quantity;
+use super::numbers::{self, Quantity};
 use crate::results::{Kind, Row, Sample};
 use crate::statistics::Figure;
 use std::collections::BTreeSet;
@@ -76,8 +76,7 @@ impl Measure {
             },
             Measure::Stage(holder, stage) => format!("{}{}", stage_name(stage), holder.suffix()),
             Measure::PerConnection(holder, connections) => {
-                let connections = super::numbers::quantity(*connections as f64, Quantity::PerSecond);
-                let connections = connections.trim_end_matches("/s");
+                let connections = numbers::whole(*connections);
                 format!("per idle connection, at {connections}{}", holder.suffix())
             }
             Measure::EffectUs => "change to effect".to_owned(),
@@ -210,7 +209,7 @@ fn stage_order(stage: &str) -> (u8, u64, &str) {
 fn stage_name(stage: &str) -> String {
     match stage_order(stage) {
         (0, ..) => "idle process".to_owned(),
-        (1, count, _) => format!("with {count} idle connections"),
+        (1, count, _) => format!("with {} idle connections", numbers::whole(count)),
         (2, ..) => "after they left".to_owned(),
         (3, count, _) => format!("after cycle {count}"),
         _ => stage.replace('_', " "),

@@ -128,13 +128,22 @@ impl Page {
             for row in &source.results.rows {
                 let anchor = format!("row-{}", places.len() + 1);
                 let file = several.then(|| format!(" · run {}", number + 1));
-                let heading =
-                    format!("{} · {}{}", row.scenario, row.profile.name(), file.unwrap_or_default());
+                let heading = format!(
+                    "{} · {}{}",
+                    row.scenario,
+                    row.profile.name(),
+                    file.unwrap_or_default()
+                );
                 let clock = source.results.environment.instruction_clock;
                 places.push(Placed { row, anchor, heading, instruction_clock: clock });
             }
         }
-        let behind = behind::of(&places);
+        let mut behind = behind::of(&places);
+        for peer in sources.iter().flat_map(|source| &source.results.peers) {
+            if peer.not_run.is_some() && !behind.unmeasured.contains(&peer.name) {
+                behind.unmeasured.push(peer.name.clone());
+            }
+        }
         let (findings, tiles) = findings::of(sources, &places, &behind);
         Page {
             title: findings::title(sources),

@@ -47,6 +47,19 @@ pub fn ratio_range(spread: Spread) -> String {
     format!("{}–{}", ratio(spread.least), ratio(spread.most))
 }
 
+/// `10,000`.
+pub fn whole(value: u64) -> String {
+    let digits = value.to_string();
+    let mut apart = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            apart.push(',');
+        }
+        apart.push(digit);
+    }
+    apart
+}
+
 /// `95 %`.
 pub fn share(value: f64) -> String {
     format!("{:.0} %", value * 100.0)
@@ -81,27 +94,29 @@ impl Scale {
             Quantity::PerSecond => &[(1e9, 1e9, " G/s"), (0.0, 1.0, "/s")],
             Quantity::Us => &[(1e6, 1e6, " s"), (1e3, 1e3, " ms"), (0.0, 1.0, " µs")],
             Quantity::Kib => &[
-                (1024.0 * 1024.0 * 10.0, 1024.0 * 1024.0, " GiB"),
+                (1024.0 * 1024.0 * 2.0, 1024.0 * 1024.0, " GiB"),
                 (2048.0, 1024.0, " MiB"),
                 (0.0, 1.0, " KiB"),
             ],
             Quantity::Plain => &[],
         };
-        steps
-            .iter()
-            .find(|(from, ..)| value.abs() >= *from)
-            .map_or(Scale { divisor: 1.0, unit: "" }, |(_, divisor, unit)| Scale {
-                divisor: *divisor,
-                unit,
-            })
+        steps.iter().find(|(from, ..)| value.abs() >= *from).map_or(
+            Scale { divisor: 1.0, unit: "" },
+            |(_, divisor, unit)| Scale { divisor: *divisor, unit },
+        )
     }
 
     fn write(&self, value: f64) -> String {
-        significant(value / self.divisor)
+        let scaled = value / self.divisor;
+        // What was counted, and not divided, has no places.
+        if self.unit.is_empty() && scaled.fract() == 0.0 && scaled.abs() < 1e3 {
+            return format!("{scaled:.0}");
+        }
+        significant(scaled)
     }
 }
 
-/// Three significant digits, thousands apart; never more than two places.
+/// Three significant digits, thousands apart; never more than three places.
 fn significant(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() || size >= 1e15 {
@@ -110,21 +125,15 @@ fn significant(value: f64) -> String {
     let places = match size {
         _ if size >= 99.95 || size == 0.0 || size.fract() == 0.0 && size < 10.0 => 0,
         _ if size >= 9.995 => 1,
-        _ => 2,
+        _ if size >= 0.1 => 2,
+        _ => 3,
     };
     if places > 0 {
         return format!("{value:.places$}");
     }
     let coarse = if size >= 1e3 { 10_f64.powi(size.log10().floor() as i32 - 2) } else { 1.0 };
-    let digits = format!("{:.0}", (size / coarse).round() * coarse);
-    let mut apart = String::from(if value < 0.0 { "−" } else { "" });
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            apart.push(',');
-        }
-        apart.push(digit);
-    }
-    apart
+    let sign = if value < 0.0 { "−" } else { "" };
+    format!("{sign}{}", whole(((size / coarse).round() * coarse) as u64))
 }
 
 #[cfg(test)]
@@ -138,6 +147,8 @@ mod tests {
             (30_812.0, Quantity::Count, "30.8 k"),
             (4.234, Quantity::Count, "4.23"),
             (4.0, Quantity::Count, "4"),
+            (18.0, Quantity::Plain, "18"),
+            (0.0213, Quantity::Count, "0.021"),
             (17.24, Quantity::Us, "17.2 µs"),
             (1_204.0, Quantity::Us, "1.20 ms"),
             (0.558, Quantity::Kib, "0.56 KiB"),

@@ -66,12 +66,7 @@ impl Report<'_> {
         ItemsHtml { caption, items }
     }
 
-    fn moved<'a>(
-        &self,
-        caption: &'a str,
-        verdict: &'a str,
-        moved: &'a [Moved],
-    ) -> MovedHtml<'a> {
+    fn moved<'a>(&self, caption: &'a str, verdict: &'a str, moved: &'a [Moved]) -> MovedHtml<'a> {
         MovedHtml { caption, verdict, moved }
     }
 

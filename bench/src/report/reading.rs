@@ -52,7 +52,10 @@ pub fn read(path: &Path) -> anyhow::Result<Source> {
 pub fn parse(text: &str) -> anyhow::Result<Results> {
     ensure!(!text.trim().is_empty(), "the file is empty");
     let results = Results::parse(text)?;
-    ensure!(!results.rows.is_empty(), "no scenario in it: the comparison ended before its first row");
+    ensure!(
+        !results.rows.is_empty(),
+        "no scenario in it: the comparison ended before its first row"
+    );
     ensure!(results.rows.len() <= ROWS_MAX, "{} rows, at most {ROWS_MAX}", results.rows.len());
     ensure!(results.peers.len() <= PEERS_MAX, "{} peers, at most {PEERS_MAX}", results.peers.len());
     for row in &results.rows {
@@ -89,7 +92,8 @@ fn shorten_paths(value: &mut Value) {
 }
 
 /// First folders that are the same on every machine; paths below others keep their last part only.
-const EVERYWHERE: &[&str] = &["usr", "etc", "proc", "sys", "dev", "bin", "sbin", "lib", "var", "run"];
+const EVERYWHERE: &[&str] =
+    &["usr", "etc", "proc", "sys", "dev", "bin", "sbin", "lib", "var", "run"];
 
 fn without_machine_paths(text: &str) -> String {
     let ends = |letter: char| letter.is_whitespace() || "\"'`=:;,()<>|".contains(letter);

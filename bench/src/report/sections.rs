@@ -6,7 +6,7 @@ use super::judgement::{Judgement, Place};
 use super::measure::{self, Measure};
 use super::model::{Cell, Placed, Point, Section, Table, TableRow};
 use super::numbers::{self, Quantity};
-use super::series::{LATEEN, Series};
+use super::series::{LATEEN, Series, is_reference};
 use crate::results::{Entry, Kind};
 use crate::statistics::{Figure, Spread};
 use std::collections::BTreeMap;
@@ -36,12 +36,12 @@ pub fn of(placed: &Placed, series: &BTreeMap<String, Series>) -> Section {
     }
 }
 
-/// The cell of a judgement.
-pub fn judged_cell(judgement: &Judgement) -> Cell {
+/// The cell of a judgement. The floor and no proxy at all are no rivals, and get no verdict.
+pub fn judged_cell(judgement: &Judgement, peer: &str) -> Cell {
     Cell {
         text: judgement.text(),
         range: judgement.ratio.map(numbers::ratio_range),
-        verdict: Some(judgement.word()),
+        verdict: (!is_reference(peer)).then(|| judgement.word()),
         note: judgement.reason.clone(),
     }
 }
@@ -59,7 +59,10 @@ fn ratios(place: Place, series: &BTreeMap<String, Series>) -> Option<Table> {
             let direct = entry.peer == "direct" && place.row.kind == Kind::Throughput;
             let of = if direct { |_: &Measure| false } else { |_: &Measure| true };
             let all = measure::compared(place.row);
-            (entry, all.iter().map(|measure| of(measure).then(|| judge(measure)).flatten()).collect())
+            (
+                entry,
+                all.iter().map(|measure| of(measure).then(|| judge(measure)).flatten()).collect(),
+            )
         })
         .collect();
     let all = measure::compared(place.row);
@@ -75,7 +78,11 @@ fn ratios(place: Place, series: &BTreeMap<String, Series>) -> Option<Table> {
             series: series.get(&entry.peer).copied(),
             cells: used
                 .iter()
-                .map(|index| cells[*index].as_ref().map_or_else(Cell::none, judged_cell))
+                .map(|index| {
+                    cells[*index]
+                        .as_ref()
+                        .map_or_else(Cell::none, |judged| judged_cell(judged, &entry.peer))
+                })
                 .collect(),
         })
         .collect();
@@ -144,26 +151,20 @@ fn figure_cell(place: Place, entry: &Entry, measure: &Measure) -> Cell {
     Cell { text, range: (spread.count > 1).then_some(range), verdict: None, note }
 }
 
-fn busy_cell(
-    place: Place,
-    entry: &Entry,
-    share: impl Fn(&crate::results::Busy) -> f64,
-) -> Cell {
+fn busy_cell(place: Place, entry: &Entry, share: impl Fn(&crate::results::Busy) -> f64) -> Cell {
     let shares = place.samples(entry).filter_map(|sample| sample.busy.as_ref()).map(share);
     Spread::of(shares).map_or_else(Cell::none, |spread| Cell {
         text: numbers::share(spread.median),
-        range: (spread.count > 1).then(|| {
-            format!("{:.0}–{}", spread.least * 100.0, numbers::share(spread.most))
-        }),
+        range: (spread.count > 1)
+            .then(|| format!("{:.0}–{}", spread.least * 100.0, numbers::share(spread.most))),
         ..Cell::default()
     })
 }
 
 fn remarks(place: Place) -> Vec<String> {
     let mut remarks = Vec::new();
-    let [process, core] =
-        [Figure::CpuUs, Figure::CoreUs].map(Measure::Figure);
-    let apart: Vec<String> = place
+    let [process, core] = [Figure::CpuUs, Figure::CoreUs].map(Measure::Figure);
+    let apart: Vec<(&str, f64)> = place
         .row
         .entries
         .iter()
@@ -172,16 +173,11 @@ fn remarks(place: Place) -> Vec<String> {
             let whole = place.spread(entry, &core)?.median;
             let factor = (billed > 0.0).then_some(whole / billed)?;
             let differs = (factor - 1.0).abs() > CROSS_CHECK_MAX;
-            differs.then(|| format!("{} {}×", entry.peer, numbers::ratio(factor)))
+            differs.then_some((entry.peer.as_str(), factor))
         })
         .collect();
     if !apart.is_empty() {
-        remarks.push(format!(
-            "Cross-check: the whole core of the proxy used another CPU time than its process was billed \
-             ({}). What loopback bills to others, or others used there, is in the difference: read both \
-             columns.",
-            numbers::listed(&apart)
-        ));
+        remarks.push(cross_check(&apart));
     }
     if place.row.kind == Kind::Throughput {
         let bound: Vec<&str> = place
@@ -191,15 +187,51 @@ fn remarks(place: Place) -> Vec<String> {
             .filter(|entry| entry.peer != "direct" && place.client_bound(entry).is_some())
             .map(|entry| entry.peer.as_str())
             .collect();
+        let proxies = place
+            .row
+            .entries
+            .iter()
+            .filter(|entry| entry.peer != "direct" && place.samples(entry).next().is_some());
+        let whose = if bound.len() > 1 && proxies.count() == bound.len() {
+            "every proxy".to_owned()
+        } else {
+            numbers::listed(&bound)
+        };
         if !bound.is_empty() {
             remarks.push(format!(
-                "Client-bound: the core of {} was less than 95 % busy, so that something else was the \
-                 limit. Its throughput is shown and compared with nobody's; its cost is.",
-                numbers::listed(&bound)
+                "Client-bound: the core of {whose} was not at least 95 % busy in each round, so that \
+                 something else may have been the limit. Throughput is shown there and decides nothing; \
+                 cost does."
             ));
         }
     }
     remarks
+}
+
+fn cross_check(apart: &[(&str, f64)]) -> String {
+    let factor = |of: &(&str, f64)| format!("{}×", numbers::ratio(of.1));
+    let least = apart.iter().min_by(|one, other| one.1.total_cmp(&other.1));
+    let most = apart.iter().max_by(|one, other| one.1.total_cmp(&other.1));
+    let by = match (least, most) {
+        (Some(least), Some(most)) if apart.len() > 3 => format!(
+            "between {} ({}) and {} ({}), for {} peers",
+            factor(least),
+            least.0,
+            factor(most),
+            most.0,
+            apart.len()
+        ),
+        _ => {
+            let each: Vec<String> =
+                apart.iter().map(|one| format!("{} {}", one.0, factor(one))).collect();
+            numbers::listed(&each)
+        }
+    };
+    format!(
+        "Cross-check: the proxy's whole core used another CPU time than its process was billed: {by}. \
+         What loopback bills to others, and what others used there, is in the difference: read both \
+         columns."
+    )
 }
 
 fn absent(placed: &Placed) -> Vec<String> {

@@ -30,7 +30,8 @@ pub fn assign<'a>(peers: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, 
         if assigned.contains_key(peer) {
             continue;
         }
-        let (base, variant) = peer.split_once(['-', '_']).map_or((peer, false), |(base, _)| (base, true));
+        let (base, variant) =
+            peer.split_once(['-', '_']).map_or((peer, false), |(base, _)| (base, true));
         let known = KNOWN.iter().find(|(name, _)| *name == base).map(|(_, colour)| *colour);
         let of_base = assigned.get(base).map(|series| series.colour);
         let series = match known.or(of_base) {

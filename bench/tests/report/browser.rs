@@ -219,7 +219,10 @@ fn hostile_text_is_shown_and_runs_nothing() {
     let report = Page::of(&[source(results)], None);
     let html = page::write(&report).expect("a page");
     let seen = check(&html, PHONE, false);
-    assert_eq!(seen.title, report.title.replace('\n', " ").split_whitespace().collect::<Vec<_>>().join(" "));
+    assert_eq!(
+        seen.title,
+        report.title.replace('\n', " ").split_whitespace().collect::<Vec<_>>().join(" ")
+    );
 }
 
 #[test]

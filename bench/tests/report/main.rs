@@ -2,7 +2,7 @@
 //! whether a real browser shows it whole.
 
 mod synthetic;
-// mod says;
-// mod written;
-// mod command;
+mod says;
+mod written;
+mod command;
 mod browser;

@@ -36,7 +36,8 @@ impl Noise {
 
     /// Between `1 - share` and `1 + share`.
     pub(crate) fn around_one(&mut self, share: f64) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let unit = (self.0 >> 11) as f64 / (1_u64 << 53) as f64;
         1.0 + share * (2.0 * unit - 1.0)
     }
@@ -55,9 +56,16 @@ pub(crate) fn results(counters: bool) -> Results {
         format: FORMAT,
         started: "2026-11-20T08:15:00Z".into(),
         took_s: 4_210.0,
-        command: ["lateen-bench", "compare", "--runs", "5", "--peer-bin", "envoy=/opt/envoy/bin/envoy"]
-            .map(str::to_owned)
-            .to_vec(),
+        command: [
+            "lateen-bench",
+            "compare",
+            "--runs",
+            "5",
+            "--peer-bin",
+            "envoy=/opt/envoy/bin/envoy",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         interrupted: false,
         environment: environment(counters),
         peers: peers.collect(),
@@ -93,7 +101,8 @@ pub(crate) fn results(counters: bool) -> Results {
     disturbed.discarded = Some("other programs used 31 % of the machine".into());
     if !counters {
         let samples = results.rows.iter_mut().flat_map(|row| &mut row.entries);
-        for cost in samples.flat_map(|entry| &mut entry.samples).filter_map(|one| one.cost.as_mut()) {
+        for cost in samples.flat_map(|entry| &mut entry.samples).filter_map(|one| one.cost.as_mut())
+        {
             (cost.instructions_user, cost.instructions_kernel, cost.cycles) = (None, None, None);
         }
     }
@@ -107,7 +116,9 @@ pub(crate) fn scale_cost(row: &mut Row, peer: &str, factor: f64) {
             for part in [&mut cost.user_us, &mut cost.system_us, &mut cost.cpu_us] {
                 *part *= factor;
             }
-            for part in [&mut cost.instructions_user, &mut cost.instructions_kernel, &mut cost.cycles] {
+            for part in
+                [&mut cost.instructions_user, &mut cost.instructions_kernel, &mut cost.cycles]
+            {
                 *part = part.map(|value| value * factor);
             }
         }
@@ -126,7 +137,8 @@ pub(crate) fn throughput(scenario: &str, profile: Profile, noise: &mut Noise, bu
             let rate = rate * noise.around_one(0.03);
             let mut sample = sample(round, "as much as it can", rate, 900.0 * kilo / 33.0, noise);
             sample.cost = (*name != "direct").then(|| cost(instructions, noise));
-            sample.busy = Some(busy_shares(if *name == "direct" { 0.02 } else { busy }, 0.88, &sample));
+            sample.busy =
+                Some(busy_shares(if *name == "direct" { 0.02 } else { busy }, 0.88, &sample));
             sample
         });
         let samples = samples.collect();
@@ -301,15 +313,21 @@ fn peer(name: &str) -> Peer {
     let (version, released, newer) = match base {
         "lateen" => ("lateen-proxy 0.1.0", None, None),
         "nginx" => ("nginx/1.22.1", Some("2022-10-19"), Some("1.28 is the stable version")),
-        "haproxy" => ("HAProxy 2.6.12", Some("2023-04-01"), Some("3.0 is the newer long-term version")),
+        "haproxy" => {
+            ("HAProxy 2.6.12", Some("2023-04-01"), Some("3.0 is the newer long-term version"))
+        }
         "envoy" => ("Envoy 1.40.0", Some("2026-10-14"), None),
         _ => ("", None, None),
     };
     let config = "worker_processes 1;\n\naccess_log /tmp/compare.x/access.log;\n".to_owned();
-    let configs = if base == "nginx" { vec![("bare nginx.conf".to_owned(), config)] } else { vec![] };
+    let configs =
+        if base == "nginx" { vec![("bare nginx.conf".to_owned(), config)] } else { vec![] };
     Peer {
         name: name.into(),
-        about: format!("{base} with one worker{}{settings}", if settings.is_empty() { "" } else { ", " }),
+        about: format!(
+            "{base} with one worker{}{settings}",
+            if settings.is_empty() { "" } else { ", " }
+        ),
         version: Some(version.to_owned()).filter(|version| !version.is_empty()),
         released: released.map(str::to_owned),
         newer: newer.map(str::to_owned),
@@ -331,7 +349,10 @@ fn environment(counters: bool) -> Environment {
         virtualisation: Some("kvm".into()),
         mitigations: texts(&[
             ("meltdown", "Not affected"),
-            ("spectre_v2", "Mitigation: Enhanced / Automatic IBRS; IBPB: conditional; STIBP: always-on"),
+            (
+                "spectre_v2",
+                "Mitigation: Enhanced / Automatic IBRS; IBPB: conditional; STIBP: always-on",
+            ),
         ]),
         congestion_control: "cubic".into(),
         governor: None,
@@ -350,7 +371,8 @@ fn environment(counters: bool) -> Environment {
 
 /// Puts text that would break a page or a table wherever results hold text of others.
 pub(crate) fn make_hostile(results: &mut Results) {
-    const NASTY: &str = "<script>document.title='broken'</script>|\"'`&\n\n# [x](javascript:1) ]]> /home/me/x";
+    const NASTY: &str =
+        "<script>document.title='broken'</script>|\"'`&\n\n# [x](javascript:1) ]]> /home/me/x";
     let name = format!("evil{NASTY}");
     for peer in results.peers.iter_mut().filter(|peer| peer.name == "haproxy") {
         peer.name.clone_from(&name);

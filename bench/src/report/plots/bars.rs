@@ -16,24 +16,26 @@ const PALE: f64 = 0.3;
 /// The drawing.
 pub fn draw(bars: &Bars, title: &str) -> anyhow::Result<String> {
     let legend = if bars.parts.is_some() { LEGEND_HEIGHT } else { 0 };
-    let height = legend + ROW_HEIGHT * bars.bars.len() as i32 + 2;
+    let below = ROW_HEIGHT * bars.bars.len() as i32;
+    let height = below + legend + 2;
     let most = bars.bars.iter().map(|bar| bar.value.most).fold(0.0, f64::max);
     canvas::drawn(height, title, |canvas| {
         if let Some(parts) = bars.parts {
-            draw_legend(canvas, parts)?;
+            draw_legend(canvas, parts, below)?;
         }
         for (index, bar) in bars.bars.iter().enumerate() {
-            draw_bar(canvas, bars, bar, legend + ROW_HEIGHT * index as i32, most)?;
+            draw_bar(canvas, bars, bar, ROW_HEIGHT * index as i32, most)?;
         }
         Ok(())
     })
 }
 
-fn draw_legend(canvas: &Canvas, parts: [&str; 2]) -> anyhow::Result<()> {
+/// Below the bars, so that those of two plots side by side are level.
+fn draw_legend(canvas: &Canvas, parts: [&str; 2], top: i32) -> anyhow::Result<()> {
     let mut left = 0;
     for (part, strength) in parts.into_iter().zip([1.0, SECOND]) {
-        canvas.block((left, 4), (left + 11, 15), Ink::Faint, strength)?;
-        canvas.text(part, (left + 16, 10), Anchor::Left, Ink::Faint)?;
+        canvas.block((left, top + 8), (left + 11, top + 19), Ink::Faint, strength)?;
+        canvas.text(part, (left + 16, top + 14), Anchor::Left, Ink::Faint)?;
         left += 16 + canvas::width_of(part) + 18;
     }
     Ok(())

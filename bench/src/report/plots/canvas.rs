@@ -104,7 +104,13 @@ pub fn drawn(
 
 impl Canvas<'_> {
     /// A filled rectangle.
-    pub fn block(&self, from: (i32, i32), to: (i32, i32), ink: Ink, strength: f64) -> anyhow::Result<()> {
+    pub fn block(
+        &self,
+        from: (i32, i32),
+        to: (i32, i32),
+        ink: Ink,
+        strength: f64,
+    ) -> anyhow::Result<()> {
         let style = ink.sentinel().mix(strength).filled();
         self.area.draw(&Rectangle::new([from, to], style)).map_err(failed)
     }

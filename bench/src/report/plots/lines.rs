@@ -3,10 +3,11 @@
 use super::canvas::{self, Anchor, Canvas, Ink, WIDTH};
 use crate::report::charts::{Axis, Line, Lines};
 use crate::report::numbers::{self, Quantity};
+use std::f64::consts::LOG10_2;
 
 const HEIGHT: i32 = 270;
 const LEFT: i32 = 58;
-const RIGHT: i32 = WIDTH - 112;
+const RIGHT: i32 = WIDTH - 122;
 const TOP: i32 = 12;
 const BOTTOM: i32 = HEIGHT - 44;
 /// Between the names at the ends of lines.
@@ -15,7 +16,7 @@ const NAME_STEP: i32 = 17;
 const NAMES_MAX: i32 = (BOTTOM - TOP) / NAME_STEP;
 /// Percentiles that have a whisker and a mark on the axis.
 const MARKED: &[(f64, &str)] =
-    &[(0.301_03, "50 %"), (1.0, "90 %"), (2.0, "99 %"), (3.0, "99.9 %"), (4.0, "99.99 %")];
+    &[(LOG10_2, "50 %"), (1.0, "90 %"), (2.0, "99 %"), (3.0, "99.9 %"), (4.0, "99.99 %")];
 
 /// The drawing.
 pub fn draw(lines: &Lines, title: &str) -> anyhow::Result<String> {
@@ -28,7 +29,7 @@ pub fn draw(lines: &Lines, title: &str) -> anyhow::Result<String> {
         for (index, line) in lines.lines.iter().enumerate().rev() {
             draw_line(canvas, &scale, line, lines.axis, dodge(index))?;
         }
-        draw_names(canvas, &scale, &lines.lines)
+        draw_names(canvas, &scale, lines)
     })
 }
 
@@ -83,7 +84,7 @@ fn draw_upright_axis(canvas: &Canvas, scale: &Scale, quantity: Quantity) -> anyh
 
 fn mark_label(value: f64, quantity: Quantity) -> String {
     let label = numbers::quantity(value, quantity);
-    label.replace(".00", "").replace(".0 ", " ").replace("0 ms", "0 ms")
+    label.replace(".00", "").replace(".0 ", " ")
 }
 
 /// 1, 2 and 5 of each decade, or fewer where there are many decades.
@@ -96,7 +97,8 @@ fn upright_marks((least, most): (f64, f64)) -> Vec<f64> {
     };
     let first = least.floor().max(-12.0) as i32;
     let last = most.ceil().min(15.0) as i32;
-    let all = (first..=last).flat_map(|decade| steps.iter().map(move |step| step * 10_f64.powi(decade)));
+    let all =
+        (first..=last).flat_map(|decade| steps.iter().map(move |step| step * 10_f64.powi(decade)));
     all.filter(|value| (least..=most).contains(&value.log10())).collect()
 }
 
@@ -176,9 +178,11 @@ fn draw_line(
     Ok(())
 }
 
-/// At the right, in the order of the lines' ends, moved apart, each with a thin line from its end.
-fn draw_names(canvas: &Canvas, scale: &Scale, lines: &[Line]) -> anyhow::Result<()> {
+/// At the right, in the order of the lines' ends, moved apart. Percentiles end at the same place, and
+/// have a thin line from there to the name; rates do not, and threads would cross.
+fn draw_names(canvas: &Canvas, scale: &Scale, lines: &Lines) -> anyhow::Result<()> {
     let mut ends: Vec<(&Line, (i32, i32))> = lines
+        .lines
         .iter()
         .filter_map(|line| {
             let (at, spread) = line.points.last()?;
@@ -189,9 +193,13 @@ fn draw_names(canvas: &Canvas, scale: &Scale, lines: &[Line]) -> anyhow::Result<
     let wanted: Vec<i32> = ends.iter().map(|(_, (_, y))| *y).collect();
     for ((line, (x, y)), at) in ends.iter().zip(apart(&wanted, TOP, scale.bottom)) {
         let ink = Ink::from(line.series);
-        canvas.stroke(vec![(x + 4, *y), (RIGHT + 6, at), (RIGHT + 13, at)], ink, 1)?;
-        let name = canvas::fitted(&line.label, WIDTH - RIGHT - 16);
-        canvas.text(&name, (RIGHT + 16, at), Anchor::Left, Ink::Text)?;
+        let key = vec![(RIGHT + 7, at), (RIGHT + 14, at)];
+        if lines.axis == Axis::Nines {
+            canvas.stroke(vec![(x + 4, *y), key[0]], ink, 1)?;
+        }
+        canvas.stroke(key, ink, 3)?;
+        let name = canvas::fitted(&line.label, WIDTH - RIGHT - 18);
+        canvas.text(&name, (RIGHT + 18, at), Anchor::Left, Ink::Text)?;
     }
     Ok(())
 }
