@@ -184,9 +184,7 @@ fn referred(pairs: [(Place, &Entry); 2], measure: &Measure) -> Option<(String, (
             let judgement = place.judge(lateen, entry, measure)?;
             let read = |sample: &crate::results::Sample| measure.of(place.row, sample);
             let ratio = statistics::ratio_by(place.point, lateen, entry, true, read)?;
-            // Undecided against the reference is no objection; a rate or a client that differs is.
-            let near = judgement.reason.as_deref().is_none_or(|reason| reason == "rounds disagree");
-            near.then_some(ratio.spread)
+            (!judgement.objected).then_some(ratio.spread)
         });
         let [before, now] = ratios;
         Some((reference.to_owned(), (before?, now?)))

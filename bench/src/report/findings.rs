@@ -122,6 +122,8 @@ struct Tally {
     better: usize,
     worse: usize,
     undecided: usize,
+    /// Where the conditions did not allow a comparison.
+    objected: usize,
     medians: Vec<f64>,
 }
 
@@ -131,6 +133,10 @@ impl Tally {
     }
 
     fn add(&mut self, judgement: &Judgement) {
+        if judgement.objected {
+            self.objected += 1;
+            return;
+        }
         match judgement.verdict {
             Verdict::Better => self.better += 1,
             Verdict::Worse => self.worse += 1,
@@ -239,7 +245,7 @@ fn verdicts(
 ) -> Option<(usize, String)> {
     let tallies: Vec<(&String, Tally)> =
         peers.iter().map(|peer| (peer, tally(placed, peer, &of))).collect();
-    let total = tallies.iter().map(|(_, tally)| tally.total()).sum();
+    let total = tallies.iter().map(|(_, tally)| tally.total() + tally.objected).sum();
     let mut alike: Vec<((usize, usize, usize), Vec<String>)> = Vec::new();
     for (peer, tally) in tallies.iter().filter(|(_, tally)| tally.better + tally.worse > 0) {
         let counts = (tally.better, tally.worse, tally.total());

@@ -34,6 +34,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why it is undecided.
     pub reason: Option<String>,
+    /// Whether the conditions did not allow a comparison, whatever the rounds say.
+    pub objected: bool,
 }
 
 impl<'a> Place<'a> {
@@ -66,7 +68,8 @@ impl<'a> Place<'a> {
             return Some(Judgement::undecided(None, reason));
         };
         if let Some(reason) = self.objection(lateen, peer, measure) {
-            return Some(Judgement::undecided(Some(ratio.spread), reason));
+            let undecided = Judgement::undecided(Some(ratio.spread), reason);
+            return Some(Judgement { objected: true, ..undecided });
         }
         let reason = (ratio.verdict == Verdict::Undecided).then(|| {
             if ratio.spread.count < ROUNDS_MIN {
@@ -75,7 +78,7 @@ impl<'a> Place<'a> {
                 "rounds disagree".to_owned()
             }
         });
-        Some(Judgement { ratio: Some(ratio.spread), verdict: ratio.verdict, reason })
+        Some(Judgement { reason, ..Judgement::decided(Some(ratio.spread), ratio.verdict) })
     }
 
     /// Why throughput of an entry says nothing; `None` if it does.
@@ -173,9 +176,9 @@ impl<'a> Place<'a> {
         } else if all(|difference| *difference == 0.0) {
             Judgement::undecided(None, "the same")
         } else if all(|difference| *difference < 0.0) {
-            Judgement { ratio: None, verdict: Verdict::Better, reason: None }
+            Judgement::decided(None, Verdict::Better)
         } else if all(|difference| *difference > 0.0) {
-            Judgement { ratio: None, verdict: Verdict::Worse, reason: None }
+            Judgement::decided(None, Verdict::Worse)
         } else {
             Judgement::undecided(None, "rounds disagree")
         }
@@ -184,7 +187,12 @@ impl<'a> Place<'a> {
 
 impl Judgement {
     fn undecided(ratio: Option<Spread>, reason: impl Into<String>) -> Judgement {
-        Judgement { ratio, verdict: Verdict::Undecided, reason: Some(reason.into()) }
+        let reason = Some(reason.into());
+        Judgement { reason, ..Judgement::decided(ratio, Verdict::Undecided) }
+    }
+
+    fn decided(ratio: Option<Spread>, verdict: Verdict) -> Judgement {
+        Judgement { ratio, verdict, reason: None, objected: false }
     }
 
     /// How it is written: the ratio, or nothing.

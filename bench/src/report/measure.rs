@@ -77,7 +77,7 @@ impl Measure {
             Measure::Stage(holder, stage) => format!("{}{}", stage_name(stage), holder.suffix()),
             Measure::PerConnection(holder, connections) => {
                 let connections = numbers::whole(*connections);
-                format!("per idle connection, at {connections}{}", holder.suffix())
+                format!("memory per idle connection, at {connections}{}", holder.suffix())
             }
             Measure::EffectUs => "change to effect".to_owned(),
             Measure::Failed => "failed requests".to_owned(),

@@ -1,5 +1,6 @@
 //! The whole comparison at a glance: one ratio for each row and peer, in a table for each question.
 
+use super::charts::capital;
 use super::judgement::{Judgement, Place, RATES_DIFFER};
 use super::measure::{self, Holder, Measure};
 use super::model::{Cell, Placed, Table, TableRow};
@@ -81,10 +82,12 @@ fn table(caption: &str, placed: &[Placed], of: impl Fn(Place) -> Option<Measure>
     }
     let first = rows.first()?.0.clone();
     let same = rows.iter().all(|(measure, _)| *measure == first);
-    let caption = if same && first.to_lowercase() != caption.to_lowercase() {
-        format!("{caption}: {first}")
-    } else {
+    let caption = if !same {
         caption.to_owned()
+    } else if first.to_lowercase().starts_with(&caption.to_lowercase()) {
+        capital(&first)
+    } else {
+        format!("{caption}: {first}")
     };
     let rows = rows.into_iter().map(|(measure, mut row)| {
         if !same {

@@ -213,6 +213,9 @@ fn cross_check(apart: &[(&str, f64)]) -> String {
     let least = apart.iter().min_by(|one, other| one.1.total_cmp(&other.1));
     let most = apart.iter().max_by(|one, other| one.1.total_cmp(&other.1));
     let by = match (least, most) {
+        (Some(least), Some(most)) if apart.len() > 3 && factor(least) == factor(most) => {
+            format!("{}, for {} peers", factor(most), apart.len())
+        }
         (Some(least), Some(most)) if apart.len() > 3 => format!(
             "between {} ({}) and {} ({}), for {} peers",
             factor(least),

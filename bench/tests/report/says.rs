@@ -114,7 +114,7 @@ fn plots_are_of_the_kind_of_their_row() {
         titles(&section(&page, "http1-rate · bare").charts),
         ["Median latency against the offered rate", "99th percentile against the offered rate"]
     );
-    assert_eq!(of("memory · bare"), ["Per idle connection, at 10,000", "Idle process"]);
+    assert_eq!(of("memory · bare"), ["Memory per idle connection, at 10,000", "Idle process"]);
     assert_eq!(of("change · mesh")[..2], ["Change to effect", "Failed requests"]);
     let Chart::Lines(lines) = &section(&page, "http1-rate · bare").points[0].charts[0] else {
         panic!("percentiles are lines")
@@ -167,7 +167,7 @@ fn where_lateen_is_behind_lists_every_loss_the_worst_first() {
     let worse = &page.behind.worse;
     assert_eq!(
         (worse[0].figure.as_str(), worse[0].peer.as_str(), worse[0].place.as_str()),
-        ("per idle connection, at 10,000", "nginx", "memory · bare")
+        ("memory per idle connection, at 10,000", "nginx", "memory · bare")
     );
     assert_eq!(worse[0].values, "0.90 KiB against 0.56 KiB");
     let lost = |figure: &str, peer: &str| {

@@ -105,7 +105,7 @@ fn markdown_has_the_tables_the_verdicts_and_the_losses() {
     for wanted in [
         "# Lateen beside nginx, haproxy and envoy\n",
         "## Where Lateen is behind\n",
-        "| memory · bare | per idle connection, at 10,000 | nginx | 1.62 (1.60–1.62) | 0.90 KiB against 0.56 KiB |\n",
+        "| memory · bare | memory per idle connection, at 10,000 | nginx | 1.62 (1.60–1.62) | 0.90 KiB against 0.56 KiB |\n",
         "### Distance to the floor\n",
         "## What cannot be concluded\n",
         "not run: linkerd2-proxy is not installed",
