@@ -2,13 +2,13 @@
 //! is first divided by a peer that both have; counts and memory are compared as they are. Noise is
 //! where the two ranges overlap.
 
-use super::judgement::Place;
+use super::judgement::{Conditions, Place};
 use super::measure::{self, Measure};
 use super::numbers;
 use super::reading::Source;
 use super::series::{LATEEN, is_floor};
 use crate::results::{Entry, Environment, Results, Row};
-use crate::statistics::{self, Figure, ROUNDS_MIN, Spread};
+use crate::statistics::{self, ROUNDS_MIN, Spread};
 
 /// Of a whole run.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -98,7 +98,7 @@ fn compare_row((old, before): (&Row, &Results), (new, now): (&Row, &Results), ch
         let place = |row, results: &Results| Place {
             row,
             point,
-            instruction_clock: results.environment.instruction_clock,
+            conditions: Conditions::of(&results.environment),
         };
         let places = [place(old, before), place(new, now)];
         let [Some(old_lateen), Some(new_lateen)] = places.map(|place| place.lateen()) else {
@@ -176,11 +176,6 @@ fn referred(pairs: [(Place, &Entry); 2], measure: &Measure) -> Option<(String, (
     references.into_iter().find_map(|reference| {
         let ratios = pairs.map(|(place, lateen)| {
             let entry = place.row.entries.iter().find(|entry| entry.peer == reference)?;
-            if *measure == Measure::Figure(Figure::Throughput)
-                && [lateen, entry].iter().any(|entry| place.client_bound(entry).is_some())
-            {
-                return None;
-            }
             let judgement = place.judge(lateen, entry, measure)?;
             let read = |sample: &crate::results::Sample| measure.of(place.row, sample);
             let ratio = statistics::ratio_by(place.point, lateen, entry, true, read)?;

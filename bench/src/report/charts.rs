@@ -1,6 +1,6 @@
 //! What the plots show: the values, taken from a row. How they are drawn is for `plots`.
 
-use super::judgement::Place;
+use super::judgement::{Conditions, Place};
 use super::measure::{Holder, Measure};
 use super::numbers::Quantity;
 use super::series::Series;
@@ -108,7 +108,7 @@ pub fn of_point(place: Place, series: &BTreeMap<String, Series>) -> Vec<Chart> {
 /// Latency against rate over the points of a row; nothing where there is one point only.
 pub fn of_rates(
     row: &Row,
-    instruction_clock: bool,
+    conditions: Conditions,
     series: &BTreeMap<String, Series>,
 ) -> Vec<Chart> {
     let points = row.points();
@@ -120,7 +120,7 @@ pub fn of_rates(
             let mut values: Vec<(f64, Spread)> = points
                 .iter()
                 .filter_map(|point| {
-                    let place = Place { row, point, instruction_clock };
+                    let place = Place { row, point, conditions };
                     Some((place.rate(entry)?, place.spread(entry, &Measure::Figure(figure))?))
                 })
                 .filter(|(rate, _)| rate.is_finite())

@@ -4,7 +4,7 @@
 
 use super::measure::Measure;
 use super::numbers;
-use crate::results::{Entry, Kind, Row, Sample};
+use crate::results::{Entry, Environment, Kind, Row, Sample};
 use crate::statistics::{
     self, CLIENT_BUSY_MAX, Figure, PROXY_BUSY_MIN, ROUNDS_MIN, Spread, Verdict,
 };
@@ -21,8 +21,29 @@ pub struct Place<'a> {
     pub row: &'a Row,
     /// One of the row's points.
     pub point: &'a str,
+    /// What holds for all of its run.
+    pub conditions: Conditions,
+}
+
+/// What of a run keeps times from being compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Conditions {
     /// Whether time was a count of instructions.
     pub instruction_clock: bool,
+    /// Whether the proxy had its core for itself.
+    pub shared_core: bool,
+}
+
+impl Conditions {
+    /// Of a machine.
+    pub fn of(environment: &Environment) -> Conditions {
+        let cpus = |part| environment.placement.get(part).map_or(&[][..], Vec::as_slice);
+        let mut load = cpus("client").iter().chain(cpus("upstream"));
+        Conditions {
+            instruction_clock: environment.instruction_clock,
+            shared_core: load.any(|cpu| cpus("proxy").contains(cpu)),
+        }
+    }
 }
 
 /// What a ratio of Lateen to a peer says, from Lateen's side.
@@ -89,7 +110,7 @@ impl<'a> Place<'a> {
             if one.is_nan() || other.is_nan() { f64::NAN } else { one.min(other) }
         })?;
         if least.is_nan() {
-            Some("core's load unknown".to_owned())
+            Some("load unknown".to_owned())
         } else {
             (least < PROXY_BUSY_MIN).then(|| "client-bound".to_owned())
         }
@@ -121,21 +142,17 @@ impl<'a> Place<'a> {
     }
 
     fn objection(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<String> {
-        let counted = matches!(
-            measure,
-            Measure::Figure(
-                Figure::Instructions
-                    | Figure::InstructionsUser
-                    | Figure::InstructionsKernel
-                    | Figure::Syscalls
-            )
-        );
-        if !counted && self.row.caveats.iter().any(|caveat| caveat.contains("not comparable")) {
+        if !measure.is_count()
+            && self.row.caveats.iter().any(|caveat| caveat.contains("not comparable"))
+        {
             return Some("not comparable".to_owned());
         }
         let timed = measure.is_latency() || *measure == Measure::Figure(Figure::Throughput);
-        if timed && self.instruction_clock {
+        if timed && self.conditions.instruction_clock {
             return Some("time is no time here".to_owned());
+        }
+        if timed && self.conditions.shared_core {
+            return Some("one core for all".to_owned());
         }
         if *measure == Measure::Figure(Figure::Throughput) {
             return self.client_bound(lateen).or_else(|| self.client_bound(peer));

@@ -192,8 +192,10 @@ fn paragraph(out: &mut String, text: &str) {
 
 /// On one line, with nothing in it that Markdown or HTML would read.
 fn escape(text: impl AsRef<str>) -> String {
-    let mut out = String::new();
-    for letter in text.as_ref().trim().chars() {
+    let text = text.as_ref().trim();
+    // Else a list.
+    let mut out = String::from(if text.starts_with(['-', '+']) { "\\" } else { "" });
+    for letter in text.chars() {
         match letter {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),

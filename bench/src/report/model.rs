@@ -4,6 +4,7 @@ use super::baseline::{self, Change};
 use super::behind::{self, Behind};
 use super::charts::Chart;
 use super::findings::{self, Tile};
+use super::judgement::{Conditions, Place};
 use super::machine::{self, Run};
 use super::reading::Source;
 use super::series::{self, Series};
@@ -134,8 +135,8 @@ impl Page {
                     row.profile.name(),
                     file.unwrap_or_default()
                 );
-                let clock = source.results.environment.instruction_clock;
-                places.push(Placed { row, anchor, heading, instruction_clock: clock });
+                let conditions = Conditions::of(&source.results.environment);
+                places.push(Placed { row, anchor, heading, conditions });
             }
         }
         let mut behind = behind::of(&places);
@@ -144,14 +145,16 @@ impl Page {
                 behind.unmeasured.push(peer.name.clone());
             }
         }
-        let (findings, tiles) = findings::of(sources, &places, &behind);
+        let (mut findings, tiles) = findings::of(sources, &places, &behind);
+        let changes = old.map(|old| baseline::of(sources, old));
+        findings.extend(changes.as_ref().map(Change::sentence));
         Page {
             title: findings::title(sources),
             findings,
             tiles,
             overview: overview::of(&places),
             behind,
-            changes: old.map(|old| baseline::of(sources, old)),
+            changes,
             sections: places.iter().map(|placed| sections::of(placed, &series)).collect(),
             limits: conclusions::of(sources),
             runs: sources
@@ -175,15 +178,15 @@ pub struct Placed<'a> {
     pub anchor: String,
     /// Of its section.
     pub heading: String,
-    /// Whether time was a count of instructions.
-    pub instruction_clock: bool,
+    /// Of its run.
+    pub conditions: Conditions,
 }
 
 impl Placed<'_> {
     /// Its points, as they are judged.
-    pub fn points(&self) -> impl Iterator<Item = super::judgement::Place<'_>> {
-        let (row, instruction_clock) = (self.row, self.instruction_clock);
-        let place = move |point| super::judgement::Place { row, point, instruction_clock };
+    pub fn points(&self) -> impl Iterator<Item = Place<'_>> {
+        let (row, conditions) = (self.row, self.conditions);
+        let place = move |point| Place { row, point, conditions };
         row.points().into_iter().map(place)
     }
 

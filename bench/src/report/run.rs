@@ -4,14 +4,15 @@ use super::arguments::Arguments;
 use super::model::Page;
 use super::reading::{self, Source};
 use super::{markdown, page};
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Writes the report; fails where results cannot be read, or a file not be written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let read = |path: &std::path::PathBuf| reading::read(path);
+    refuse_to_overwrite(arguments)?;
+    let read = |path: &PathBuf| reading::read(path);
     let sources = arguments.results.iter().map(read).collect::<anyhow::Result<Vec<Source>>>()?;
     let old = arguments.baseline.as_ref().map(read).transpose()?;
     let report = Page::of(&sources, old.as_ref());
@@ -23,11 +24,19 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for finding in &report.findings {
         writeln!(out, "{finding}")?;
     }
-    if let Some(change) = &report.changes {
-        writeln!(out, "{}", change.sentence())?;
-    }
     writeln!(out, "{}", arguments.out.display())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Results take an hour to make, and a page a second.
+fn refuse_to_overwrite(arguments: &Arguments) -> anyhow::Result<()> {
+    let inputs = arguments.results.iter().chain(&arguments.baseline);
+    let inputs: Vec<PathBuf> = inputs.filter_map(|path| path.canonicalize().ok()).collect();
+    for path in std::iter::once(&arguments.out).chain(&arguments.markdown) {
+        let is_input = path.canonicalize().is_ok_and(|path| inputs.contains(&path));
+        ensure!(!is_input, "{}: holds results, and would be overwritten", path.display());
+    }
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -30,7 +30,7 @@ pub fn of(placed: &Placed, series: &BTreeMap<String, Series>) -> Section {
         heading: placed.heading.clone(),
         title: row.title.clone(),
         caveats: row.caveats.clone(),
-        charts: charts::of_rates(row, placed.instruction_clock, series),
+        charts: charts::of_rates(row, placed.conditions, series),
         points: points.collect(),
         absent: absent(placed),
     }

@@ -73,6 +73,9 @@ fn says_what_is_wrong_with_a_file() {
         assert!(said.contains(reason), "{name}: {said}");
         assert!(!folder.path().join("r.html").exists(), "{name} made a page");
     }
+    write(folder.path(), "good.json", &good);
+    let done = report(folder.path(), &["good.json", "--out", "./good.json"]);
+    assert!(String::from_utf8_lossy(&done.stderr).contains("would be overwritten"));
     let done = report(folder.path(), &["missing.json", "--out", "r.html"]);
     assert!(String::from_utf8_lossy(&done.stderr).contains("missing.json: cannot be opened"));
 }

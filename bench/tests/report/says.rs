@@ -270,6 +270,17 @@ fn lateen_alone_or_missing_is_no_comparison_and_said_so() {
 }
 
 #[test]
+fn a_core_that_the_load_shared_decides_no_throughput() {
+    let mut results = synthetic::results(true);
+    results.environment.placement.insert("client".into(), vec![0]);
+    let page = page(results);
+    let point = &section(&page, "http1-keepalive-64 · bare").points[0];
+    let (_, verdict, note) = cell(ratios(point), "nginx", "throughput");
+    assert_eq!((verdict, note), ("undecided", "one core for all"));
+    assert_eq!(cell(ratios(point), "nginx", "instructions / request").1, "better");
+}
+
+#[test]
 fn rounds_decide_only_together() {
     let mut few = synthetic::results(true);
     few.rows.truncate(1);

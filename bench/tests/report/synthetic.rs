@@ -372,7 +372,7 @@ fn environment(counters: bool) -> Environment {
 /// Puts text that would break a page or a table wherever results hold text of others.
 pub(crate) fn make_hostile(results: &mut Results) {
     const NASTY: &str =
-        "<script>document.title='broken'</script>|\"'`&\n\n# [x](javascript:1) ]]> /home/me/x";
+        "<script>document.title='broken'</script>|\"'`&\n\n# [x](javascript:1) ]]> /opt/x/y";
     let name = format!("evil{NASTY}");
     for peer in results.peers.iter_mut().filter(|peer| peer.name == "haproxy") {
         peer.name.clone_from(&name);

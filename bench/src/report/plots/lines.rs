@@ -135,7 +135,7 @@ fn rate_marks(most: f64) -> Vec<(f64, String)> {
         .filter(|at| *at <= most)
         .map(|at| {
             let label = if step >= 1000.0 && at > 0.0 {
-                format!("{} k", at / 1000.0)
+                format!("{:.0} k", at / 1000.0)
             } else {
                 numbers::quantity(at, Quantity::Count)
             };
