@@ -22,7 +22,7 @@ pub fn of(placed: &[Placed]) -> Vec<Table> {
     [
         table("Cost", placed, cost),
         table("Throughput", placed, throughput),
-        table("Latency", placed, p99),
+        table("p99 latency", placed, p99),
         table("Memory", placed, per_connection),
         table("Change of config", placed, |place| {
             (place.row.kind == Kind::Change).then_some(Measure::EffectUs)

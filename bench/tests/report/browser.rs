@@ -202,7 +202,8 @@ fn the_page_fits_phones_and_desks_in_light_and_dark() {
     let now = source(synthetic::results(true));
     let mut before = synthetic::results(true);
     synthetic::scale_cost(&mut before.rows[0], "lateen", 0.9);
-    let html = page::write(&Page::of(&[now], Some(&source(before)))).expect("a page");
+    let report = Page::of(&[now], Some(&source(before)));
+    let html = page::write(&report).expect("a page");
     for (dark, colour) in [(false, "rgb(0, 100, 180)"), (true, "rgb(77, 166, 255)")] {
         for width in [PHONE, DESK] {
             let seen = check(&html, width, dark);
@@ -210,6 +211,24 @@ fn the_page_fits_phones_and_desks_in_light_and_dark() {
             assert_eq!(seen.lateen, colour, "Lateen's colour");
         }
     }
+    write_for_looking_at(&report, &html);
+}
+
+#[test]
+fn a_bad_page_is_seen_to_be_bad() {
+    let bad = "<!doctype html><html><head><meta charset=\"utf-8\">\
+               <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'\"></head>\
+               <body><div style=\"width: 900px\">wide</div><svg viewBox=\"0 0 100 50\" width=\"300\">\
+               <text x=\"0\" y=\"20\" font-size=\"8\">one</text><text x=\"5\" y=\"21\">two</text>\
+               <text x=\"90\" y=\"40\">outside</text></svg></body></html>";
+    let seen = look(bad, PHONE, false);
+    assert!(seen.overflow > 500.0 && seen.wide == ["DIV wide"], "{seen:?}");
+    assert_eq!((seen.overlaps.len(), seen.outside.len(), seen.unlabelled), (1, 1, 1), "{seen:?}");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let html = bad.replace("wide", "<script>document.title = 'broken'</script>");
+    write(folder.path(), "bad.html", &html);
+    let (_, console) = dump(folder.path(), "bad.html", false, &[]);
+    assert!(console.iter().any(|line| line.contains("Content Security Policy")), "{console:?}");
 }
 
 #[test]
@@ -235,19 +254,13 @@ fn the_page_as_it_is_loads_without_a_word_on_the_console() {
     assert!(dom.contains("Where Lateen is behind") && dom.contains("<svg"), "{dom:.300}");
 }
 
-/// For looking at: `LATEEN_WRITE_REPORT=FOLDER cargo test -p lateen-bench --test report screens` writes
-/// the page of made-up results there, and what it looks like.
-#[test]
-fn screens_are_written_for_looking_at() {
+/// The page of made-up results, its Markdown, and what the page looks like, where they are asked for.
+fn write_for_looking_at(report: &Page, html: &str) {
     let Ok(target) = std::env::var("LATEEN_WRITE_REPORT") else { return };
     let target = std::path::absolute(target).expect("a path");
     std::fs::create_dir_all(&target).expect("the folder");
-    let mut before = synthetic::results(true);
-    synthetic::scale_cost(&mut before.rows[0], "lateen", 0.9);
-    let report = Page::of(&[source(synthetic::results(true))], Some(&source(before)));
-    let html = page::write(&report).expect("a page");
-    write(&target, "report.html", &html);
-    write(&target, "report.md", &lateen_bench::report::markdown::write(&report));
+    write(&target, "report.html", html);
+    write(&target, "report.md", &lateen_bench::report::markdown::write(report));
     for (width, height) in [(PHONE, 6000), (DESK, 6000)] {
         let frame = format!(
             "<!doctype html><meta name=\"color-scheme\" content=\"light dark\"><body style=\"margin:0\">\

@@ -197,7 +197,12 @@ fn draw_names(canvas: &Canvas, scale: &Scale, lines: &Lines) -> anyhow::Result<(
         if lines.axis == Axis::Nines {
             canvas.stroke(vec![(x + 4, *y), key[0]], ink, 1)?;
         }
-        canvas.stroke(key, ink, 3)?;
+        if line.series.broken {
+            canvas.stroke(vec![key[0], (key[0].0 + 2, at)], ink, 3)?;
+            canvas.stroke(vec![(key[1].0 - 2, at), key[1]], ink, 3)?;
+        } else {
+            canvas.stroke(key, ink, 3)?;
+        }
         let name = canvas::fitted(&line.label, WIDTH - RIGHT - 18);
         canvas.text(&name, (RIGHT + 18, at), Anchor::Left, Ink::Text)?;
     }
