@@ -1,5 +1,6 @@
 //! What cannot be concluded from the results, each sentence only where its reason holds.
 
+use super::judgement::BEYOND_MIN;
 use super::numbers;
 use super::reading::Source;
 use super::series::is_floor;
@@ -9,8 +10,6 @@ use crate::statistics::ROUNDS_MIN;
 /// Shares of the machine above which the noise is named.
 const STOLEN_MAX: f64 = 0.01;
 const OTHERS_MAX: f64 = 0.05;
-/// Values that a percentile needs beyond it to be more than an anecdote.
-const BEYOND_MIN: f64 = 10.0;
 
 /// Of all results; a sentence that holds for two is written once.
 pub fn of(sources: &[Source]) -> Vec<String> {

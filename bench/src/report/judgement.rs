@@ -9,6 +9,8 @@ use crate::statistics::{
     self, CLIENT_BUSY_MAX, Figure, PROXY_BUSY_MIN, ROUNDS_MIN, Spread, Verdict,
 };
 
+/// Values that a percentile needs beyond it to be more than an anecdote.
+pub const BEYOND_MIN: f64 = 10.0;
 /// The reason where each peer had a rate of its own.
 pub const RATES_DIFFER: &str = "rates differ";
 /// Offered rates this close are the same.
@@ -72,26 +74,21 @@ impl<'a> Place<'a> {
 
     /// Lateen against a peer; `None` where one of them lacks the figure.
     pub fn judge(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<Judgement> {
-        let (ours, theirs) = (self.spread(lateen, measure)?, self.spread(peer, measure)?);
+        self.spread(lateen, measure).and(self.spread(peer, measure))?;
         if *measure == Measure::Failed {
-            return Some(self.judge_failures(lateen, peer));
+            return Some(self.judge_by_difference(lateen, peer, measure));
         }
         let ratio =
             statistics::ratio_by(self.point, lateen, peer, measure.lower_is_better(), |sample| {
                 measure.of(self.row, sample)
             });
-        let Some(ratio) = ratio else {
-            let reason = if theirs.median <= 0.0 || ours.median <= 0.0 {
-                "too little to measure"
-            } else {
-                "no round has both"
-            };
-            return Some(Judgement::undecided(None, reason));
-        };
         if let Some(reason) = self.objection(lateen, peer, measure) {
-            let undecided = Judgement::undecided(Some(ratio.spread), reason);
+            let undecided = Judgement::undecided(ratio.map(|ratio| ratio.spread), reason);
             return Some(Judgement { objected: true, ..undecided });
         }
+        let Some(ratio) = ratio else {
+            return Some(self.judge_by_difference(lateen, peer, measure));
+        };
         let reason = (ratio.verdict == Verdict::Undecided).then(|| {
             if ratio.spread.count < ROUNDS_MIN {
                 format!("only {}", numbers::counted(ratio.spread.count, "round"))
@@ -158,32 +155,44 @@ impl<'a> Place<'a> {
             return self.client_bound(lateen).or_else(|| self.client_bound(peer));
         }
         if measure.is_latency() && self.row.kind == Kind::Latency {
-            return self.latency_objection(lateen, peer);
+            return self.latency_objection(lateen, peer, measure);
         }
         None
     }
 
-    fn latency_objection(&self, lateen: &Entry, peer: &Entry) -> Option<String> {
-        let rates = self.rate(lateen)?..self.rate(peer)?;
-        if (rates.start - rates.end).abs() > SAME_RATE * rates.start.max(rates.end) {
+    fn latency_objection(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<String> {
+        let [Some(ours), Some(theirs)] = [lateen, peer].map(|entry| self.rate(entry)) else {
+            return Some("rate unknown".to_owned());
+        };
+        if (ours - theirs).abs() > SAME_RATE * ours.max(theirs) {
             return Some(RATES_DIFFER.to_owned());
         }
-        let busy = |entry| {
-            let shares = self.samples(entry).filter_map(|sample| sample.busy.as_ref());
-            shares.map(|busy| busy.client_cpu).fold(0.0, f64::max)
+        let samples = || self.samples(lateen).chain(self.samples(peer));
+        let busiest = samples().try_fold(0.0, |most: f64, sample| {
+            sample.busy.as_ref().map(|busy| most.max(busy.client_cpu))
+        });
+        let Some(busiest) = busiest else { return Some("load unknown".to_owned()) };
+        if busiest > CLIENT_BUSY_MAX {
+            return Some(format!("client {} busy", numbers::share(busiest)));
+        }
+        let beyond = match measure {
+            Measure::Figure(Figure::P999Us) => 0.001,
+            Measure::Figure(Figure::P99Us) => 0.01,
+            _ => 0.5,
         };
-        let most = f64::max(busy(lateen), busy(peer));
-        (most > CLIENT_BUSY_MAX).then(|| format!("client {} busy", numbers::share(most)))
+        let latencies = samples().filter_map(|sample| sample.load.as_ref()?.latency_us.as_ref());
+        let fewest = latencies.map(|latency| latency.count as f64).fold(f64::INFINITY, f64::min);
+        (fewest * beyond < BEYOND_MIN).then(|| "too few answers".to_owned())
     }
 
-    /// Of failures there is mostly none, so that they have a difference and no ratio.
-    fn judge_failures(&self, lateen: &Entry, peer: &Entry) -> Judgement {
+    /// Where the peer has none of it, as of failures mostly, there is a difference and no ratio.
+    fn judge_by_difference(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Judgement {
+        let sign = if measure.lower_is_better() { 1.0 } else { -1.0 };
         let differences: Vec<f64> = self
             .samples(lateen)
             .filter_map(|one| {
                 let other = peer.valid(self.point).find(|other| other.round == one.round)?;
-                let failed = |sample| Measure::Failed.of(self.row, sample);
-                Some(failed(one)? - failed(other)?)
+                Some(sign * (measure.of(self.row, one)? - measure.of(self.row, other)?))
             })
             .collect();
         let all = |test: fn(&f64) -> bool| differences.iter().all(test);

@@ -245,6 +245,19 @@ fn hostile_text_is_shown_and_runs_nothing() {
 }
 
 #[test]
+fn a_page_about_little_is_whole_too() {
+    let mut little = synthetic::results(false);
+    little.rows.iter_mut().for_each(|row| {
+        row.entries.retain(|entry| ["lateen", "envoy"].contains(&entry.peer.as_str()));
+        row.entries.iter_mut().for_each(|entry| entry.samples.truncate(1));
+    });
+    little.rows[0].entries.iter_mut().for_each(|entry| entry.samples.clear());
+    little.peers.clear();
+    let html = page::write(&Page::of(&[source(little)], None)).expect("a page");
+    assert!(check(&html, PHONE, true).plots > 5);
+}
+
+#[test]
 fn the_page_as_it_is_loads_without_a_word_on_the_console() {
     let html = page::write(&Page::of(&[source(synthetic::results(true))], None)).expect("a page");
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -79,6 +79,16 @@ fn latency_is_undecided_beside_a_busy_client_or_at_other_rates() {
     assert_eq!((p99(3).1, p99(3).2), ("undecided", "rates differ"));
     assert_eq!(cell(ratios(&points[3]), "envoy", "instructions / request").1, "better");
     assert_eq!(cell(&points[0].figures, "nginx", "offered rate").0, "2,970/s");
+    let mut few = synthetic::results(true);
+    for sample in few.rows[3].entries.iter_mut().flat_map(|entry| &mut entry.samples) {
+        let load = sample.load.as_mut().expect("a load");
+        load.latency_us.as_mut().expect("latency").count = 2_000;
+    }
+    let page = self::page(few);
+    let point = &section(&page, "http1-rate · bare").points[0];
+    let of = |column: &str| cell(ratios(point), "envoy", column);
+    assert_eq!((of("p99.9 latency").1, of("p99.9 latency").2), ("undecided", "too few answers"));
+    assert_eq!(of("p99 latency").1, "better");
 }
 
 #[test]
@@ -278,6 +288,23 @@ fn a_core_that_the_load_shared_decides_no_throughput() {
     let (_, verdict, note) = cell(ratios(point), "nginx", "throughput");
     assert_eq!((verdict, note), ("undecided", "one core for all"));
     assert_eq!(cell(ratios(point), "nginx", "instructions / request").1, "better");
+}
+
+#[test]
+fn a_peer_that_uses_nothing_is_not_lost_for_want_of_a_ratio() {
+    let mut results = synthetic::results(true);
+    results.rows.truncate(1);
+    let nginx = results.rows[0].entries.iter_mut().filter(|entry| entry.peer == "nginx");
+    for cost in nginx.flat_map(|entry| &mut entry.samples).filter_map(|one| one.cost.as_mut()) {
+        (cost.voluntary_switches, cost.involuntary_switches) = (0.0, 0.0);
+    }
+    let page = page(results);
+    let worst = &page.behind.worse[0];
+    assert_eq!(
+        (worst.peer.as_str(), worst.figure.as_str()),
+        ("nginx", "context switches / request")
+    );
+    assert_eq!(worst.ratio, "");
 }
 
 #[test]
