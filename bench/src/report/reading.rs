@@ -72,19 +72,29 @@ pub fn parse(text: &str) -> anyhow::Result<Results> {
         );
     }
     let mut value = serde_json::to_value(&results)?;
-    shorten_paths(&mut value);
+    shorten_paths(&mut value, Text::Said);
     Ok(serde_json::from_value(value)?)
 }
 
-fn shorten_paths(value: &mut Value) {
+/// What stands in a text, which decides which paths are shortened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Text {
+    /// Sentences and command lines.
+    Said,
+    /// A config, in which a path may be that of a request.
+    Config,
+}
+
+fn shorten_paths(value: &mut Value, text: Text) {
     match value {
-        Value::String(text) => *text = without_machine_paths(text),
-        Value::Array(values) => values.iter_mut().for_each(shorten_paths),
+        Value::String(string) => *string = without_machine_paths(string, text),
+        Value::Array(values) => values.iter_mut().for_each(|value| shorten_paths(value, text)),
         Value::Object(fields) => {
             let taken = std::mem::take(fields);
             for (name, mut field) in taken {
-                shorten_paths(&mut field);
-                fields.insert(without_machine_paths(&name), field);
+                let inside = if name == "configs" { Text::Config } else { text };
+                shorten_paths(&mut field, inside);
+                fields.insert(without_machine_paths(&name, text), field);
             }
         }
         _ => {}
@@ -95,13 +105,16 @@ fn shorten_paths(value: &mut Value) {
 const EVERYWHERE: &[&str] =
     &["usr", "etc", "proc", "sys", "dev", "bin", "sbin", "lib", "var", "run"];
 
-fn without_machine_paths(text: &str) -> String {
+/// First folders that are somebody's own.
+const SOMEBODYS: &[&str] = &["home", "root", "tmp", "work", "opt", "srv", "mnt"];
+
+fn without_machine_paths(text: &str, of: Text) -> String {
     let ends = |letter: char| letter.is_whitespace() || "\"'`=:;,()<>|".contains(letter);
     let mut short = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {
         let end = rest.find(ends).unwrap_or(rest.len());
-        short.push_str(&shorten(&rest[..end], short.ends_with(':')));
+        short.push_str(&shorten(&rest[..end], short.ends_with(':'), of));
         let after = rest[end..].chars().next().map_or(0, char::len_utf8);
         short.push_str(&rest[end..end + after]);
         rest = &rest[end + after..];
@@ -109,12 +122,16 @@ fn without_machine_paths(text: &str) -> String {
     short
 }
 
-fn shorten(word: &str, after_colon: bool) -> String {
+fn shorten(word: &str, after_colon: bool, of: Text) -> String {
     let mut parts = word.split('/').filter(|part| !part.is_empty());
     let first = parts.next().unwrap_or_default();
     let is_url = after_colon && word.starts_with("//");
+    let own = match of {
+        Text::Said => !EVERYWHERE.contains(&first),
+        Text::Config => SOMEBODYS.contains(&first),
+    };
     match parts.next_back() {
-        Some(last) if word.starts_with('/') && !is_url && !EVERYWHERE.contains(&first) => {
+        Some(last) if word.starts_with('/') && !is_url && own => {
             format!("…/{last}")
         }
         _ => word.to_owned(),
@@ -134,8 +151,11 @@ mod tests {
             ("/usr/sbin/nginx is missing", "/usr/sbin/nginx is missing"),
             ("GET /100 and a/b", "GET /100 and a/b"),
         ] {
-            assert_eq!(without_machine_paths(text), short);
+            assert_eq!(without_machine_paths(text, Text::Said), short);
         }
+        let config = "path: /stats/prometheus\nlog: /tmp/run.1/log\n";
+        let short = "path: /stats/prometheus\nlog: …/log\n";
+        assert_eq!(without_machine_paths(config, Text::Config), short);
     }
 
     #[test]
