@@ -13,3 +13,4 @@
 pub mod load;
 pub mod results;
 pub mod statistics;
+pub mod report;

@@ -143,13 +143,24 @@ pub fn ratio(
     second: &Entry,
     figure: Figure,
 ) -> Option<Ratio> {
+    ratio_by(point, first, second, figure.lower_is_better(), |sample| figure.of(row, sample))
+}
+
+/// The same of anything else that can be read from a sample.
+pub fn ratio_by(
+    point: &str,
+    first: &Entry,
+    second: &Entry,
+    lower_is_better: bool,
+    read: impl Fn(&Sample) -> Option<f64>,
+) -> Option<Ratio> {
     let pairs = first.valid(point).filter_map(|one| {
         let other = second.valid(point).find(|other| other.round == one.round)?;
-        let divisor = figure.of(row, other).filter(|value| *value > 0.0)?;
-        Some(figure.of(row, one)? / divisor)
+        let divisor = read(other).filter(|value| *value > 0.0)?;
+        Some(read(one)? / divisor)
     });
     let spread = Spread::of(pairs)?;
-    Some(Ratio { spread, verdict: judge(spread, figure.lower_is_better()) })
+    Some(Ratio { spread, verdict: judge(spread, lower_is_better) })
 }
 
 fn judge(spread: Spread, lower_is_better: bool) -> Verdict {

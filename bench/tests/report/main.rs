@@ -1,0 +1,8 @@
+//! What the report says of results that nobody measured, whether it is sound as HTML and Markdown, and
+//! whether a real browser shows it whole.
+
+mod synthetic;
+mod says;
+mod written;
+mod command;
+mod browser;
