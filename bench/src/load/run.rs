@@ -79,7 +79,7 @@ fn measure_and_tell(plan: &Plan, arguments: &LoadArguments) -> anyhow::Result<Lo
 /// What a thread says: first that it can start, then what it counted.
 enum Message {
     Ready(io::Result<Engine>),
-    Done(io::Result<Tally>),
+    Done(io::Result<Box<Tally>>),
 }
 
 fn measure(plan: &Plan) -> anyhow::Result<(Tally, Span)> {
@@ -130,7 +130,8 @@ fn work(
     let _ = sender.send(Message::Ready(Ok(event_loop.engine())));
     // No start: another thread could not be made ready.
     let Ok(start_ns) = start.recv() else { return };
-    let counted = worker::run(&mut event_loop, plan.clone(), thread, start_ns, signals);
+    let counted =
+        worker::run(&mut event_loop, plan.clone(), thread, start_ns, signals).map(Box::new);
     let _ = sender.send(Message::Done(counted));
 }
 
@@ -168,7 +169,7 @@ fn collect(
         }
         match messages.recv_timeout(wait) {
             Ok(Message::Done(counted)) => {
-                tally.add(counted.context("a thread of the load failed")?);
+                tally.add(*counted.context("a thread of the load failed")?);
                 left -= 1;
             }
             Ok(Message::Ready(_)) => {}

@@ -50,10 +50,17 @@ fn load_of(report: &LoadReport) -> String {
         Some(rate) => format!("open loop, {rate} requests/s"),
         None => "closed loop".to_owned(),
     };
+    let (connections, threads) = (report.connections, report.threads);
     format!(
-        "{pace}, {} connections, {} threads, {}",
-        report.connections, report.threads, report.engine
+        "{pace}, {connections} connection{}, {threads} thread{}, {}",
+        plural(connections),
+        plural(threads),
+        report.engine
     )
+}
+
+fn plural(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 fn latency_line(latency: &Latency) -> String {
