@@ -271,7 +271,7 @@ mod tests {
         for (body, bytes, content, done) in [
             (&b"0\r\n\r\nHTTP"[..], 5, 0, true),
             (b"5\r\nhello\r\n0\r\n\r\n", 15, 5, true),
-            (b"A;x=y\r\n0123456789\r\n0 \r\nTrailer: 1\r\n\r\n", 38, 10, true),
+            (b"A;x=y\r\n0123456789\r\n0 \r\nTrailer: 1\r\n\r\n", 37, 10, true),
             (b"005\r\nhello\r\n", 12, 5, false),
             (b"5\r\nhel", 6, 3, false),
             (b"", 0, 0, false),

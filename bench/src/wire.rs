@@ -3,7 +3,7 @@
 //! Comes after connect or accept, before the framing of HTTP. It never cancels an operation: who
 //! wants to end a wait shuts the socket down, and the wait ends by itself.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Write};
 
 use monoio::BufResult;
 use monoio::buf::{IoBuf, IoBufMut};
@@ -24,6 +24,8 @@ struct Session {
     /// What arrives and what leaves, one buffer each for the whole life of the session.
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
+    /// Bytes of `incoming` that rustls has.
+    taken: usize,
 }
 
 impl Wire {
@@ -45,6 +47,7 @@ impl Wire {
             connection,
             incoming: Vec::with_capacity(SEALED_BYTES),
             outgoing: Vec::with_capacity(SEALED_BYTES),
+            taken: 0,
         };
         let mut wire = Self { stream, tls: Some(Box::new(session)) };
         let Self { stream, tls: Some(session) } = &mut wire else { return Ok(wire) };
@@ -121,11 +124,18 @@ impl Wire {
     /// # Errors
     /// What the socket says.
     pub(crate) async fn end(&mut self) -> io::Result<()> {
-        if let Some(session) = &mut self.tls {
-            session.connection.send_close_notify();
-            session.flush(&mut self.stream).await?;
-        }
+        self.notify_end().await?;
         self.stream.shutdown().await
+    }
+
+    /// Under TLS, says that a close which follows is meant; in the clear, nothing.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub(crate) async fn notify_end(&mut self) -> io::Result<()> {
+        let Some(session) = &mut self.tls else { return Ok(()) };
+        session.connection.send_close_notify();
+        session.flush(&mut self.stream).await
     }
 }
 
@@ -159,24 +169,28 @@ impl Session {
         }
     }
 
-    /// Receives once and opens what came.
+    /// Opens some of what has arrived, and receives only when nothing is left of that; how many
+    /// sealed bytes were taken, 0 at the peer's end. What was opened before must have been read:
+    /// rustls takes no more than it has room for.
     async fn fill(&mut self, stream: &mut TcpStream) -> io::Result<usize> {
-        let (received, incoming) = stream.read(std::mem::take(&mut self.incoming)).await;
-        self.incoming = incoming;
-        let received = received?;
-        let mut sealed: &[u8] = &self.incoming;
-        loop {
-            // Of no bytes: tells rustls of the end.
-            let read = self.connection.read_tls(&mut sealed.by_ref())?;
-            if let Err(error) = self.connection.process_new_packets() {
-                // The peer is told why; that it can't be told changes nothing.
-                let _ = self.flush(stream).await;
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-            }
-            if read == 0 || sealed.is_empty() {
-                return Ok(received);
-            }
+        if self.taken == self.incoming.len() {
+            self.taken = 0;
+            let mut lent = std::mem::take(&mut self.incoming);
+            // Nothing of it may be seen again if nothing new comes.
+            lent.clear();
+            let (received, incoming) = stream.read(lent).await;
+            self.incoming = incoming;
+            received?;
         }
+        // Of no bytes: tells rustls of the end.
+        let taken = self.connection.read_tls(&mut &self.incoming[self.taken..])?;
+        self.taken += taken;
+        if let Err(error) = self.connection.process_new_packets() {
+            // The peer is told why; that it can't be told changes nothing.
+            let _ = self.flush(stream).await;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        Ok(taken)
     }
 
     async fn flush(&mut self, stream: &mut TcpStream) -> io::Result<()> {

