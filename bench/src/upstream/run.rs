@@ -30,6 +30,11 @@ use crate::engine::{Engine, EventLoop};
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 
+/// Accepts that wait in the ring at once. One alone gives one connection per turn of the loop, so
+/// that under load new connections wait for seconds. With epoll an accept goes on until there is
+/// none left, and only one may wait.
+const ACCEPTS_AHEAD: usize = 64;
+
 /// A pause after an accept that failed, for want of descriptors as a rule.
 const ACCEPT_PAUSE_NS: u64 = 10_000_000;
 
@@ -140,17 +145,30 @@ impl Service {
                 counts,
             });
             let _ = listening.send(Ok(bound));
-            loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        monoio::spawn(serve(shared.clone(), stream));
-                    }
-                    Err(_) => clock.sleep_until(now_ns() + ACCEPT_PAUSE_NS).await,
-                }
+            let listener = Rc::new(listener);
+            let accepts = match self.engine {
+                Engine::IoUring => ACCEPTS_AHEAD,
+                Engine::Epoll => 1,
+            };
+            for _ in 1..accepts {
+                monoio::spawn(accept_for_ever(listener.clone(), clock.clone(), shared.clone()));
             }
+            accept_for_ever(listener, clock, shared).await;
+            Ok(())
         });
         if let Err(error) = ended {
             let _ = listening.send(Err(error));
+        }
+    }
+}
+
+async fn accept_for_ever(listener: Rc<TcpListener>, clock: Clock, shared: Rc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                monoio::spawn(serve(shared.clone(), stream));
+            }
+            Err(_) => clock.sleep_until(now_ns() + ACCEPT_PAUSE_NS).await,
         }
     }
 }
