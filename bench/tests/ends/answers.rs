@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::programs::{Canned, ENGINES, Upstream, load};
+use super::programs::{Canned, ENGINES, Upstream, load, start_on_free_port};
 
 #[test]
 fn every_framing_is_read_to_its_end() {
@@ -129,32 +129,23 @@ struct Nginx(Child, String);
 
 impl Nginx {
     fn start(folder: &Path) -> Self {
-        let address = {
-            let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-            free.local_addr().expect("bound").to_string()
-        };
-        let config = format!(
-            "daemon off; worker_processes 1; pid {0}/pid; error_log {0}/error.log;\n\
-             events {{}}\nhttp {{ access_log off; client_body_temp_path {0}/b;\n\
-             proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u;\n\
-             scgi_temp_path {0}/s; keepalive_requests 50;\n\
-             server {{ listen {address}; location / {{ return 200 \"hello\"; }} }} }}\n",
-            folder.display()
-        );
-        let path = folder.join("nginx.conf");
-        fs::write(&path, config).expect("written");
-        let child = Command::new("nginx")
-            .arg("-e")
-            .arg(folder.join("error.log"))
-            .arg("-c")
-            .arg(path)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nginx is needed");
-        while std::net::TcpStream::connect(&address).is_err() {
-            std::thread::yield_now();
-        }
-        Self(child, format!("http://{address}/"))
+        let (child, port) = start_on_free_port(|port| {
+            let config = format!(
+                "daemon off; worker_processes 1; pid {0}/pid; error_log {0}/error.log;\n\
+                 events {{}}\nhttp {{ access_log off; client_body_temp_path {0}/b;\n\
+                 proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u;\n\
+                 scgi_temp_path {0}/s; keepalive_requests 50;\n\
+                 server {{ listen 127.0.0.1:{port}; location / {{ return 200 \"hello\"; }} }} }}\n",
+                folder.display()
+            );
+            let path = folder.join("nginx.conf");
+            fs::write(&path, config).expect("written");
+            let mut command = Command::new("nginx");
+            command.arg("-e").arg(folder.join("error.log")).arg("-c").arg(path);
+            command.stderr(Stdio::null());
+            command
+        });
+        Self(child, format!("http://127.0.0.1:{port}/"))
     }
 }
 

@@ -1,8 +1,13 @@
 //! No request is lost: what one end sent is what the other answered, and what is told.
 
-use rustix::process::Signal;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 
-use super::programs::{ENGINES, Upstream, bench, load, run};
+use lateen_bench::load::summary::LoadReport;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::programs::{Canned, ENGINES, Upstream, bench, load, read_head, run};
 
 #[test]
 fn as_many_are_answered_as_are_counted() {
@@ -90,25 +95,30 @@ fn errors_and_right_answers_add_up() {
 
 #[test]
 fn a_first_signal_ends_the_load_with_a_report() {
-    let upstream = Upstream::start(&[]);
-    let url = upstream.url("/");
-    for rate in [&[][..], &["-R", "0.1", "-c", "2"]] {
+    // The closed loop is ended among its answers, the open one while it waits for turns.
+    for (rate, seen) in [(&[][..], 10), (&["-R", "0.1"], 1)] {
+        let (sender, heads) = mpsc::channel();
+        let server = Canned::serve(move |mut stream| {
+            while read_head(&mut stream) {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                let _ = sender.send(());
+            }
+        });
         let child = bench()
-            .args(["load", &url, "-d", "1h", "--warmup", "0s", "--json", "-"])
+            .args(["load", &server.url(), "-c", "2", "-d", "1h", "--json", "-"])
             .args(rate)
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .expect("the load starts");
-        // It runs once the upstream sees requests; that it does is the child's own affair.
-        std::thread::sleep(std::time::Duration::from_millis(500));
-        rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT)
-            .expect("it runs");
+        for _ in 0..seen {
+            heads.recv().expect("a request");
+        }
+        kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
         let output = child.wait_with_output().expect("it ends");
-        let report: lateen_bench::load::summary::LoadReport =
-            serde_json::from_slice(&output.stdout).expect("a report");
-        assert!(report.requests > 0 && report.elapsed_s < 60.0, "{report:?}");
-        assert!(output.status.success());
+        let report: LoadReport = serde_json::from_slice(&output.stdout).expect("a report");
+        assert!(report.requests + 2 >= seen, "{report:?}");
+        assert!(report.elapsed_s < 600.0, "{report:?}");
     }
 }
 
@@ -120,4 +130,27 @@ fn wrk_finds_no_fault_in_the_upstream() {
         assert!(text.contains("requests in"), "{text}");
         assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
     }
+}
+
+#[test]
+fn without_io_uring_both_run_on_epoll_and_say_so() {
+    let forbid = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/clients/without_io_uring.py");
+    let program = env!("CARGO_BIN_EXE_lateen-bench");
+    let load = |engine: &str, url: &str| {
+        Command::new("python3")
+            .args([forbid, program, "load", url, "-n", "50", "-c", "2", "--json", "-"])
+            .args(["--engine", engine])
+            .output()
+            .expect("python3 is needed")
+    };
+    let upstream = Upstream::start(&[]);
+    let url = upstream.url("/");
+    let output = load("auto", &url);
+    let report: LoadReport = serde_json::from_slice(&output.stdout).expect("a report");
+    assert_eq!((report.engine.as_str(), report.requests), ("epoll", 50));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("1 thread, epoll"));
+    let output = load("uring", &url);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("use --engine epoll"), "{text}");
 }

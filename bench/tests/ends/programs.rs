@@ -160,6 +160,25 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> bool {
     true
 }
 
+/// Starts a server that can't choose its own port, on one that was free a moment ago; again if
+/// somebody was quicker.
+pub(crate) fn start_on_free_port(command: impl Fn(u16) -> Command) -> (Child, u16) {
+    for _ in 0..20 {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("bound").port();
+        drop(free);
+        let mut child = command(port).spawn().expect("the program is needed");
+        while child.try_wait().expect("ours").is_none() {
+            let accepts = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            if accepts && child.try_wait().expect("ours").is_none() {
+                return (child, port);
+            }
+            thread::yield_now();
+        }
+    }
+    panic!("the program ended twenty times before it accepted")
+}
+
 /// Runs a program of the machine; what it says on stdout.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)

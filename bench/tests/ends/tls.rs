@@ -1,10 +1,11 @@
 //! TLS on both ends, against each other and against openssl and curl.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use super::programs::{Canned, ENGINES, Upstream, curl, load, run};
+use super::programs::{Canned, ENGINES, Upstream, curl, load, run, start_on_free_port};
 
 /// A certificate for a name, and its key, in files.
 struct Files {
@@ -111,17 +112,14 @@ fn openssl_and_curl_agree_with_the_upstream() {
 #[test]
 fn openssl_as_a_server_is_understood() {
     let files = certificate_for("127.0.0.1");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("bound").port().to_string();
-    drop(free);
-    let mut server = std::process::Command::new("openssl")
-        .args(["s_server", "-accept", &port, "-www", "-quiet"])
-        .args(["-cert", &files.certificate, "-key", &files.key])
-        .spawn()
-        .expect("openssl is needed");
-    while std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
-        std::thread::yield_now();
-    }
+    let (mut server, port) = start_on_free_port(|port| {
+        let mut command = Command::new("openssl");
+        command
+            .args(["s_server", "-accept", &format!("127.0.0.1:{port}"), "-www", "-quiet"])
+            .args(["-cert", &files.certificate, "-key", &files.key])
+            .stderr(Stdio::null());
+        command
+    });
     let url = format!("https://127.0.0.1:{port}/");
     // Its pages end with the connection, and with a close_notify.
     let loaded = load(&[&url, "-n", "5", "-c", "1", "--ca", &files.certificate]);
