@@ -86,7 +86,7 @@ pub struct LoadArguments {
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 
-    /// Give up on a connection that isn't there, or a request that isn't answered, after this
+    /// Give up on a connection that isn't there, or an answer that isn't whole, after this
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration_above_zero)]
     pub timeout: Duration,
 
