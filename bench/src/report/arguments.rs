@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Write the report on one or more comparisons
 #[derive(Debug, Clone, Args)]
-pub struct Arguments {
+pub struct ReportArguments {
     /// Results of `lateen-bench compare`
     #[arg(required = true, value_name = "RESULTS")]
     pub results: Vec<PathBuf>,

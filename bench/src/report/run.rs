@@ -1,6 +1,6 @@
 //! `lateen-bench report`: reads, makes the page, writes it.
 
-use super::arguments::Arguments;
+use super::arguments::ReportArguments;
 use super::model::Page;
 use super::reading::{self, Source};
 use super::{markdown, page};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Writes the report; fails where results cannot be read, or a file not be written.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
     refuse_to_overwrite(arguments)?;
     let read = |path: &PathBuf| reading::read(path);
     let sources = arguments.results.iter().map(read).collect::<anyhow::Result<Vec<Source>>>()?;
@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Results take an hour to make, and a page a second.
-fn refuse_to_overwrite(arguments: &Arguments) -> anyhow::Result<()> {
+fn refuse_to_overwrite(arguments: &ReportArguments) -> anyhow::Result<()> {
     let inputs = arguments.results.iter().chain(&arguments.baseline);
     let inputs: Vec<PathBuf> = inputs.filter_map(|path| path.canonicalize().ok()).collect();
     for path in std::iter::once(&arguments.out).chain(&arguments.markdown) {

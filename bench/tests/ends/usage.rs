@@ -1,0 +1,94 @@
+//! Arguments that make no sense: exit code 2, and a message that says how to mend them.
+
+use std::process::Command;
+
+use super::programs::bench;
+
+fn refusal(arguments: &[&str]) -> String {
+    let output = bench().args(arguments).output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+    assert!(output.stdout.is_empty());
+    text
+}
+
+#[test]
+fn a_load_that_makes_no_sense_is_refused_with_a_way_out() {
+    let url = "http://127.0.0.1:1/";
+    for (arguments, says) in [
+        (&[][..], "URL"),
+        (&["localhost:80"], "http://HOST"),
+        (&["ftp://a/"], "http, https or tcp"),
+        (&["http://no.such.host.invalid/"], "no.such.host.invalid"),
+        (&["tcp://127.0.0.1"], "tcp://HOST:PORT"),
+        (&[url, "-c", "0"], "1..=1000000"),
+        (&[url, "-t", "0"], "1..=256"),
+        (&[url, "-c", "2", "-t", "3"], "use -t 2 or less"),
+        (&[url, "-d", "0s"], "more than zero"),
+        (&[url, "-d", "5 parsecs"], "ms, s, m or h"),
+        (&[url, "-n", "0"], "1.."),
+        (&[url, "-n", "5", "-d", "5s"], "cannot be used with"),
+        (&[url, "-R=-1"], "0.01"),
+        (&[url, "-R", "0"], "0.01"),
+        (&[url, "-X", "G T"], "GET"),
+        (&[url, "-H", "no colon"], "Name: value"),
+        (&[url, "-H", "Content-Length: 5"], "computed"),
+        (&[url, "--body-bytes", "2G"], "1 GiB"),
+        (&[url, "--body", "/no/such/file"], "/no/such/file"),
+        (&[url, "--expect-status", "20"], "2xx"),
+        (&[url, "--insecure"], "https://"),
+        (&["https://127.0.0.1:1/", "--ca", "/no/such/file"], "/no/such/file"),
+        (&["https://127.0.0.1:1/", "--ca", "/etc/hostname"], "certificate"),
+        (&["tcp://127.0.0.1:1", "--body-bytes", "0"], "--no-keepalive"),
+        (&["tcp://127.0.0.1:1", "-X", "GET"], "http://"),
+        (&[url, "--engine", "kqueue"], "epoll"),
+        (&[url, "--timeout", "10us"], "1ms"),
+    ] {
+        let text = refusal(&[&["load"], arguments].concat());
+        assert!(text.contains(says), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn an_upstream_that_makes_no_sense_is_refused_with_a_way_out() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("bound").to_string();
+    let _listening = std::net::TcpListener::bind(&taken);
+    let listen = ["--listen", "127.0.0.1:0"];
+    for (arguments, says) in [
+        (&["--listen", "nowhere"][..], "--listen"),
+        (&["--listen", "192.0.2.1:80"], "192.0.2.1:80"),
+        (&["--error-rate", "1.5"], "from 0"),
+        (&["--stall-every", "1s", "--stall-for", "1s"], "shorter"),
+        (&["--tls-cert", "a.pem"], "--tls-key"),
+        (&["--tls-cert", "/no/such/file", "--tls-key", "/no/such/file"], "/no/such/file"),
+        (&["--close-every", "0"], "1.."),
+        (&["--threads", "0"], "1..=256"),
+    ] {
+        let listen: &[&str] = if arguments[0] == "--listen" { &[] } else { &listen };
+        let text = refusal(&[&["upstream"], listen, arguments].concat());
+        assert!(text.contains(says), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn too_few_descriptors_are_told_before_anything_is_sent() {
+    let script = format!(
+        "ulimit -n 100; exec '{}' load http://127.0.0.1:1/ -c 200",
+        env!("CARGO_BIN_EXE_lateen-bench")
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().expect("a shell");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("use -c 36 or less") && text.contains("ulimit -Hn 264"), "{text}");
+}
+
+#[test]
+fn the_help_teaches_with_examples() {
+    for command in ["load", "upstream"] {
+        let output = bench().args([command, "--help"]).output().expect("it starts");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success());
+        assert!(text.matches(&format!("lateen-bench {command} ")).count() >= 5, "{text}");
+    }
+}
