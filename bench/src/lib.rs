@@ -3,13 +3,25 @@
 //!
 //! In the order in which a comparison meets them:
 //!
-//! - `load` makes requests and says what came back and when;
-//! - `upstream` answers them, as fast or as badly as it is told to;
+//! - [`load`] makes requests and says what came back and when;
+//! - [`upstream`] answers them, as fast or as badly as it is told to;
 //! - `compare` starts proxies between the two and measures what each of them used;
-//! - `results` is what it found, as it is kept in a file;
-//! - `statistics` says what follows from it, and what does not;
+//! - [`results`] is what it found, as it is kept in a file;
+//! - [`statistics`] says what follows from it, and what does not;
 //! - `report` shows it.
+//!
+//! Both ends of the load stand on: [`engine`], which drives the sockets, `clock`, `wire` (a socket,
+//! in the clear or under TLS, from `certificates`) and `framing` (where a message ends); [`units`]
+//! is how people write amounts, `cpu` what a process has cost.
 
+pub mod units;
+pub mod engine;
+mod clock;
+mod cpu;
+mod certificates;
+mod wire;
+mod framing;
 pub mod load;
+pub mod upstream;
 pub mod results;
 pub mod statistics;

@@ -1,78 +1,149 @@
-//! What a load did and what came back: printed, and kept as JSON for `compare` and `report`.
+//! The result of a load, as it is kept in files: what `compare` and `report` work from.
 
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// One load, without its warm-up.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+use serde::{Deserialize, Serialize};
+
+use super::percentiles::latency_of;
+use super::plan::{Amount, Plan};
+use super::tally::{Fault, Tally};
+use crate::cpu::CpuTime;
+
+/// The version of [`LoadReport`] that is written.
+pub const FORMAT: u32 = 1;
+
+/// What one load found. All figures are of the measured part, the warm-up is in none.
+///
+/// Every request that was sent is in exactly one of `requests`, `errors` and `wrong`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadReport {
-    /// Of this structure: 1.
+    /// [`FORMAT`].
     pub format: u32,
-    /// As it was given.
+    /// As it was asked for.
     pub url: String,
-    /// `io_uring` or `epoll`: what carried the load.
+    /// `io_uring` or `epoll`.
     pub engine: String,
-    /// Whether requests were due by a schedule, and latency counts from when they were due.
+    /// Requests were due at a constant rate, and latency counts from there.
     pub open_loop: bool,
-    /// Of all connections together, in an open loop.
+    /// Of the open loop: the rate that was asked for.
     pub rate_per_s: Option<f64>,
-    /// Connections that were kept busy.
+    /// Over all threads.
     pub connections: u32,
-    /// Threads that they were spread over.
+    /// Of the load.
     pub threads: u32,
-    /// From the first counted request to the last answer.
+    /// From the first moment that counts to the last answer, or to the end of the asked duration if
+    /// that is later.
     pub elapsed_s: f64,
     /// Right answers.
     pub requests: u64,
-    /// Right answers in a second.
+    /// Right answers by `elapsed_s`.
     pub requests_per_s: f64,
-    /// Of answers, with their heads.
+    /// Of whole answers, with heads; under TLS what was inside.
     pub bytes_received: u64,
-    /// Of requests, with their heads.
+    /// Of requests that were answered, with heads; under TLS what was inside.
     pub bytes_sent: u64,
-    /// Connections that came about.
+    /// Connections that were established.
     pub connects: u64,
-    /// From the first SYN to the connection, with TLS where there is.
+    /// How long that took, with the handshake of TLS.
     pub connect_us: Option<Latency>,
-    /// From the request, or from when it was due, to the end of its answer.
+    /// How long whole answers took, right or wrong; from the first byte sent to the last received,
+    /// in the open loop from when the request was due.
     pub latency_us: Option<Latency>,
-    /// Answers by class: `2xx`.
+    /// Answers by class, as `2xx`.
     pub statuses: BTreeMap<String, u64>,
-    /// Requests without an answer, by what went wrong.
+    /// Requests without a whole answer, by what went wrong: `connect`, `connect timeout`, `tls`,
+    /// `timeout`, `reset`, `closed early`, `protocol`.
     pub errors: BTreeMap<String, u64>,
-    /// Answers that were not as expected, by what was wrong.
+    /// Answers that are not what was expected: `status`, `bytes`.
     pub wrong: BTreeMap<String, u64>,
-    /// Requests that were sent after they were due.
+    /// Of the open loop: sent more than 1 ms after they were due.
     pub late_sends: u64,
-    /// The longest that one was late.
+    /// Of these the latest.
     pub late_max_us: f64,
-    /// Requests that were due and never sent.
+    /// Of the open loop: due before the end, and never sent.
     pub unsent: u64,
-    /// What the load itself used, in user mode.
+    /// CPU time of the load's own process.
     pub cpu_user_us: u64,
-    /// The same in the kernel.
+    /// CPU time of the load's own process, in the kernel.
     pub cpu_system_us: u64,
 }
 
-/// A distribution of times in µs, with three significant digits.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// Times in microseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Of values.
+    /// Values.
     pub count: u64,
-    /// Arithmetic.
+    /// Their mean.
     pub mean: f64,
     /// The median.
     pub p50: f64,
-    /// 90th percentile.
+    /// 90 % took no longer.
     pub p90: f64,
-    /// 99th percentile.
+    /// 99 % took no longer.
     pub p99: f64,
-    /// 99.9th percentile.
+    /// 99.9 % took no longer.
     pub p99_9: f64,
-    /// 99.99th percentile.
+    /// 99.99 % took no longer.
     pub p99_99: f64,
-    /// The largest.
+    /// The longest.
     pub max: f64,
-    /// Percentile (0 to 100) and value, closer together towards 100.
+    /// Percentile (0 to 100) and microseconds, denser towards 100.
     pub curve: Vec<(f64, f64)>,
+}
+
+/// The measured part, and what it cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) measure_from_ns: u64,
+    /// When the last thread was done.
+    pub(crate) until_ns: u64,
+    pub(crate) cpu: CpuTime,
+}
+
+/// Puts the numbers in order.
+pub(crate) fn summarise(plan: &Plan, tally: &Tally, span: Span) -> LoadReport {
+    let end_ns = match plan.amount {
+        // Not past now: the user may have ended it early.
+        Amount::Time(duration) => {
+            (span.measure_from_ns + duration.as_nanos() as u64).min(span.until_ns)
+        }
+        Amount::Requests(_) => 0,
+    };
+    let elapsed_ns = tally.last_ns.max(end_ns).saturating_sub(span.measure_from_ns);
+    let elapsed_s = elapsed_ns as f64 / 1e9;
+    let requests_per_s = if elapsed_ns > 0 { tally.requests as f64 / elapsed_s } else { 0.0 };
+    let statuses =
+        (1..tally.statuses.len()).map(|class| (format!("{class}xx"), tally.statuses[class]));
+    let errors = Fault::ALL.map(|fault| (fault.name().to_owned(), tally.faults[fault as usize]));
+    let wrong = [("status", tally.wrong_status), ("bytes", tally.wrong_bytes)];
+    LoadReport {
+        format: FORMAT,
+        url: plan.url.clone(),
+        engine: plan.engine.to_string(),
+        open_loop: plan.rate_per_s.is_some(),
+        rate_per_s: plan.rate_per_s,
+        connections: plan.connections,
+        threads: plan.threads,
+        elapsed_s,
+        requests: tally.requests,
+        requests_per_s,
+        bytes_received: tally.bytes_received,
+        bytes_sent: tally.bytes_sent,
+        connects: tally.connects,
+        connect_us: latency_of(&tally.connect_ns),
+        latency_us: latency_of(&tally.latency_ns),
+        statuses: counted(statuses),
+        errors: counted(errors),
+        wrong: counted(wrong.map(|(name, count)| (name.to_owned(), count))),
+        late_sends: tally.late_sends,
+        late_max_us: tally.late_max_ns as f64 / 1e3,
+        unsent: tally.unsent,
+        cpu_user_us: span.cpu.user_us(),
+        cpu_system_us: span.cpu.system_us(),
+    }
+}
+
+/// Only what happened.
+fn counted(counts: impl IntoIterator<Item = (String, u64)>) -> BTreeMap<String, u64> {
+    counts.into_iter().filter(|(_, count)| *count > 0).collect()
 }

@@ -1,3 +1,0 @@
-//! Makes requests, and says what came back and when.
-
-pub mod summary;

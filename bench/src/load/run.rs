@@ -1,0 +1,213 @@
+//! `lateen-bench load`: starts the threads, shows how far they are, adds up what they counted.
+//!
+//! Comes after the arguments; the result goes to [`summary`](super::summary), and on to whoever
+//! asked for it.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::arguments::LoadArguments;
+use super::plan::{Amount, Plan};
+use super::summary::{self, LoadReport, Span};
+use super::tally::Tally;
+use super::worker::{self, Signals};
+use super::{percentiles, show};
+use crate::clock::now_ns;
+use crate::cpu::CpuTime;
+use crate::engine::{Engine, EventLoop};
+
+/// How often the progress line changes.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// The exit code of arguments that make no sense, which is clap's too.
+const USAGE: u8 = 2;
+
+/// The command.
+pub fn run(arguments: &LoadArguments) -> ExitCode {
+    let plan = match Plan::new(arguments) {
+        Ok(plan) => plan,
+        Err(error) => return complain(&error, ExitCode::from(USAGE)),
+    };
+    match measure_and_tell(&plan, arguments) {
+        Ok(report) if report.requests > 0 => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => complain(&error, ExitCode::FAILURE),
+    }
+}
+
+fn complain(error: &anyhow::Error, code: ExitCode) -> ExitCode {
+    // Nobody to tell: the code says it.
+    let _ = writeln!(io::stderr(), "lateen-bench load: {error:#}");
+    code
+}
+
+fn measure_and_tell(plan: &Plan, arguments: &LoadArguments) -> anyhow::Result<LoadReport> {
+    let (tally, span) = measure(plan)?;
+    let report = summary::summarise(plan, &tally, span);
+    let text = show::as_text(&report, tally.first_reason.as_deref());
+    let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");
+    match arguments.json.as_deref() {
+        Some(path) if path == Path::new("-") => {
+            io::stdout().write_all(json()?.as_bytes()).context("stdout")?;
+            io::stderr().write_all(text.as_bytes()).context("stderr")?;
+        }
+        other => {
+            io::stdout().write_all(text.as_bytes()).context("stdout")?;
+            if let Some(path) = other {
+                fs::write(path, json()?).with_context(|| format!("--json {}", path.display()))?;
+            }
+        }
+    }
+    if let Some(path) = &arguments.hdr {
+        fs::write(path, percentiles::as_hgrm(&tally.latency_ns))
+            .with_context(|| format!("--hdr {}", path.display()))?;
+    }
+    Ok(report)
+}
+
+/// What a thread says: first that it can start, then what it counted.
+enum Message {
+    Ready(io::Result<Engine>),
+    Done(io::Result<Box<Tally>>),
+}
+
+fn measure(plan: &Plan) -> anyhow::Result<(Tally, Span)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The first ends the measurement, the second the program.
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    let (sender, messages) = mpsc::channel();
+    let mut starts = Vec::new();
+    let mut progress = Vec::new();
+    for thread in 0..plan.threads {
+        let (start_sender, start) = mpsc::channel();
+        let signals = Signals { stop: stop.clone(), progress: Arc::new(AtomicU64::new(0)) };
+        progress.push(signals.progress.clone());
+        starts.push(start_sender);
+        let (plan, sender) = (plan.clone(), sender.clone());
+        thread::Builder::new()
+            .name(format!("load-{thread}"))
+            .spawn(move || work(&plan, thread, &start, signals, &sender))
+            .context("a thread can't be started")?;
+    }
+    // A thread that panics takes its sender along; with ours gone too, that shows.
+    drop(sender);
+    await_ready(&messages, plan)?;
+    let start_ns = now_ns();
+    for start in &starts {
+        start.send(start_ns).map_err(|_| anyhow!("a thread of the load ended early"))?;
+    }
+    collect(plan, &messages, &progress, start_ns)
+}
+
+fn work(
+    plan: &Plan,
+    thread: u32,
+    start: &Receiver<u64>,
+    signals: Signals,
+    sender: &mpsc::Sender<Message>,
+) {
+    let mut event_loop = match EventLoop::new(plan.engine) {
+        Ok(event_loop) => event_loop,
+        Err(error) => {
+            let _ = sender.send(Message::Ready(Err(error)));
+            return;
+        }
+    };
+    let _ = sender.send(Message::Ready(Ok(event_loop.engine())));
+    // No start: another thread could not be made ready.
+    let Ok(start_ns) = start.recv() else { return };
+    let counted =
+        worker::run(&mut event_loop, plan.clone(), thread, start_ns, signals).map(Box::new);
+    let _ = sender.send(Message::Done(counted));
+}
+
+fn await_ready(messages: &Receiver<Message>, plan: &Plan) -> anyhow::Result<()> {
+    for _ in 0..plan.threads {
+        match messages.recv().context("a thread of the load ended early")? {
+            Message::Ready(ready) => {
+                ready.with_context(|| format!("no event loop on {}", plan.engine))?;
+            }
+            Message::Done(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn collect(
+    plan: &Plan,
+    messages: &Receiver<Message>,
+    progress: &[Arc<AtomicU64>],
+    start_ns: u64,
+) -> anyhow::Result<(Tally, Span)> {
+    let measure_from_ns = start_ns + plan.warmup.as_nanos() as u64;
+    let bar = progress_bar(plan);
+    let mut cpu_before = (plan.warmup.is_zero()).then(CpuTime::now);
+    let mut tally = Tally::new();
+    let mut left = plan.threads;
+    while left > 0 {
+        let now = now_ns();
+        if now >= measure_from_ns && cpu_before.is_none() {
+            cpu_before = Some(CpuTime::now());
+        }
+        let mut wait = PROGRESS_EVERY;
+        if cpu_before.is_none() {
+            wait = wait.min(Duration::from_nanos(measure_from_ns.saturating_sub(now)));
+        }
+        match messages.recv_timeout(wait) {
+            Ok(Message::Done(counted)) => {
+                tally.add(*counted.context("a thread of the load failed")?);
+                left -= 1;
+            }
+            Ok(Message::Ready(_)) => {}
+            Err(RecvTimeoutError::Timeout) => show_progress(&bar, plan, progress, start_ns),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(anyhow!("a thread of the load ended early"));
+            }
+        }
+    }
+    let cpu = cpu_before.map(|before| CpuTime::now().since(before)).unwrap_or_default();
+    bar.finish_and_clear();
+    Ok((tally, Span { measure_from_ns, until_ns: now_ns(), cpu }))
+}
+
+fn progress_bar(plan: &Plan) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let length = match plan.amount {
+        Amount::Time(duration) => (plan.warmup + duration).as_millis() as u64,
+        Amount::Requests(requests) => requests,
+    };
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style)
+}
+
+fn show_progress(bar: &ProgressBar, plan: &Plan, progress: &[Arc<AtomicU64>], start_ns: u64) {
+    let answers: u64 = progress.iter().map(|thread| thread.load(Ordering::Relaxed)).sum();
+    let elapsed = Duration::from_nanos(now_ns().saturating_sub(start_ns));
+    match plan.amount {
+        Amount::Time(_) => bar.set_position(elapsed.as_millis() as u64),
+        Amount::Requests(_) => bar.set_position(answers),
+    }
+    let measured_s = elapsed.saturating_sub(plan.warmup).as_secs_f64();
+    if measured_s > 0.0 {
+        bar.set_message(format!("{answers} answers, {:.0}/s", answers as f64 / measured_s));
+    } else {
+        bar.set_message("warming up");
+    }
+}

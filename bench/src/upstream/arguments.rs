@@ -1,0 +1,112 @@
+//! What `lateen-bench upstream` can be asked for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::engine::EngineChoice;
+use crate::units::{parse_body_bytes, parse_duration, parse_duration_above_zero};
+
+const EXAMPLES: &str = "\
+It prints `listening ADDR` once it accepts, serves until SIGTERM or SIGINT, and then prints how much
+it has answered.
+
+A path that is a number is answered with so many bytes: GET /1048576 is 1 MiB, and /0 an empty
+answer. Every other path gets --body-bytes.
+
+Examples:
+  lateen-bench upstream --listen 127.0.0.1:0
+      100 bytes to every request, on a port that the kernel chooses
+  lateen-bench upstream --listen 127.0.0.1:9000 --delay 5ms --jitter 2ms
+      each answer after 5 to 7 ms
+  lateen-bench upstream --listen 127.0.0.1:9000 --stall-every 10s --stall-for 1s
+      nothing is answered for 1 s, every 10 s
+  lateen-bench upstream --listen 127.0.0.1:9000 --error-rate 0.01 --close-every 100
+      one answer in a hundred is a 503, and a connection ends after 100 answers
+  lateen-bench upstream --listen 127.0.0.1:9443 --tls-cert cert.pem --tls-key key.pem
+      the same over TLS
+  lateen-bench upstream --listen 127.0.0.1:5201 --protocol echo
+      what comes over TCP goes back";
+
+/// Answer requests, as fast or as badly as told.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct UpstreamArguments {
+    /// Where to listen, as 127.0.0.1:9000; port 0 lets the kernel choose
+    #[arg(long, value_name = "ADDR")]
+    pub listen: SocketAddr,
+
+    /// What is spoken
+    #[arg(long, default_value = "http")]
+    pub protocol: Protocol,
+
+    /// Bytes of an answer's body, unless the path says how many (100, 64k, 1M)
+    #[arg(long, value_name = "N", default_value = "100", value_parser = parse_body_bytes)]
+    pub body_bytes: u64,
+
+    /// Answer after this time
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
+    pub delay: Duration,
+
+    /// And after up to this much more, evenly spread
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
+    pub jitter: Duration,
+
+    /// The share of answers that are 503, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = parse_share)]
+    pub error_rate: f64,
+
+    /// Every so often hold everything back, for --stall-for
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_above_zero)]
+    pub stall_every: Option<Duration>,
+
+    /// How long a stall holds everything back
+    #[arg(long, value_name = "TIME", default_value = "1s", requires = "stall_every")]
+    #[arg(value_parser = parse_duration_above_zero)]
+    pub stall_for: Duration,
+
+    /// End a connection after this many answers, the last with `Connection: close`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub close_every: Option<u64>,
+
+    /// What chance is seeded with: the same seed misbehaves in the same way
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// Certificates (PEM): serve TLS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Threads, each with an event loop; the kernel spreads connections over them
+    #[arg(short, long, default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub threads: u32,
+
+    /// What drives the sockets
+    #[arg(long, default_value = "auto")]
+    pub engine: EngineChoice,
+}
+
+/// What the upstream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// HTTP/1.1
+    Http,
+    /// What comes goes back
+    Echo,
+    /// What comes is thrown away
+    Discard,
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("not a share: from 0 (never) to 1 (always)".to_owned()),
+    }
+}
