@@ -1,11 +1,14 @@
 //! The program `lateen-bench`: arguments in, an exit code out.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lateen_bench::compare::arguments::CompareArguments;
+use lateen_bench::compare::start::StartArguments;
 use lateen_bench::load::arguments::LoadArguments;
 use lateen_bench::upstream::arguments::UpstreamArguments;
-use lateen_bench::{load, upstream};
+use lateen_bench::{compare, load, upstream};
 
 /// Measure what a proxy costs: make load, answer it, compare proxies, report.
 #[derive(Parser)]
@@ -19,6 +22,9 @@ struct Arguments {
 enum Command {
     Load(LoadArguments),
     Upstream(UpstreamArguments),
+    Compare(CompareArguments),
+    #[command(hide = true)]
+    Start(StartArguments),
 }
 
 fn main() -> ExitCode {
@@ -26,5 +32,11 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Load(arguments) => load::run::run(&arguments),
         Command::Upstream(arguments) => upstream::run::run(&arguments),
+        Command::Compare(arguments) => compare::run::run(&arguments),
+        Command::Start(arguments) => {
+            let error = compare::start::start(&arguments);
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
