@@ -35,6 +35,11 @@ pub fn measure(measured: &Measured, row: &mut Row, configs: &mut Configs) -> any
          plane is among them, and master processes are"
             .to_owned(),
     );
+    row.caveats.push(
+        "a request that meets a kept connection just as the proxy closes it counts as failed; many clients \
+         would send it once more"
+            .to_owned(),
+    );
     let (upstream, port) = bench.generator.upstream(&measured.scenario.work, &bench.placement)?;
     for round in 0..bench.runs {
         for index in 0..measured.plan.contestants.len() {
@@ -178,6 +183,7 @@ fn change(
             running.check()?;
         }
         bench.interrupt.check()?;
+        seen.look(lane);
         ensure!(began.elapsed() < EFFECT, "change {revision} did not show within {EFFECT:?}");
         thread::sleep(POLL);
     }

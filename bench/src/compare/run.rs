@@ -57,7 +57,11 @@ fn list(plan: &Plan) -> anyhow::Result<ExitCode> {
     for contestant in &plan.contestants {
         let peer = &contestant.peer;
         writeln!(out, "  {:<22} {}", peer.name, peer.about)?;
-        let said = [&peer.version, &peer.newer].into_iter().flatten().cloned().collect::<Vec<_>>();
+        let released = peer.released.as_ref().map(|day| format!("released {day}"));
+        let said: Vec<&str> = [&peer.version, &released, &peer.newer]
+            .into_iter()
+            .filter_map(Option::as_deref)
+            .collect();
         let state = match &peer.not_run {
             Some(why) => format!("not here: {why}"),
             None => said.join("; "),
@@ -92,9 +96,9 @@ fn compare(plan: Plan, out: &Path) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     ended?;
-    let measured =
+    let mut measured =
         results.rows.iter().flat_map(|row| &row.entries).flat_map(|entry| &entry.samples);
-    let any = measured.filter(|sample| sample.discarded.is_none()).next().is_some();
+    let any = measured.any(|sample| sample.discarded.is_none());
     Ok(if any { ExitCode::SUCCESS } else { ExitCode::from(NOTHING_MEASURED) })
 }
 

@@ -193,7 +193,7 @@ pub const SCENARIOS: [Scenario; 15] = [
         unit: "connection",
         ..http1(
             "memory",
-            "memory: idle, with 1,000 and 10,000 idle connections after one request each, after they left, \
+            "idle, with 1,000 and 10,000 idle connections after one request each, after they left, \
              and after each of five times that they came and left again",
             SMALL,
         )

@@ -44,7 +44,9 @@ impl Proxy for Nginx {
         };
         format!(
             "nginx, one worker without a master process (with one where the config changes or two \
-             workers run), {settings}; HTTP/1.1 with kept connections to the upstream"
+             workers run), {settings}; HTTP/1.1 with kept connections to the upstream; room for {} \
+             connections, which it takes when it starts",
+            2 * CONNECTIONS_MAX
         )
     }
 
