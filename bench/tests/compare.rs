@@ -149,11 +149,13 @@ fn a_peer_that_never_answers_right_is_an_entry_with_its_last_words() {
 #[test]
 fn ctrl_c_writes_what_there_is_and_leaves_nothing() {
     let (folder, child, mut seen) = under_way();
+    let temporary = folder_of(&seen);
     signal(child.id(), Signal::INT);
     let (output, more) = watched(child);
     seen.extend(more);
     assert_eq!(output.status.code(), Some(130), "{}", said(&output));
     assert_all_gone(&seen);
+    assert!(!temporary.exists(), "its temporary folder is left");
     let results = results(folder.path());
     assert!(results.interrupted);
     assert_eq!(results.rows.len(), 1);
@@ -163,10 +165,26 @@ fn ctrl_c_writes_what_there_is_and_leaves_nothing() {
 fn its_death_is_the_end_of_what_it_started() {
     let (_folder, child, mut seen) = under_way();
     seen.extend(descendants(child.id()));
+    let folder = folder_of(&seen);
     signal(child.id(), Signal::KILL);
     let (_, more) = watched(child);
     seen.extend(more);
     assert_all_gone(&seen);
+    // Who is killed can't tidy up.
+    fs::remove_dir_all(folder).expect("its temporary folder is there");
+}
+
+/// The temporary folder of a comparison, from nginx's command line: `-p FOLDER/nginx-0`.
+fn folder_of(processes: &BTreeSet<u32>) -> PathBuf {
+    let folder = processes.iter().find_map(|pid| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        let prefix = line.split('\0').skip_while(|word| *word != "-p").nth(1)?;
+        Some(Path::new(prefix).parent()?.to_owned())
+    });
+    let folder = folder.expect("nginx runs");
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    assert!(name.starts_with("lateen-compare-"), "{name}");
+    folder
 }
 
 /// A comparison that would take an hour, and runs its first load on nginx.
