@@ -48,7 +48,7 @@ pub struct CompareArguments {
     #[arg(long, value_delimiter = ',', value_name = "NAME,…", conflicts_with = "quick")]
     pub scenarios: Vec<String>,
 
-    /// A short set: three scenarios, three rounds of a second
+    /// A short set: three scenarios, three short rounds
     #[arg(long)]
     pub quick: bool,
 
@@ -56,7 +56,7 @@ pub struct CompareArguments {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub runs: Option<u32>,
 
-    /// Length of a load [default: 4s; with --quick 1s]
+    /// Length of a load [default: 4s; with --quick 800ms]
     #[arg(long, value_parser = parse_duration_above_zero)]
     pub duration: Option<Duration>,
 
@@ -65,10 +65,9 @@ pub struct CompareArguments {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub requests: Option<u64>,
 
-    /// How often a load that others disturbed is made again
-    #[arg(long, value_name = "COUNT", default_value_t = 2)]
-    #[arg(value_parser = clap::value_parser!(u32).range(..=100))]
-    pub repeats: u32,
+    /// How often a load that others disturbed is made again [default: 2; with --quick 0]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(..=100))]
+    pub repeats: Option<u32>,
 
     /// Time on this machine counts instructions, a nanosecond each (an emulator; see perf/emulated)
     #[arg(long, requires = "requests")]

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// How a sample is set apart where there is one load for each peer.
 pub const AS_MUCH: &str = "as much as it can";
+/// In a caveat about a sample that counts, but was disturbed each time that it was taken.
+pub const KEPT: &str = "kept although";
 /// Caches, pools and threads are what they are in the long run after this.
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -132,8 +134,7 @@ pub fn take(measured: &Measured, row: &mut Row, target: &Target) -> anyhow::Resu
             entry.samples.extend(samples);
             if let Some(why) = disturbed {
                 let round = target.round + 1;
-                row.caveats
-                    .push(format!("{name}, round {round}, {}: kept although {why}", target.point));
+                row.caveats.push(format!("{name}, round {round}, {}: {KEPT} {why}", target.point));
             }
         }
         Err(error) => entry.samples.push(crate::results::Sample {

@@ -1,6 +1,7 @@
 //! What is printed at the end: a line for each peer of each row, what was not run and why, and how to get
 //! the report, which tells more.
 
+use super::closed::KEPT;
 use super::plan::DIRECT;
 use crate::results::{Entry, Kind, Profile, Results, Row, Sample};
 use crate::statistics::{Figure, PROXY_BUSY_MIN, Spread, Verdict, figure, ratio};
@@ -42,7 +43,16 @@ fn row_text(row: &Row) -> String {
     lines.extend(
         missing.filter_map(|entry| Some(format!("{}: {}", entry.peer, entry.not_run.as_ref()?))),
     );
-    lines.extend(row.caveats.iter().map(|caveat| format!("note: {caveat}")));
+    let (kept, others): (Vec<&String>, Vec<&String>) =
+        row.caveats.iter().partition(|caveat| caveat.contains(KEPT));
+    lines.extend(others.iter().map(|caveat| format!("note: {caveat}")));
+    match kept.as_slice() {
+        [] => {}
+        [one] => lines.push(format!("note: {one}")),
+        [one, ..] => {
+            lines.push(format!("note: {one}; {} samples were (the file has them)", kept.len()))
+        }
+    }
     lines.join("\n")
 }
 

@@ -74,14 +74,14 @@ impl Plan {
         }
         remarks.dedup();
         ensure!(!rows.is_empty(), "nothing to measure: {}", nothing_because(&remarks));
-        let (runs, time) = if arguments.quick { (3, 1) } else { (5, 4) };
-        let time = arguments.duration.unwrap_or(Duration::from_secs(time));
+        let (runs, time_ms, repeats) = if arguments.quick { (3, 800, 0) } else { (5, 4_000, 2) };
+        let time = arguments.duration.unwrap_or(Duration::from_millis(time_ms));
         Ok(Self {
             contestants,
             rows,
             runs: arguments.runs.unwrap_or(runs),
             length: arguments.requests.map_or(Length::Time(time), Length::Requests),
-            repeats: if arguments.instruction_clock { 0 } else { arguments.repeats },
+            repeats: arguments.repeats.filter(|_| !arguments.instruction_clock).unwrap_or(repeats),
             instruction_clock: arguments.instruction_clock,
             remarks,
         })
@@ -243,6 +243,6 @@ mod tests {
                 ("http1-body-64k", Profile::Mesh),
             ]
         );
-        assert_eq!((plan.runs, plan.length), (3, Length::Time(Duration::from_secs(1))));
+        assert_eq!((plan.runs, plan.length), (3, Length::Time(Duration::from_millis(800))));
     }
 }
