@@ -5,7 +5,7 @@
 //!
 //! - [`load`] makes requests and says what came back and when;
 //! - [`upstream`] answers them, as fast or as badly as it is told to;
-//! - `compare` starts proxies between the two and measures what each of them used;
+//! - [`compare`] starts proxies between the two and measures what each of them used;
 //! - [`results`] is what it found, as it is kept in a file;
 //! - [`statistics`] says what follows from it, and what does not;
 //! - [`report`] shows it.
@@ -23,6 +23,7 @@ mod wire;
 mod framing;
 pub mod load;
 pub mod upstream;
+pub mod compare;
 pub mod results;
 pub mod statistics;
 pub mod report;

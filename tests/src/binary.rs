@@ -2,7 +2,8 @@
 //!
 //! Cargo tells a test where its own package's binaries are, but not those of another package. So
 //! the first test that asks runs `cargo build` for the same target folder and profile, which costs
-//! little when nothing changed. `LATEEN_PROXY` and `LATEEN` name finished binaries instead.
+//! little when nothing changed. `LATEEN_PROXY`, `LATEEN` and `LATEEN_BENCH` name finished binaries
+//! instead.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,15 @@ pub fn proxy() -> &'static Path {
 pub fn lateen() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| find("lateen", "LATEEN"))
+}
+
+/// Path of the measuring tool's binary.
+///
+/// # Panics
+/// When it does not build, or `LATEEN_BENCH` names no file: the message says which.
+pub fn bench() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| find("lateen-bench", "LATEEN_BENCH"))
 }
 
 /// The root of the repository.

@@ -1,0 +1,75 @@
+//! What `lateen-bench start` does: it takes the place that a comparison gives a program, and then
+//! becomes that program. The comparison could not do so from outside without code that runs between
+//! fork and exec, which is unsafe in a program with threads.
+
+use clap::Args;
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Descriptors that a program may have where a privileged user raises the limit.
+const DESCRIPTORS: u64 = 65_536;
+
+/// Where a program is to run.
+#[derive(Args, Clone, Debug)]
+pub struct StartArguments {
+    /// CPUs
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub cpus: Vec<u32>,
+    /// Folder of a cgroup to join
+    #[arg(long)]
+    pub group: Option<PathBuf>,
+    /// Process whose end is to be the program's
+    #[arg(long)]
+    pub parent: u32,
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    pub command: Vec<String>,
+}
+
+/// Becomes the program; returns only what kept it from that.
+pub fn start(arguments: &StartArguments) -> anyhow::Error {
+    match prepare(arguments) {
+        Ok(()) => {
+            let program = &arguments.command[0];
+            let error = Command::new(program).args(&arguments.command[1..]).exec();
+            anyhow::anyhow!("{program}: {error}")
+        }
+        Err(error) => error,
+    }
+}
+
+fn prepare(arguments: &StartArguments) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    let parent = getppid().map(Pid::as_raw_nonzero);
+    anyhow::ensure!(
+        parent.is_some_and(|pid| pid.get().unsigned_abs() == arguments.parent),
+        "the comparison ended before this program began"
+    );
+    if let Some(group) = &arguments.group {
+        std::fs::write(group.join("cgroup.procs"), std::process::id().to_string())?;
+    }
+    let mut cpus = CpuSet::new();
+    for cpu in &arguments.cpus {
+        cpus.set(*cpu as usize);
+    }
+    sched_setaffinity(None, &cpus)?;
+    raise_descriptor_limit();
+    Ok(())
+}
+
+/// 10,000 clients need more than the usual 1,024; a privileged user gets past the hard limit. Without
+/// success the limit stays, and what needs more says so.
+pub fn raise_descriptor_limit() {
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    for wanted in [DESCRIPTORS.max(hard.min(1 << 20)), hard] {
+        let limit = Rlimit { current: Some(wanted), maximum: Some(wanted.max(hard)) };
+        if setrlimit(Resource::Nofile, limit).is_ok() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What processes and CPUs used so far, as `/proc` says it: two readings make a figure.
+
+use std::collections::BTreeMap;
+use std::ops::Sub;
+
+/// Sums over all threads of some processes since they began.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// CPU time in user mode, µs.
+    pub user_us: f64,
+    /// CPU time in the kernel, µs.
+    pub system_us: f64,
+    /// CPU time by the scheduler's clock, µs: exact where the other two are shares of it by ticks.
+    pub cpu_us: f64,
+    /// Went to sleep.
+    pub voluntary_switches: f64,
+    /// Was put aside.
+    pub involuntary_switches: f64,
+}
+
+impl Usage {
+    /// Of all threads that these processes have now; a process that is gone adds nothing.
+    pub fn of(pids: &[u32]) -> Self {
+        let mut sum = Self::default();
+        for pid in pids {
+            if let Some(fields) = stat_fields(&format!("/proc/{pid}/stat")) {
+                sum.user_us += ticks_us(&fields, USER);
+                sum.system_us += ticks_us(&fields, SYSTEM);
+            }
+            for thread in threads_of(*pid) {
+                sum.add_thread(*pid, thread);
+            }
+        }
+        sum
+    }
+
+    fn add_thread(&mut self, pid: u32, thread: u32) {
+        let path = format!("/proc/{pid}/task/{thread}");
+        if let Ok(text) = std::fs::read_to_string(format!("{path}/schedstat")) {
+            let run_ns: f64 = first_number(&text).unwrap_or_default();
+            self.cpu_us += run_ns / 1_000.0;
+        }
+        if let Ok(text) = std::fs::read_to_string(format!("{path}/status")) {
+            self.voluntary_switches += field_of(&text, "voluntary_ctxt_switches:");
+            self.involuntary_switches += field_of(&text, "nonvoluntary_ctxt_switches:");
+        }
+    }
+}
+
+impl Sub for Usage {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        // A thread that ended between the readings took its past with it.
+        let less = |now: f64, before: f64| (now - before).max(0.0);
+        Self {
+            user_us: less(self.user_us, before.user_us),
+            system_us: less(self.system_us, before.system_us),
+            cpu_us: less(self.cpu_us, before.cpu_us),
+            voluntary_switches: less(self.voluntary_switches, before.voluntary_switches),
+            involuntary_switches: less(self.involuntary_switches, before.involuntary_switches),
+        }
+    }
+}
+
+/// The threads that a process has now.
+pub fn threads_of(pid: u32) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Resident memory of some processes together. What they share counts for each of them.
+pub fn resident_kib(pids: &[u32]) -> f64 {
+    let of = |pid: &u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        field_of(&text, "VmRSS:")
+    };
+    pids.iter().map(of).sum()
+}
+
+/// CPU time in µs of this process and of all its descendants, those that ended and were waited for too.
+pub fn ours_us(own: u32, descendants: &[u32]) -> f64 {
+    let of = |pid: &u32| {
+        stat_fields(&format!("/proc/{pid}/stat")).map_or(0.0, |fields| {
+            [USER, SYSTEM, CHILDREN_USER, CHILDREN_SYSTEM]
+                .into_iter()
+                .map(|index| ticks_us(&fields, index))
+                .sum()
+        })
+    };
+    of(&own) + descendants.iter().map(of).sum::<f64>()
+}
+
+// Positions behind the name in /proc/PID/stat (proc_pid_stat(5), where the state is field 3).
+const USER: usize = 11;
+const SYSTEM: usize = 12;
+const CHILDREN_USER: usize = 13;
+const CHILDREN_SYSTEM: usize = 14;
+
+fn stat_fields(path: &str) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+}
+
+fn ticks_us(fields: &[String], index: usize) -> f64 {
+    fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default() * tick_us()
+}
+
+fn tick_us() -> f64 {
+    1_000_000.0 / rustix::param::clock_ticks_per_second() as f64
+}
+
+fn first_number(text: &str) -> Option<f64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// The number behind a name at the begin of a line; 0 without it.
+fn field_of(text: &str, name: &str) -> f64 {
+    text.lines().find_map(|line| first_number(line.strip_prefix(name)?)).unwrap_or_default()
+}
+
+/// Time of one CPU since the machine began, in µs.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CpuTime {
+    /// Threads, of whomever.
+    pub threads_us: f64,
+    /// Interrupts and what follows on them.
+    pub interrupts_us: f64,
+    /// Nothing to do.
+    pub idle_us: f64,
+    /// Taken by the host.
+    pub stolen_us: f64,
+}
+
+impl CpuTime {
+    /// All of it but idle and stolen time.
+    pub fn busy_us(self) -> f64 {
+        self.threads_us + self.interrupts_us
+    }
+
+    /// The share of its time in which it did something, 0 to 1.
+    pub fn busy_share(self) -> f64 {
+        share(self.busy_us(), self.all_us())
+    }
+
+    /// The share that the host took, 0 to 1.
+    pub fn stolen_share(self) -> f64 {
+        share(self.stolen_us, self.all_us())
+    }
+
+    /// Everything.
+    pub fn all_us(self) -> f64 {
+        self.busy_us() + self.idle_us + self.stolen_us
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            threads_us: self.threads_us + other.threads_us,
+            interrupts_us: self.interrupts_us + other.interrupts_us,
+            idle_us: self.idle_us + other.idle_us,
+            stolen_us: self.stolen_us + other.stolen_us,
+        }
+    }
+}
+
+fn share(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { (part / whole).clamp(0.0, 1.0) } else { 0.0 }
+}
+
+/// All CPUs of the machine.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CpuTimes(BTreeMap<u32, CpuTime>);
+
+impl CpuTimes {
+    /// As `/proc/stat` has them now.
+    pub fn read() -> Self {
+        Self::parse(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Self {
+        let line = |line: &str| {
+            let mut words = line.strip_prefix("cpu")?.split_whitespace();
+            let cpu = words.next()?.parse().ok()?;
+            let ticks: Vec<f64> = words.filter_map(|word| word.parse().ok()).collect();
+            let us = |index: usize| ticks.get(index).copied().unwrap_or_default() * tick_us();
+            let time = CpuTime {
+                threads_us: us(0) + us(1) + us(2),
+                idle_us: us(3) + us(4),
+                interrupts_us: us(5) + us(6),
+                stolen_us: us(7),
+            };
+            Some((cpu, time))
+        };
+        Self(text.lines().filter(|text| !text.starts_with("cpu ")).filter_map(line).collect())
+    }
+
+    /// Since an earlier reading.
+    pub fn since(&self, before: &Self) -> Self {
+        let less = |now: f64, before: f64| (now - before).max(0.0);
+        let of = |(cpu, now): (&u32, &CpuTime)| {
+            let then = before.0.get(cpu).copied().unwrap_or_default();
+            let time = CpuTime {
+                threads_us: less(now.threads_us, then.threads_us),
+                interrupts_us: less(now.interrupts_us, then.interrupts_us),
+                idle_us: less(now.idle_us, then.idle_us),
+                stolen_us: less(now.stolen_us, then.stolen_us),
+            };
+            (*cpu, time)
+        };
+        Self(self.0.iter().map(of).collect())
+    }
+
+    /// Some of them together.
+    pub fn of(&self, cpus: &[u32]) -> CpuTime {
+        let chosen = self.0.iter().filter(|(cpu, _)| cpus.contains(cpu));
+        chosen.fold(CpuTime::default(), |sum, (_, time)| sum.plus(*time))
+    }
+
+    /// All of them together.
+    pub fn all(&self) -> CpuTime {
+        self.0.values().fold(CpuTime::default(), |sum, time| sum.plus(*time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_readings_of_cpus_make_shares() {
+        let before =
+            CpuTimes::parse("cpu  9 9 9 9\ncpu0 0 0 0 0 0 0 0 0 0 0\ncpu1 5 0 5 90 0 0 0 0\n");
+        let after = CpuTimes::parse(
+            "cpu  9 9 9 9\ncpu0 60 0 20 10 0 0 0 10 0 0\ncpu1 5 0 5 190 0 0 0 0\nintr 1\n",
+        );
+        let since = after.since(&before);
+        assert_eq!(since.of(&[0]).busy_share(), 0.8);
+        assert_eq!(since.of(&[0]).stolen_share(), 0.1);
+        assert_eq!(since.of(&[1]).busy_share(), 0.0);
+        assert_eq!(since.all().busy_share(), 0.4);
+    }
+
+    #[test]
+    fn this_process_uses_something() {
+        let own = std::process::id();
+        let usage = Usage::of(&[own]);
+        assert!(usage.cpu_us > 0.0, "{usage:?}");
+        assert!(resident_kib(&[own]) > 100.0);
+        assert!(threads_of(own).contains(&own));
+        // Other tests may start threads meanwhile, but time does not run back.
+        assert!(ours_us(own, &[]) >= 0.0);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_used_nothing() {
+        assert_eq!(Usage::of(&[u32::MAX]), Usage::default());
+        assert_eq!(
+            field_of("a: 1\nvoluntary_ctxt_switches:\t7\n", "voluntary_ctxt_switches:"),
+            7.0
+        );
+    }
+}
