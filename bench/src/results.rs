@@ -178,6 +178,9 @@ pub struct Cost {
     pub system_us: f64,
     /// CPU time of all its threads by the scheduler's clock, which is exact where ticks are not.
     pub cpu_us: f64,
+    /// Instructions in both modes, where the clock counts them and does not tell the modes apart.
+    #[serde(default)]
+    pub instructions: Option<f64>,
     /// Instructions in user mode.
     pub instructions_user: Option<f64>,
     /// Instructions in the kernel.

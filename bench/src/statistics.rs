@@ -57,7 +57,11 @@ impl Figure {
             Figure::CpuUs => per_unit(cost?.cpu_us),
             Figure::UserUs => per_unit(cost?.user_us),
             Figure::SystemUs => per_unit(cost?.system_us),
-            Figure::Instructions => per_unit(cost?.instructions_user? + cost?.instructions_kernel?),
+            Figure::Instructions => {
+                let cost = cost?;
+                let in_both = || Some(cost.instructions_user? + cost.instructions_kernel?);
+                per_unit(cost.instructions.or_else(in_both)?)
+            }
             Figure::InstructionsUser => per_unit(cost?.instructions_user?),
             Figure::InstructionsKernel => per_unit(cost?.instructions_kernel?),
             Figure::Cycles => per_unit(cost?.cycles?),

@@ -52,7 +52,7 @@ def read_ahead(programs, ours):
     """Reads all programs and their libraries once. Whenever a guest waits for its files, its clock
     leaps to the next timer: a program that is not yet in memory would run into every timeout."""
     references = [entry.path for entry in os.scandir(programs) if entry.is_file() and os.access(entry.path, os.X_OK)]
-    installed = [shutil.which(program) for program in ("nginx", "haproxy", "perf")]
+    installed = [shutil.which(program) for program in ("nginx", "haproxy", "perf", "wrk", "envoy")]
     for program in filter(None, [*references, *installed, *filter(os.path.exists, ours)]):
         listing = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
         for path in {program, *re.findall(r"/\S+", listing)}:

@@ -201,6 +201,17 @@ def start_up_text(_entry, result):
     return table(["peer", "ms"], lines)
 
 
+def generators_text(_entry, result):
+    """Ratios are paired within a round."""
+    base = [sample["cpu_us"] for sample in result["samples"]["wrk"]]
+    lines = []
+    for name, samples in result["samples"].items():
+        costs = [sample["cpu_us"] for sample in samples]
+        requests = number(median([sample["requests"] for sample in samples]), 0)
+        lines.append([name, spread(costs, 2), spread([cost / of for cost, of in zip(costs, base)], 2), requests])
+    return table(["generator", "CPU µs/request", "÷ wrk", "requests"], lines)
+
+
 def plain_text(_entry, result):
     keys = list(dict.fromkeys(key for sample in result["samples"].values() for key in sample))
     lines = [[name, *(number(sample[key], 2) if key in sample else "–" for key in keys)]
@@ -209,4 +220,4 @@ def plain_text(_entry, result):
 
 
 WRITERS = {"load": load_text, "latency": latency_text, "start-up": start_up_text,
-           "memory": plain_text, "wakeups": plain_text, "binary": plain_text}
+           "memory": plain_text, "generators": generators_text, "wakeups": plain_text, "binary": plain_text}

@@ -42,7 +42,7 @@ class Row:
     def emulable(self):
         """Whether an emulator's count of instructions says something: it counts one for each byte of
         a copy that takes a CPU one instruction, and its time is not a clock's."""
-        return self.kind == "load" and self.body_bytes < 4096
+        return self.kind in ("load", "generators") and self.body_bytes < 4096
 
     @property
     def path(self):
@@ -97,6 +97,7 @@ ROWS = [
         peers=RUNTIMES_BULK, base="forward-epoll", usual=False),
     Row("runtimes-memory", "the same: idle process, 10,000 idle clients, after load", kind="memory", peers=RUNTIMES,
         usual=False),
+    Row("generators", "what a request costs wrk and lateen-bench, 64 connections, 100 B", kind="generators"),
     Row("binary", "binary, stripped, static", kind="binary", peers=("lateen-proxy",)),
 ]
 

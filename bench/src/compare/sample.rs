@@ -97,6 +97,8 @@ impl Bench {
             user_us: used.user_us,
             system_us: used.system_us,
             cpu_us: used.cpu_us,
+            // A nanosecond of the clock is an instruction.
+            instructions: self.instruction_clock.then_some(used.cpu_us * 1_000.0),
             instructions_user: counts.map(|counts| counts.instructions_user),
             instructions_kernel: counts.map(|counts| counts.instructions_kernel),
             cycles: counts.map(|counts| counts.cycles),
@@ -181,6 +183,7 @@ fn without(cost: &Cost, other: &Cost, scale: f64) -> Cost {
         user_us: less(cost.user_us, other.user_us),
         system_us: less(cost.system_us, other.system_us),
         cpu_us: less(cost.cpu_us, other.cpu_us),
+        instructions: maybe(cost.instructions, other.instructions),
         instructions_user: maybe(cost.instructions_user, other.instructions_user),
         instructions_kernel: maybe(cost.instructions_kernel, other.instructions_kernel),
         cycles: maybe(cost.cycles, other.cycles),
