@@ -1,11 +1,12 @@
 """The inside of `perf/emulated compare`: makes sure that time counts instructions, reads the programs
-into memory, and becomes `lateen-bench compare`.
+into memory, and runs `lateen-bench compare`.
 
     inside.py PROGRAMS BENCH [ARGUMENT…]
 
 PROGRAMS is the folder of the reference programs, BENCH is lateen-bench."""
 
 import os
+import subprocess
 import sys
 
 sys.dont_write_bytecode = True
@@ -20,8 +21,13 @@ def main():
     beside = os.path.dirname(bench)
     ours = [os.path.join(beside, name) for name in ("lateen-bench", "lateen-proxy", "lateen")]
     emulation.read_ahead(programs, [os.path.realpath(path) for path in ours if os.path.exists(path)])
-    os.execv(bench, [bench, "compare", "--instruction-clock",
-                     "--peer-bin", f"floor={os.path.join(programs, 'floor')}", *arguments])
+    command = [bench, "compare", "--instruction-clock", "--peer-bin", f"floor={os.path.join(programs, 'floor')}",
+               *arguments]
+    # Through a pipe: the console of the guest is a terminal, on which progress would draw over itself.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+    sys.exit(process.returncode)
 
 
 if __name__ == "__main__":
