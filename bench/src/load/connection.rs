@@ -130,14 +130,15 @@ impl Connection {
 
     #[inline]
     fn count(&self, answer: Answer, latency_ns: u64, now: u64) {
+        let in_time = self.shared.schedule.borrow().is_in_time(now);
         let mut tally = self.shared.tally.borrow_mut();
         let sent_bytes = match &self.shared.plan.exchange {
             Exchange::Http { request, expected, .. } => {
-                tally.answered(answer, expected);
+                tally.answered(answer, expected, in_time);
                 request.len()
             }
             Exchange::Tcp { message, .. } => {
-                tally.requests += 1;
+                tally.right(in_time);
                 message.len()
             }
         };

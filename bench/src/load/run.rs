@@ -110,9 +110,7 @@ fn measure(plan: &Plan) -> anyhow::Result<(Tally, Span)> {
     for start in &starts {
         start.send(start_ns).map_err(|_| anyhow!("a thread of the load ended early"))?;
     }
-    let (tally, mut span) = collect(plan, &messages, &progress, start_ns)?;
-    span.stopped_ns = stop.load(Ordering::Relaxed).then(now_ns);
-    Ok((tally, span))
+    collect(plan, &messages, &progress, start_ns)
 }
 
 fn work(
@@ -183,7 +181,7 @@ fn collect(
     }
     let cpu = cpu_before.map(|before| CpuTime::now().since(before)).unwrap_or_default();
     bar.finish_and_clear();
-    Ok((tally, Span { measure_from_ns, stopped_ns: None, cpu }))
+    Ok((tally, Span { measure_from_ns, cpu }))
 }
 
 fn progress_bar(plan: &Plan) -> ProgressBar {

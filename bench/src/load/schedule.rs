@@ -88,6 +88,17 @@ impl Schedule {
         self.end_ns = self.end_ns.min(now_ns);
     }
 
+    /// Whether what is over now still falls into the asked time.
+    #[inline]
+    pub(crate) fn is_in_time(&self, now_ns: u64) -> bool {
+        now_ns <= self.end_ns
+    }
+
+    /// The end of the asked time, if it is a time that was asked for or somebody stopped it.
+    pub(crate) fn end_ns(&self) -> Option<u64> {
+        (self.end_ns != u64::MAX).then_some(self.end_ns)
+    }
+
     /// Turns that were due before the end and that nobody took; 0 in the closed loop.
     pub(crate) fn unsent(&self) -> u64 {
         let Some(pace) = &self.pace else { return 0 };

@@ -69,9 +69,10 @@ pub(crate) fn run(
             });
         }
         look_after(&shared, &working, &signals.stop).await;
-        let unsent = shared.schedule.borrow().unsent();
         let mut tally = shared.tally.replace(Tally::new());
-        tally.unsent = unsent;
+        let schedule = shared.schedule.borrow();
+        tally.unsent = schedule.unsent();
+        tally.end_ns = schedule.end_ns();
         Ok(tally)
     })
 }
