@@ -13,7 +13,7 @@ use super::plan::{Exchange, Plan};
 use super::schedule::{Schedule, Turn};
 use super::tally::{Answer, Fault, Tally};
 use super::watch::{Watch, Watched};
-use crate::clock::{Clock, now_ns};
+use crate::clock::{Clock, as_ns, now_ns};
 use crate::framing::{Body, Malformed};
 use crate::wire::Wire;
 
@@ -333,7 +333,7 @@ impl Connection {
     }
 
     fn timeout_ns(&self) -> u64 {
-        self.shared.plan.timeout.as_nanos() as u64
+        as_ns(self.shared.plan.timeout)
     }
 }
 

@@ -23,8 +23,8 @@ use super::summary::{self, LoadReport, Span};
 use super::tally::Tally;
 use super::worker::{self, Signals};
 use super::{percentiles, show};
-use crate::clock::now_ns;
-use crate::cpu::CpuTime;
+use crate::clock::{as_ns, now_ns};
+use crate::cpu::ProcessTime;
 use crate::engine::{Engine, EventLoop};
 
 /// How often the progress line changes.
@@ -153,15 +153,15 @@ fn collect(
     progress: &[Arc<AtomicU64>],
     start_ns: u64,
 ) -> anyhow::Result<(Tally, Span)> {
-    let measure_from_ns = start_ns + plan.warmup.as_nanos() as u64;
+    let measure_from_ns = start_ns + as_ns(plan.warmup);
     let bar = progress_bar(plan);
-    let mut cpu_before = (plan.warmup.is_zero()).then(CpuTime::now);
+    let mut cpu_before = (plan.warmup.is_zero()).then(ProcessTime::now);
     let mut tally = Tally::new();
     let mut left = plan.threads;
     while left > 0 {
         let now = now_ns();
         if now >= measure_from_ns && cpu_before.is_none() {
-            cpu_before = Some(CpuTime::now());
+            cpu_before = Some(ProcessTime::now());
         }
         let mut wait = PROGRESS_EVERY;
         if cpu_before.is_none() {
@@ -179,7 +179,7 @@ fn collect(
             }
         }
     }
-    let cpu = cpu_before.map(|before| CpuTime::now().since(before)).unwrap_or_default();
+    let cpu = cpu_before.map(|before| ProcessTime::now().since(before)).unwrap_or_default();
     bar.finish_and_clear();
     Ok((tally, Span { measure_from_ns, cpu }))
 }

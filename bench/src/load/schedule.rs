@@ -7,6 +7,7 @@
 //! what is left at the end is counted.
 
 use super::plan::{Amount, Plan};
+use crate::clock::as_ns;
 
 const NS_PER_S: f64 = 1e9;
 
@@ -126,10 +127,6 @@ impl Pace {
         }
         index
     }
-}
-
-fn as_ns(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

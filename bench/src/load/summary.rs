@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::percentiles::latency_of;
 use super::plan::Plan;
 use super::tally::{Fault, Tally};
-use crate::cpu::CpuTime;
+use crate::cpu::ProcessTime;
 
 /// The version of [`LoadReport`] that is written.
 pub const FORMAT: u32 = 1;
@@ -97,7 +97,7 @@ pub struct Latency {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     pub(crate) measure_from_ns: u64,
-    pub(crate) cpu: CpuTime,
+    pub(crate) cpu: ProcessTime,
 }
 
 /// Puts the numbers in order.

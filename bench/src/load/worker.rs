@@ -16,7 +16,7 @@ use super::plan::Plan;
 use super::schedule::Schedule;
 use super::tally::Tally;
 use super::watch::Watch;
-use crate::clock::{Clock, now_ns};
+use crate::clock::{Clock, as_ns, now_ns};
 use crate::engine::EventLoop;
 
 /// A thread opens at most one connection per this time at its start, so that they don't overflow
@@ -79,7 +79,7 @@ pub(crate) fn run(
 
 /// Ends waits that last too long, until every connection is done.
 async fn look_after(shared: &Shared, working: &Working, stop: &AtomicBool) {
-    let timeout_ns = shared.plan.timeout.as_nanos() as u64;
+    let timeout_ns = as_ns(shared.plan.timeout);
     let tick_ns = (timeout_ns / 20).clamp(TICK_NS_MIN, TICK_NS_MAX);
     while working.count.get() > 0 {
         let mut tick = pin!(shared.clock.sleep_until(now_ns() + tick_ns));
