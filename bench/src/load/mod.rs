@@ -21,3 +21,4 @@ mod tally;
 mod percentiles;
 pub mod summary;
 mod show;
+mod output;

@@ -3,7 +3,6 @@
 //! Comes after the arguments; the result goes to [`summary`](super::summary), and on to whoever
 //! asked for it.
 
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::arguments::LoadArguments;
+use super::output::Output;
 use super::plan::{Amount, Plan};
 use super::summary::{self, LoadReport, Span};
 use super::tally::Tally;
@@ -39,7 +39,11 @@ pub fn run(arguments: &LoadArguments) -> ExitCode {
         Ok(plan) => plan,
         Err(error) => return complain(&error, ExitCode::from(USAGE)),
     };
-    match measure_and_tell(&plan, arguments) {
+    let outputs = match Outputs::open(arguments) {
+        Ok(outputs) => outputs,
+        Err(error) => return complain(&error, ExitCode::from(USAGE)),
+    };
+    match measure_and_tell(&plan, outputs) {
         Ok(report) if report.requests > 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => complain(&error, ExitCode::FAILURE),
@@ -52,34 +56,46 @@ fn complain(error: &anyhow::Error, code: ExitCode) -> ExitCode {
     code
 }
 
-fn measure_and_tell(plan: &Plan, arguments: &LoadArguments) -> anyhow::Result<LoadReport> {
+/// Where the result goes beside what people read.
+struct Outputs {
+    json: Option<Output>,
+    json_is_stdout: bool,
+    hdr: Option<Output>,
+}
+
+impl Outputs {
+    fn open(arguments: &LoadArguments) -> anyhow::Result<Self> {
+        let json = arguments.json.as_deref();
+        let is_stdout = |path: &Path| path == Path::new("-");
+        let json_is_stdout = json.is_some_and(is_stdout);
+        let json = json.filter(|path| !is_stdout(path));
+        let hdr = arguments.hdr.as_deref();
+        Ok(Self {
+            json: json.map(|path| Output::open("--json", path)).transpose()?,
+            json_is_stdout,
+            hdr: hdr.map(|path| Output::open("--hdr", path)).transpose()?,
+        })
+    }
+}
+
+fn measure_and_tell(plan: &Plan, outputs: Outputs) -> anyhow::Result<LoadReport> {
     let (tally, span) = measure(plan)?;
     let report = summary::summarise(plan, &tally, span);
     let text = show::as_text(&report, tally.first_reason.as_deref());
     let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");
-    match arguments.json.as_deref() {
-        Some(path) if path == Path::new("-") => {
-            io::stdout().write_all(json()?.as_bytes()).context("stdout")?;
-            io::stderr().write_all(text.as_bytes()).context("stderr")?;
-        }
-        other => {
-            io::stdout().write_all(text.as_bytes()).context("stdout")?;
-            if let Some(path) = other {
-                fs::write(path, json()?).with_context(|| format!("--json {}", path.display()))?;
-            }
-        }
+    if outputs.json_is_stdout {
+        io::stdout().write_all(json()?.as_bytes()).context("stdout")?;
+        io::stderr().write_all(text.as_bytes()).context("stderr")?;
+    } else {
+        io::stdout().write_all(text.as_bytes()).context("stdout")?;
     }
-    if let Some(path) = &arguments.hdr {
-        fs::write(path, percentiles::as_hgrm(&tally.latency_ns))
-            .with_context(|| format!("--hdr {}", path.display()))?;
+    if let Some(output) = outputs.json {
+        output.write(&json()?)?;
+    }
+    if let Some(output) = outputs.hdr {
+        output.write(&percentiles::as_hgrm(&tally.latency_ns))?;
     }
     Ok(report)
-}
-
-/// What a thread says: first that it can start, then what it counted.
-enum Message {
-    Ready(io::Result<Engine>),
-    Done(io::Result<Box<Tally>>),
 }
 
 fn measure(plan: &Plan) -> anyhow::Result<(Tally, Span)> {

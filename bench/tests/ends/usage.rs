@@ -44,6 +44,8 @@ fn a_load_that_makes_no_sense_is_refused_with_a_way_out() {
         (&["tcp://127.0.0.1:1", "--expect-status", "200"], "use --expect-bytes"),
         (&[url, "--engine", "kqueue"], "epoll"),
         (&[url, "--timeout", "10us"], "1ms"),
+        (&[url, "--json", "/no/such/folder/a"], "--json /no/such/folder/a"),
+        (&[url, "--hdr", "/"], "--hdr /"),
     ] {
         let text = refusal(&[&["load"], arguments].concat());
         assert!(text.contains(says), "{arguments:?}: {text}");
