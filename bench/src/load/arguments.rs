@@ -107,6 +107,10 @@ pub struct LoadArguments {
     #[arg(long, default_value = "auto")]
     pub engine: EngineChoice,
 
+    /// Wait for a line on stdin before and after what is measured
+    #[arg(long, hide = true)]
+    pub staged: bool,
+
     /// Write the result as JSON to this file; `-` is stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) connections: u32,
     pub(crate) threads: u32,
     pub(crate) warmup: Duration,
+    /// It waits at [`barrier`](super::barrier)s.
+    pub(crate) staged: bool,
     pub(crate) amount: Amount,
     pub(crate) rate_per_s: Option<f64>,
     pub(crate) timeout: Duration,
@@ -117,10 +119,16 @@ impl Plan {
             connections: arguments.connections,
             threads: arguments.threads,
             warmup: arguments.warmup,
+            staged: arguments.staged,
             amount,
             rate_per_s: arguments.rate,
             timeout: arguments.timeout,
         })
+    }
+
+    /// What is left of a staged plan when its connections stand: the warm-up is over.
+    pub(crate) fn warmed_up(&self) -> Self {
+        Self { warmup: Duration::ZERO, ..self.clone() }
     }
 
     /// A thread's share of something that is divided among all.

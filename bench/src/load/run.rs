@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use super::output::Output;
 use super::plan::{Amount, Plan};
 use super::summary::{self, LoadReport, Span};
 use super::tally::Tally;
-use super::worker::{self, Signals};
-use super::{percentiles, show};
+use super::worker::{self, Link, Message, Signals};
+use super::{barrier, percentiles, show};
 use crate::clock::{as_ns, now_ns};
 use crate::cpu::ProcessTime;
-use crate::engine::{Engine, EventLoop};
+use crate::engine::EventLoop;
 
 /// How often the progress line changes.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -113,42 +113,52 @@ fn measure(plan: &Plan) -> anyhow::Result<(Tally, Span)> {
         let signals = Signals { stop: stop.clone(), progress: Arc::new(AtomicU64::new(0)) };
         progress.push(signals.progress.clone());
         starts.push(start_sender);
-        let (plan, sender) = (plan.clone(), sender.clone());
+        let (plan, link) = (plan.clone(), Link { starts: start, messages: sender.clone() });
         thread::Builder::new()
             .name(format!("load-{thread}"))
-            .spawn(move || work(&plan, thread, &start, signals, &sender))
+            .spawn(move || work(&plan, thread, signals, &link))
             .context("a thread can't be started")?;
     }
     // A thread that panics takes its sender along; with ours gone too, that shows.
     drop(sender);
     await_ready(&messages, plan)?;
-    let start_ns = now_ns();
-    for start in &starts {
-        start.send(start_ns).map_err(|_| anyhow!("a thread of the load ended early"))?;
+    if !plan.staged {
+        let start_ns = start_all(&starts)?;
+        return collect(plan, &messages, &progress, start_ns);
     }
-    collect(plan, &messages, &progress, start_ns)
+    start_all(&starts)?;
+    await_standing(&messages, plan)?;
+    barrier::wait_at(barrier::READY)?;
+    let start_ns = start_all(&starts)?;
+    let measured = collect(&plan.warmed_up(), &messages, &progress, start_ns)?;
+    barrier::wait_at(barrier::DONE)?;
+    Ok(measured)
 }
 
-fn work(
-    plan: &Plan,
-    thread: u32,
-    start: &Receiver<u64>,
-    signals: Signals,
-    sender: &mpsc::Sender<Message>,
-) {
+/// Lets all threads go; from when on.
+fn start_all(starts: &[Sender<u64>]) -> anyhow::Result<u64> {
+    let start_ns = now_ns();
+    for start in starts {
+        start.send(start_ns).map_err(|_| anyhow!("a thread of the load ended early"))?;
+    }
+    Ok(start_ns)
+}
+
+fn work(plan: &Plan, thread: u32, signals: Signals, link: &Link) {
     let mut event_loop = match EventLoop::new(plan.engine) {
         Ok(event_loop) => event_loop,
         Err(error) => {
-            let _ = sender.send(Message::Ready(Err(error)));
+            let _ = link.messages.send(Message::Ready(Err(error)));
             return;
         }
     };
-    let _ = sender.send(Message::Ready(Ok(event_loop.engine())));
+    let _ = link.messages.send(Message::Ready(Ok(event_loop.engine())));
     // No start: another thread could not be made ready.
-    let Ok(start_ns) = start.recv() else { return };
-    let counted =
-        worker::run(&mut event_loop, plan.clone(), thread, start_ns, signals).map(Box::new);
-    let _ = sender.send(Message::Done(counted));
+    let Ok(start_ns) = link.starts.recv() else { return };
+    if let Err(error) = worker::run(&mut event_loop, plan.clone(), thread, start_ns, signals, link)
+    {
+        let _ = link.messages.send(Message::Done(Err(error)));
+    }
 }
 
 fn await_ready(messages: &Receiver<Message>, plan: &Plan) -> anyhow::Result<()> {
@@ -157,7 +167,17 @@ fn await_ready(messages: &Receiver<Message>, plan: &Plan) -> anyhow::Result<()> 
             Message::Ready(ready) => {
                 ready.with_context(|| format!("no event loop on {}", plan.engine))?;
             }
-            Message::Done(_) => {}
+            Message::Standing | Message::Done(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn await_standing(messages: &Receiver<Message>, plan: &Plan) -> anyhow::Result<()> {
+    for _ in 0..plan.threads {
+        match messages.recv().context("a thread of the load ended early")? {
+            Message::Done(Err(error)) => return Err(error).context("a thread of the load failed"),
+            Message::Standing | Message::Ready(_) | Message::Done(Ok(_)) => {}
         }
     }
     Ok(())
@@ -188,7 +208,7 @@ fn collect(
                 tally.add(*counted.context("a thread of the load failed")?);
                 left -= 1;
             }
-            Ok(Message::Ready(_)) => {}
+            Ok(Message::Ready(_) | Message::Standing) => {}
             Err(RecvTimeoutError::Timeout) => show_progress(&bar, plan, progress, start_ns),
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(anyhow!("a thread of the load ended early"));

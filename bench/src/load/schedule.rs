@@ -61,6 +61,12 @@ impl Schedule {
         Self { measure_from_ns, end_ns, left, pace }
     }
 
+    /// The part of that schedule that doesn't count.
+    pub(crate) fn warm_up(plan: &Plan, thread: u32, start_ns: u64) -> Self {
+        let whole = Self::new(plan, thread, start_ns);
+        Self { end_ns: whole.measure_from_ns, ..whole }
+    }
+
     /// The next turn, or nothing: the connection is done.
     #[inline]
     pub(crate) fn take(&mut self, now_ns: u64) -> Option<Turn> {

@@ -24,6 +24,7 @@ fn plan(amount: Amount, rate_per_s: Option<f64>, warmup: Duration, threads: u32)
         connections: 4,
         threads,
         warmup,
+        staged: false,
         amount,
         rate_per_s,
         timeout: Duration::from_secs(10),
@@ -59,6 +60,14 @@ fn a_warm_up_is_made_but_does_not_count() {
 
     let counted = plan(Amount::Requests(10), Some(1000.0), warmup, 1);
     assert_eq!(all_turns(&counted, 0).iter().filter(|turn| turn.measured).count(), 10);
+}
+
+#[test]
+fn a_warm_up_alone_ends_with_it() {
+    let plan = plan(Amount::Requests(10), Some(1000.0), Duration::from_millis(100), 1);
+    let mut schedule = Schedule::warm_up(&plan, 0, START_NS);
+    let turns: Vec<Turn> = std::iter::from_fn(|| schedule.take(START_NS)).collect();
+    assert_eq!((turns.len(), turns.iter().any(|turn| turn.measured)), (100, false));
 }
 
 #[test]
