@@ -236,14 +236,44 @@ fn progress_bar(plan: &Plan) -> ProgressBar {
 fn show_progress(bar: &ProgressBar, plan: &Plan, progress: &[Arc<AtomicU64>], start_ns: u64) {
     let answers: u64 = progress.iter().map(|thread| thread.load(Ordering::Relaxed)).sum();
     let elapsed = Duration::from_nanos(now_ns().saturating_sub(start_ns));
-    match plan.amount {
-        Amount::Time(_) => bar.set_position(elapsed.as_millis() as u64),
-        Amount::Requests(_) => bar.set_position(answers),
+    // Each of the two draws: the first line that is seen already says what goes on.
+    bar.set_message(said_of(plan.amount, elapsed.saturating_sub(plan.warmup), answers));
+    bar.set_position(match plan.amount {
+        Amount::Time(_) => elapsed.as_millis() as u64,
+        Amount::Requests(_) => answers,
+    });
+}
+
+/// After so much of what counts.
+fn said_of(amount: Amount, measured: Duration, answers: u64) -> String {
+    let plural = if answers == 1 { "" } else { "s" };
+    match amount {
+        _ if measured.is_zero() => "warming up".to_owned(),
+        Amount::Time(duration) if measured >= duration => {
+            format!("{answers} answer{plural}, awaiting the last")
+        }
+        // A rate over less would jump.
+        _ if measured < PROGRESS_EVERY / 2 => format!("{answers} answer{plural}"),
+        _ => {
+            let rate = answers as f64 / measured.as_secs_f64();
+            format!("{answers} answer{plural}, {rate:.0}/s")
+        }
     }
-    let measured_s = elapsed.saturating_sub(plan.warmup).as_secs_f64();
-    if measured_s > 0.0 {
-        bar.set_message(format!("{answers} answers, {:.0}/s", answers as f64 / measured_s));
-    } else {
-        bar.set_message("warming up");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_line_says_what_goes_on() {
+        let (time, number) = (Amount::Time(Duration::from_secs(4)), Amount::Requests(1000));
+        let said = |amount, ms, answers| said_of(amount, Duration::from_millis(ms), answers);
+        assert_eq!(said(time, 0, 0), "warming up");
+        assert_eq!(said(time, 1, 48), "48 answers");
+        assert_eq!(said(time, 1000, 1), "1 answer, 1/s");
+        assert_eq!(said(time, 3999, 8000), "8000 answers, 2001/s");
+        assert_eq!(said(time, 9000, 8000), "8000 answers, awaiting the last");
+        assert_eq!(said(number, 9000, 900), "900 answers, 100/s");
     }
 }
