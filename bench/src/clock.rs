@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use monoio::net::TcpStream;
 use rustix::time::{
@@ -27,6 +28,12 @@ const NS_PER_S: u64 = 1_000_000_000;
 pub(crate) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec.unsigned_abs() * NS_PER_S + now.tv_nsec.unsigned_abs()
+}
+
+/// A duration on the scale of [`now_ns`]; past 584 years the longest.
+#[inline]
+pub(crate) fn as_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The sleepers of one thread. Clones are handles to the same clock.

@@ -18,6 +18,38 @@ const LINE_BYTES_MAX: u32 = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
+/// Heads past this size are read anew each time.
+const KEPT_BYTES_MAX: usize = 4096;
+
+/// The last head of a connection with its meaning: its messages mostly begin with the same bytes, and
+/// bytes that begin with all of a head mean the same.
+#[derive(Debug)]
+pub(crate) struct KeptHead<H> {
+    bytes: Vec<u8>,
+    head: Option<H>,
+}
+
+impl<H: Copy> KeptHead<H> {
+    pub(crate) fn new() -> Self {
+        Self { bytes: Vec::new(), head: None }
+    }
+
+    /// What these bytes begin with, if it is the same as before.
+    #[inline]
+    pub(crate) fn of(&self, bytes: &[u8]) -> Option<H> {
+        self.head.filter(|_| bytes.starts_with(&self.bytes))
+    }
+
+    /// Keeps a head that was just read from these bytes, which are all of it.
+    pub(crate) fn keep(&mut self, bytes: &[u8], head: H) {
+        if bytes.len() <= KEPT_BYTES_MAX {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(bytes);
+            self.head = Some(head);
+        }
+    }
+}
+
 /// How the end of a body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {

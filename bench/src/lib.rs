@@ -12,12 +12,14 @@
 //!
 //! Both ends of the load stand on: [`engine`], which drives the sockets, `clock`, `wire` (a socket,
 //! in the clear or under TLS, from `certificates`) and `framing` (where a message ends); [`units`]
-//! is how people write amounts, `cpu` what a process has cost.
+//! is how people write amounts, `cpu` what a process has
+//! cost, `descriptors` how many files it may have open.
 
 pub mod units;
 pub mod engine;
 mod clock;
 mod cpu;
+mod descriptors;
 mod certificates;
 mod wire;
 mod framing;

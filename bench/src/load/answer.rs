@@ -1,13 +1,8 @@
 //! The head of an answer: its status, where its body ends, whether the connection stays.
 //!
-//! Without I/O; comes after a receive, before [`framing`](crate::framing). A connection's answers
-//! mostly begin with the same bytes, so the last head is kept with its meaning: bytes that begin
-//! with all of it mean the same.
+//! Without I/O; comes after a receive, before [`framing`](crate::framing).
 
-use crate::framing::{Fields, Framing, HEAD_BYTES_MAX, HEADERS_MAX, Malformed};
-
-/// Heads past this size are read anew each time.
-const KEPT_BYTES_MAX: usize = 4096;
+use crate::framing::{Fields, Framing, HEAD_BYTES_MAX, HEADERS_MAX, KeptHead, Malformed};
 
 /// What an answer's head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +20,12 @@ pub(crate) struct Head {
 pub(crate) struct HeadReader {
     /// The requests are `HEAD`: no answer has a body.
     is_head: bool,
-    kept_bytes: Vec<u8>,
-    kept: Option<Head>,
+    kept: KeptHead<Head>,
 }
 
 impl HeadReader {
     pub(crate) fn new(method: &str) -> Self {
-        Self { is_head: method == "HEAD", kept_bytes: Vec::new(), kept: None }
+        Self { is_head: method == "HEAD", kept: KeptHead::new() }
     }
 
     /// The final head at the front of `bytes`; interim ones (1xx) before it are counted into its
@@ -41,9 +35,9 @@ impl HeadReader {
     /// Bytes that are no answer, and a head past 64 KiB.
     #[inline]
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, Malformed> {
-        match self.kept {
-            Some(head) if bytes.starts_with(&self.kept_bytes) => Ok(Some(head)),
-            _ => self.read_anew(bytes),
+        match self.kept.of(bytes) {
+            Some(head) => Ok(Some(head)),
+            None => self.read_anew(bytes),
         }
     }
 
@@ -62,11 +56,7 @@ impl HeadReader {
                 100..=199 => before += head.bytes,
                 _ => {
                     let head = Head { bytes: before + head.bytes, ..head };
-                    if head.bytes <= KEPT_BYTES_MAX {
-                        self.kept_bytes.clear();
-                        self.kept_bytes.extend_from_slice(&bytes[..head.bytes]);
-                        self.kept = Some(head);
-                    }
+                    self.kept.keep(&bytes[..head.bytes], head);
                     return Ok(Some(head));
                 }
             }

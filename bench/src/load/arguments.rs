@@ -94,8 +94,8 @@ pub struct LoadArguments {
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
     pub warmup: Duration,
 
-    /// Statuses of a right answer, as 200 or 2xx
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', default_value = "2xx")]
+    /// Statuses of a right answer, as 200 or 2xx [default: 2xx]
+    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
     #[arg(value_parser = parse_expected)]
     pub expect_status: Vec<ExpectedStatus>,
 
@@ -106,6 +106,10 @@ pub struct LoadArguments {
     /// What drives the sockets
     #[arg(long, default_value = "auto")]
     pub engine: EngineChoice,
+
+    /// Wait for a line on stdin before and after what is measured
+    #[arg(long, hide = true)]
+    pub staged: bool,
 
     /// Write the result as JSON to this file; `-` is stdout
     #[arg(long, value_name = "FILE")]

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::answer::HeadReader;
 use super::connect::connect;
-use super::plan::{Exchange, Plan};
+use super::plan::{Amount, Exchange, Plan};
 use super::schedule::{Schedule, Turn};
 use super::tally::{Answer, Fault, Tally};
 use super::watch::{Watch, Watched};
-use crate::clock::{Clock, now_ns};
+use crate::clock::{Clock, as_ns, now_ns};
 use crate::framing::{Body, Malformed};
 use crate::wire::Wire;
 
@@ -80,8 +80,30 @@ impl Connection {
         }
     }
 
+    /// Connects, if connections are kept, and makes a request that doesn't count if only numbers of
+    /// them were asked for. Without success the first turn tries again.
+    pub(crate) async fn stand(&mut self) {
+        let shared = self.shared.clone();
+        if !shared.plan.keep_alive {
+            return;
+        }
+        let now = now_ns();
+        let turn = Turn { due_ns: now, measured: false };
+        let stands = match shared.plan.amount {
+            Amount::Requests(_) if shared.plan.warmup.is_zero() => {
+                self.turn(turn, now, false).await
+            }
+            _ => self.open(turn, now).await,
+        };
+        self.watched.idle();
+        self.last_used_ns = match stands {
+            Ok(now) => now,
+            Err((fault, reason)) => self.fail(turn, fault, &reason).await,
+        };
+    }
+
     /// Works until the schedule has no turn left.
-    pub(crate) async fn work(mut self) {
+    pub(crate) async fn work(&mut self) {
         let shared = self.shared.clone();
         let is_open_loop = shared.plan.rate_per_s.is_some();
         let mut now = now_ns();
@@ -96,14 +118,13 @@ impl Connection {
                 Err((fault, reason)) => self.fail(turn, fault, &reason).await,
             };
         }
-        self.close();
     }
 
     /// One request; when it was over.
     #[inline]
     async fn turn(&mut self, turn: Turn, now: u64, is_open_loop: bool) -> Result<u64, Failed> {
         let mut now = now;
-        if is_open_loop && now.saturating_sub(self.last_used_ns) > LOOK_AFTER_NS {
+        if now.saturating_sub(self.last_used_ns) > LOOK_AFTER_NS {
             self.close_if_ended();
         }
         if self.wire.is_none() {
@@ -130,14 +151,15 @@ impl Connection {
 
     #[inline]
     fn count(&self, answer: Answer, latency_ns: u64, now: u64) {
+        let in_time = self.shared.schedule.borrow().is_in_time(now);
         let mut tally = self.shared.tally.borrow_mut();
         let sent_bytes = match &self.shared.plan.exchange {
             Exchange::Http { request, expected, .. } => {
-                tally.answered(answer, expected);
+                tally.answered(answer, expected, in_time);
                 request.len()
             }
             Exchange::Tcp { message, .. } => {
-                tally.requests += 1;
+                tally.right(in_time);
                 message.len()
             }
         };
@@ -326,13 +348,13 @@ impl Connection {
         }
     }
 
-    fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.watched.closing();
         self.wire = None;
     }
 
     fn timeout_ns(&self) -> u64 {
-        self.shared.plan.timeout.as_nanos() as u64
+        as_ns(self.shared.plan.timeout)
     }
 }
 

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::arguments::{ExpectedStatus, LoadArguments};
 use super::target::{Scheme, Target};
 use crate::certificates::{self, Trust};
+use crate::descriptors;
 use crate::engine::Engine;
 
 /// How long to send for if nothing is said.
@@ -21,6 +21,9 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The message over TCP if nothing is said.
 const MESSAGE_BYTES_DEFAULT: u64 = 16 * 1024;
+
+/// The status of a right answer if nothing is said.
+const STATUS_DEFAULT: ExpectedStatus = ExpectedStatus::Class(2);
 
 /// Descriptors beside those of connections: standard streams, rings, timers, files.
 const DESCRIPTORS_BESIDE: u64 = 64;
@@ -39,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) connections: u32,
     pub(crate) threads: u32,
     pub(crate) warmup: Duration,
+    /// It waits at [`barrier`](super::barrier)s.
+    pub(crate) staged: bool,
     pub(crate) amount: Amount,
     pub(crate) rate_per_s: Option<f64>,
     pub(crate) timeout: Duration,
@@ -114,10 +119,16 @@ impl Plan {
             connections: arguments.connections,
             threads: arguments.threads,
             warmup: arguments.warmup,
+            staged: arguments.staged,
             amount,
             rate_per_s: arguments.rate,
             timeout: arguments.timeout,
         })
+    }
+
+    /// What is left of a staged plan when its connections stand: the warm-up is over.
+    pub(crate) fn warmed_up(&self) -> Self {
+        Self { warmup: Duration::ZERO, ..self.clone() }
     }
 
     /// A thread's share of something that is divided among all.
@@ -159,6 +170,12 @@ fn tcp_exchange(arguments: &LoadArguments) -> anyhow::Result<Exchange> {
     if arguments.method.is_some() || !arguments.headers.is_empty() {
         bail!("-X and -H are for http:// and https:// URLs");
     }
+    if !arguments.expect_status.is_empty() {
+        bail!(
+            "--expect-status is for http:// and https:// URLs, as bytes over TCP have no status: \
+             leave it out, or use --expect-bytes"
+        );
+    }
     let message = match body_of(arguments)? {
         Some(body) => body,
         None => vec![b'x'; usize::try_from(MESSAGE_BYTES_DEFAULT).unwrap_or(usize::MAX)],
@@ -195,8 +212,11 @@ fn http_exchange(arguments: &LoadArguments, target: &Target) -> anyhow::Result<E
     request += "\r\n";
     let mut request = request.into_bytes();
     request.extend(body.unwrap_or_default());
-    let expected =
-        Expected { statuses: arguments.expect_status.clone(), body_bytes: arguments.expect_bytes };
+    let statuses = match arguments.expect_status.as_slice() {
+        [] => vec![STATUS_DEFAULT],
+        statuses => statuses.to_vec(),
+    };
+    let expected = Expected { statuses, body_bytes: arguments.expect_bytes };
     Ok(Exchange::Http { request: request.leak(), method, expected })
 }
 
@@ -238,22 +258,18 @@ fn checked_header(header: &str) -> anyhow::Result<String> {
     Ok(format!("{name}: {}\r\n", value.trim()))
 }
 
-/// Raises the limit of open files as far as it goes.
+/// Raises the limit of open files as far as it goes; that must be enough.
 fn raise_descriptors(connections: u32) -> anyhow::Result<()> {
     let needed = u64::from(connections) + DESCRIPTORS_BESIDE;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= needed) {
-        return Ok(());
-    }
-    if let Some(hard) = limit.maximum.filter(|&hard| hard < needed) {
+    let allowed = descriptors::raise_to_hard_limit();
+    if allowed < needed {
         bail!(
-            "-c {connections} needs {needed} open files, {hard} are allowed: use -c {} or less, or \
-             raise the hard limit (ulimit -Hn {needed} as root)",
-            hard.saturating_sub(DESCRIPTORS_BESIDE)
+            "-c {connections} needs {needed} open files, {allowed} are allowed: use -c {} or less, \
+             or raise the hard limit (ulimit -Hn {needed} as root)",
+            allowed.saturating_sub(DESCRIPTORS_BESIDE)
         );
     }
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
-        .context("the limit of open files can't be raised")
+    Ok(())
 }
 
 #[cfg(test)]

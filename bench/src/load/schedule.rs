@@ -7,6 +7,7 @@
 //! what is left at the end is counted.
 
 use super::plan::{Amount, Plan};
+use crate::clock::as_ns;
 
 const NS_PER_S: f64 = 1e9;
 
@@ -60,6 +61,12 @@ impl Schedule {
         Self { measure_from_ns, end_ns, left, pace }
     }
 
+    /// The part of that schedule that doesn't count.
+    pub(crate) fn warm_up(plan: &Plan, thread: u32, start_ns: u64) -> Self {
+        let whole = Self::new(plan, thread, start_ns);
+        Self { end_ns: whole.measure_from_ns, ..whole }
+    }
+
     /// The next turn, or nothing: the connection is done.
     #[inline]
     pub(crate) fn take(&mut self, now_ns: u64) -> Option<Turn> {
@@ -86,6 +93,17 @@ impl Schedule {
     /// No more turns: the user has seen enough.
     pub(crate) fn stop(&mut self, now_ns: u64) {
         self.end_ns = self.end_ns.min(now_ns);
+    }
+
+    /// Whether what is over now still falls into the asked time.
+    #[inline]
+    pub(crate) fn is_in_time(&self, now_ns: u64) -> bool {
+        now_ns <= self.end_ns
+    }
+
+    /// The end of the asked time, if it is a time that was asked for or somebody stopped it.
+    pub(crate) fn end_ns(&self) -> Option<u64> {
+        (self.end_ns != u64::MAX).then_some(self.end_ns)
     }
 
     /// Turns that were due before the end and that nobody took; 0 in the closed loop.
@@ -115,10 +133,6 @@ impl Pace {
         }
         index
     }
-}
-
-fn as_ns(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

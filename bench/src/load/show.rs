@@ -17,7 +17,12 @@ pub(crate) fn as_text(report: &LoadReport, reason: Option<&str>) -> String {
     line("load", load_of(report));
     line("requests", format!("{} in {:.3} s", report.requests, report.elapsed_s));
     line("requests/s", format!("{:.1}", report.requests_per_s));
-    let per_s = |bytes: u64| show_bytes(bytes as f64 / report.elapsed_s.max(1e-9));
+    // As with the requests: the share that was there in time.
+    let share = match report.requests {
+        0 => 1.0,
+        requests => report.requests_per_s * report.elapsed_s / requests as f64,
+    };
+    let per_s = |bytes: u64| show_bytes(bytes as f64 * share / report.elapsed_s.max(1e-9));
     line("received", format!("{}/s", per_s(report.bytes_received)));
     line("sent", format!("{}/s", per_s(report.bytes_sent)));
     line("connects", report.connects.to_string());

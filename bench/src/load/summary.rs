@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::percentiles::latency_of;
-use super::plan::{Amount, Plan};
+use super::plan::Plan;
 use super::tally::{Fault, Tally};
-use crate::cpu::CpuTime;
+use crate::cpu::ProcessTime;
 
 /// The version of [`LoadReport`] that is written.
 pub const FORMAT: u32 = 1;
@@ -31,12 +31,14 @@ pub struct LoadReport {
     pub connections: u32,
     /// Of the load.
     pub threads: u32,
-    /// From the first moment that counts to the last answer, or to the end of the asked duration if
-    /// that is later.
+    /// The asked duration, or what of it was over when the user ended the load. Of a number of
+    /// requests: from the first moment that counts to the last answer, and without one to the last
+    /// error.
     pub elapsed_s: f64,
-    /// Right answers.
+    /// Right answers, with those to requests that were under way when `elapsed_s` was over.
     pub requests: u64,
-    /// Right answers by `elapsed_s`.
+    /// Right answers that were there before `elapsed_s` was over, by `elapsed_s`: neither a slow
+    /// answer nor an error at the end moves it.
     pub requests_per_s: f64,
     /// Of whole answers, with heads; under TLS what was inside.
     pub bytes_received: u64,
@@ -95,23 +97,14 @@ pub struct Latency {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     pub(crate) measure_from_ns: u64,
-    /// When the user ended it before its time.
-    pub(crate) stopped_ns: Option<u64>,
-    pub(crate) cpu: CpuTime,
+    pub(crate) cpu: ProcessTime,
 }
 
 /// Puts the numbers in order.
 pub(crate) fn summarise(plan: &Plan, tally: &Tally, span: Span) -> LoadReport {
-    let end_ns = match plan.amount {
-        Amount::Time(duration) => {
-            let end_ns = span.measure_from_ns + duration.as_nanos() as u64;
-            span.stopped_ns.map_or(end_ns, |stopped_ns| stopped_ns.min(end_ns))
-        }
-        Amount::Requests(_) => 0,
-    };
-    let elapsed_ns = tally.last_ns.max(end_ns).saturating_sub(span.measure_from_ns);
+    let elapsed_ns = end_of(tally).saturating_sub(span.measure_from_ns);
     let elapsed_s = elapsed_ns as f64 / 1e9;
-    let requests_per_s = if elapsed_ns > 0 { tally.requests as f64 / elapsed_s } else { 0.0 };
+    let requests_per_s = if elapsed_ns > 0 { tally.in_time as f64 / elapsed_s } else { 0.0 };
     let statuses =
         (1..tally.statuses.len()).map(|class| (format!("{class}xx"), tally.statuses[class]));
     let errors = Fault::ALL.map(|fault| (fault.name().to_owned(), tally.faults[fault as usize]));
@@ -143,7 +136,48 @@ pub(crate) fn summarise(plan: &Plan, tally: &Tally, span: Span) -> LoadReport {
     }
 }
 
+/// The end of what is measured. An error can come as late as its timeout, so it moves the end only
+/// where there is nothing else.
+fn end_of(tally: &Tally) -> u64 {
+    match (tally.end_ns, tally.last_answer_ns) {
+        (Some(end_ns), _) => end_ns,
+        (None, 0) => tally.last_fault_ns,
+        (None, last_answer_ns) => last_answer_ns,
+    }
+}
+
 /// Only what happened.
 fn counted(counts: impl IntoIterator<Item = (String, u64)>) -> BTreeMap<String, u64> {
     counts.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn end_after(end_ns: Option<u64>, last_answer_ns: u64, last_fault_ns: u64) -> u64 {
+        end_of(&Tally { end_ns, last_answer_ns, last_fault_ns, ..Tally::new() })
+    }
+
+    #[test]
+    fn the_end_is_the_asked_one_or_the_last_answer() {
+        assert_eq!(end_after(Some(4 * S), 5 * S, 14 * S), 4 * S, "a time was asked for");
+        assert_eq!(end_after(Some(4 * S), 0, 0), 4 * S);
+        assert_eq!(end_after(None, 3 * S, 14 * S), 3 * S, "a number of requests");
+        assert_eq!(end_after(None, 0, 14 * S), 14 * S, "nothing but errors");
+    }
+
+    #[test]
+    fn threads_end_with_the_last_of_them() {
+        let mut tally = Tally::new();
+        for (end_ns, last_answer_ns, last_fault_ns) in [(None, S, 5 * S), (Some(2 * S), 3 * S, 0)] {
+            tally.add(Tally { end_ns, last_answer_ns, last_fault_ns, ..Tally::new() });
+        }
+        assert_eq!(
+            (tally.end_ns, tally.last_answer_ns, tally.last_fault_ns),
+            (Some(2 * S), 3 * S, 5 * S)
+        );
+    }
 }

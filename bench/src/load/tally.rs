@@ -71,6 +71,8 @@ pub(crate) struct Answer {
 pub(crate) struct Tally {
     /// Right answers.
     pub(crate) requests: u64,
+    /// Of these the ones that were there before the end of the schedule.
+    pub(crate) in_time: u64,
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) connects: u64,
@@ -85,8 +87,12 @@ pub(crate) struct Tally {
     pub(crate) late_sends: u64,
     pub(crate) late_max_ns: u64,
     pub(crate) unsent: u64,
-    /// When the last request was over.
-    pub(crate) last_ns: u64,
+    /// When the last answer was there, right or wrong; 0 without one.
+    pub(crate) last_answer_ns: u64,
+    /// When the last request failed; 0 if none did.
+    pub(crate) last_fault_ns: u64,
+    /// When the schedule ended, if that was a moment and not a number of requests.
+    pub(crate) end_ns: Option<u64>,
     /// The first protocol or connect error, for people.
     pub(crate) first_reason: Option<String>,
 }
@@ -97,6 +103,7 @@ impl Tally {
             || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("the bounds are constants");
         Self {
             requests: 0,
+            in_time: 0,
             bytes_received: 0,
             bytes_sent: 0,
             connects: 0,
@@ -109,14 +116,16 @@ impl Tally {
             late_sends: 0,
             late_max_ns: 0,
             unsent: 0,
-            last_ns: 0,
+            last_answer_ns: 0,
+            last_fault_ns: 0,
+            end_ns: None,
             first_reason: None,
         }
     }
 
     /// An answer of HTTP; its latency counts whether it is right or not.
     #[inline]
-    pub(crate) fn answered(&mut self, answer: Answer, expected: &Expected) {
+    pub(crate) fn answered(&mut self, answer: Answer, expected: &Expected, in_time: bool) {
         if let Some(count) = self.statuses.get_mut(usize::from(answer.status / 100)) {
             *count += 1;
         }
@@ -129,8 +138,15 @@ impl Tally {
         } else if expected.body_bytes.is_some_and(|expected| expected != answer.body_bytes) {
             self.wrong_bytes += 1;
         } else {
-            self.requests += 1;
+            self.right(in_time);
         }
+    }
+
+    /// A right answer.
+    #[inline]
+    pub(crate) fn right(&mut self, in_time: bool) {
+        self.requests += 1;
+        self.in_time += u64::from(in_time);
     }
 
     /// What every answer adds: its time and its bytes.
@@ -139,7 +155,7 @@ impl Tally {
         self.latency_ns.saturating_record(latency_ns);
         self.bytes_sent += bytes_sent;
         self.bytes_received += answer.bytes;
-        self.last_ns = now_ns;
+        self.last_answer_ns = now_ns;
     }
 
     pub(crate) fn connected(&mut self, took_ns: u64) {
@@ -150,7 +166,7 @@ impl Tally {
     #[cold]
     pub(crate) fn failed(&mut self, fault: Fault, now_ns: u64, reason: &str) {
         self.faults[fault as usize] += 1;
-        self.last_ns = self.last_ns.max(now_ns);
+        self.last_fault_ns = self.last_fault_ns.max(now_ns);
         if self.first_reason.is_none() {
             self.first_reason = Some(format!("{}: {reason}", fault.name()));
         }
@@ -168,6 +184,7 @@ impl Tally {
     /// Adds another thread's.
     pub(crate) fn add(&mut self, other: Self) {
         self.requests += other.requests;
+        self.in_time += other.in_time;
         self.bytes_received += other.bytes_received;
         self.bytes_sent += other.bytes_sent;
         self.connects += other.connects;
@@ -184,7 +201,9 @@ impl Tally {
         self.late_sends += other.late_sends;
         self.late_max_ns = self.late_max_ns.max(other.late_max_ns);
         self.unsent += other.unsent;
-        self.last_ns = self.last_ns.max(other.last_ns);
+        self.last_answer_ns = self.last_answer_ns.max(other.last_answer_ns);
+        self.last_fault_ns = self.last_fault_ns.max(other.last_fault_ns);
+        self.end_ns = self.end_ns.max(other.end_ns);
         self.first_reason = self.first_reason.take().or(other.first_reason);
     }
 }

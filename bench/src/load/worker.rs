@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
 use std::task::{Poll, Waker};
 
 use super::connection::{Connection, Shared};
@@ -16,8 +17,8 @@ use super::plan::Plan;
 use super::schedule::Schedule;
 use super::tally::Tally;
 use super::watch::Watch;
-use crate::clock::{Clock, now_ns};
-use crate::engine::EventLoop;
+use crate::clock::{Clock, as_ns, now_ns};
+use crate::engine::{Engine, EventLoop};
 
 /// A thread opens at most one connection per this time at its start, so that they don't overflow
 /// the server's queue of connections, where a SYN that is dropped costs a second.
@@ -36,7 +37,32 @@ pub(crate) struct Signals {
     pub(crate) progress: Arc<AtomicU64>,
 }
 
-/// Runs thread `thread` of the plan from `start_ns` until its share is done.
+/// What a thread says.
+pub(crate) enum Message {
+    /// It can start.
+    Ready(io::Result<Engine>),
+    /// Of a staged load: its connections stand, and the warm-up is over.
+    Standing,
+    /// What it counted.
+    Done(io::Result<Box<Tally>>),
+}
+
+/// The way between a thread and who started it.
+pub(crate) struct Link {
+    /// The moment from which on to work; a staged load gets another when it is to be measured, and
+    /// none when it is to end.
+    pub(crate) starts: Receiver<u64>,
+    pub(crate) messages: Sender<Message>,
+}
+
+/// What connections do together.
+#[derive(Clone, Copy)]
+enum Stage {
+    Stand,
+    Work,
+}
+
+/// Runs thread `thread` of the plan from `start_ns` until its share is done, and says what it counted.
 ///
 /// # Errors
 /// No descriptor for the clock.
@@ -46,8 +72,10 @@ pub(crate) fn run(
     thread: u32,
     start_ns: u64,
     signals: Signals,
-) -> io::Result<Tally> {
+    link: &Link,
+) -> io::Result<()> {
     event_loop.run(async move {
+        let stop = &signals.stop;
         let shared = Rc::new(Shared {
             clock: Clock::start()?,
             watch: Watch::new(),
@@ -56,29 +84,71 @@ pub(crate) fn run(
             progress: signals.progress,
             plan,
         });
-        let working = Rc::new(Working::default());
-        for index in 0..shared.plan.share(shared.plan.connections.into(), thread) {
-            let number = index * u64::from(shared.plan.threads) + u64::from(thread);
-            let connection = Connection::new(shared.clone(), number);
-            working.count.set(working.count.get() + 1);
-            let (clock, working) = (shared.clock.clone(), working.clone());
-            monoio::spawn(async move {
-                clock.sleep_until(start_ns + index * START_DISTANCE_NS).await;
-                connection.work().await;
-                working.one_less();
-            });
+        let plan = &shared.plan;
+        let mut start_ns = start_ns;
+        let mut connections: Vec<Connection> = (0..plan.share(plan.connections.into(), thread))
+            .map(|index| index * u64::from(plan.threads) + u64::from(thread))
+            .map(|number| Connection::new(shared.clone(), number))
+            .collect();
+        if plan.staged {
+            connections = go(&shared, connections, Stage::Stand, start_ns, stop).await;
+            let warm_up_ns = now_ns();
+            shared.schedule.replace(Schedule::warm_up(plan, thread, warm_up_ns));
+            connections = go(&shared, connections, Stage::Work, warm_up_ns, stop).await;
+            // Nothing is under way: the thread may wait as a whole.
+            let _ = link.messages.send(Message::Standing);
+            let Ok(measure_from_ns) = link.starts.recv() else { return Ok(()) };
+            start_ns = measure_from_ns;
+            shared.schedule.replace(Schedule::new(&plan.warmed_up(), thread, start_ns));
         }
-        look_after(&shared, &working, &signals.stop).await;
-        let unsent = shared.schedule.borrow().unsent();
+        let connections = go(&shared, connections, Stage::Work, start_ns, stop).await;
         let mut tally = shared.tally.replace(Tally::new());
-        tally.unsent = unsent;
-        Ok(tally)
+        let schedule = shared.schedule.borrow();
+        tally.unsent = schedule.unsent();
+        tally.end_ns = schedule.end_ns();
+        let _ = link.messages.send(Message::Done(Ok(Box::new(tally))));
+        if plan.staged {
+            // Until whoever measures is told what the connections did.
+            let _ = link.starts.recv();
+        }
+        drop(connections);
+        Ok(())
     })
+}
+
+/// Lets all connections do their part of a stage; what of them stands after it.
+async fn go(
+    shared: &Rc<Shared>,
+    connections: Vec<Connection>,
+    stage: Stage,
+    start_ns: u64,
+    stop: &AtomicBool,
+) -> Vec<Connection> {
+    let working = Rc::new(Working::default());
+    working.count.set(connections.len());
+    for (index, mut connection) in (0..).zip(connections) {
+        let (shared, working) = (shared.clone(), working.clone());
+        monoio::spawn(async move {
+            shared.clock.sleep_until(start_ns + index * START_DISTANCE_NS).await;
+            match stage {
+                Stage::Stand => connection.stand().await,
+                Stage::Work => connection.work().await,
+            }
+            if shared.plan.staged {
+                working.stand.borrow_mut().push(connection);
+            } else {
+                connection.close();
+            }
+            working.one_less();
+        });
+    }
+    look_after(shared, &working, stop).await;
+    working.stand.take()
 }
 
 /// Ends waits that last too long, until every connection is done.
 async fn look_after(shared: &Shared, working: &Working, stop: &AtomicBool) {
-    let timeout_ns = shared.plan.timeout.as_nanos() as u64;
+    let timeout_ns = as_ns(shared.plan.timeout);
     let tick_ns = (timeout_ns / 20).clamp(TICK_NS_MIN, TICK_NS_MAX);
     while working.count.get() > 0 {
         let mut tick = pin!(shared.clock.sleep_until(now_ns() + tick_ns));
@@ -105,8 +175,10 @@ async fn look_after(shared: &Shared, working: &Working, stop: &AtomicBool) {
 /// How many connections are not done.
 #[derive(Default)]
 struct Working {
-    count: std::cell::Cell<u64>,
+    count: std::cell::Cell<usize>,
     waker: RefCell<Option<Waker>>,
+    /// Those that are done and stay, in a staged load.
+    stand: RefCell<Vec<Connection>>,
 }
 
 impl Working {

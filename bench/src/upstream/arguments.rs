@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 
 use crate::engine::EngineChoice;
@@ -42,9 +43,9 @@ pub struct UpstreamArguments {
     #[arg(long, default_value = "http")]
     pub protocol: Protocol,
 
-    /// Bytes of an answer's body, unless the path says how many (100, 64k, 1M)
-    #[arg(long, value_name = "N", default_value = "100", value_parser = parse_body_bytes)]
-    pub body_bytes: u64,
+    /// Bytes of an answer's body, unless the path says how many (100, 64k, 1M) [default: 100]
+    #[arg(long, value_name = "N", value_parser = parse_body_bytes)]
+    pub body_bytes: Option<u64>,
 
     /// Answer after this time
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
@@ -102,6 +103,47 @@ pub enum Protocol {
     Echo,
     /// What comes is thrown away
     Discard,
+}
+
+impl UpstreamArguments {
+    /// Refuses what one argument alone can't tell to be senseless.
+    ///
+    /// # Errors
+    /// The user's to mend: which argument is wrong, and what would be right.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.stall_every.is_some_and(|every| self.stall_for >= every) {
+            bail!("--stall-for must be shorter than --stall-every, or nothing is ever answered");
+        }
+        let answers_differ = [
+            ("--body-bytes", self.body_bytes.is_some()),
+            ("--error-rate", self.error_rate > 0.0),
+            ("--close-every", self.close_every.is_some()),
+        ];
+        let holds_back = [
+            ("--delay", !self.delay.is_zero()),
+            ("--jitter", !self.jitter.is_zero()),
+            ("--stall-every", self.stall_every.is_some()),
+        ];
+        let given = |flags: &[(&'static str, bool)]| {
+            flags.iter().find(|(_, given)| *given).map(|(flag, _)| *flag)
+        };
+        match self.protocol {
+            Protocol::Http => Ok(()),
+            Protocol::Echo | Protocol::Discard => match given(&answers_differ) {
+                Some(flag) => {
+                    bail!("{flag} is for answers of HTTP: leave it out, or use --protocol http")
+                }
+                None if self.protocol == Protocol::Echo => Ok(()),
+                None => match given(&holds_back) {
+                    Some(flag) => bail!(
+                        "{flag} holds answers back, and --protocol discard gives none: leave it \
+                         out, or use --protocol echo"
+                    ),
+                    None => Ok(()),
+                },
+            },
+        }
+    }
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {

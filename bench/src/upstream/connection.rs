@@ -61,7 +61,7 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: TcpStream) {
     let mut connection = Connection {
         shared,
         wire,
-        heads: HeadReader::default(),
+        heads: HeadReader::new(),
         buffer: Vec::with_capacity(RECEIVE_BYTES),
         scratch: Vec::new(),
         answered: 0,

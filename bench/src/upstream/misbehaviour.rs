@@ -1,8 +1,7 @@
 //! When the upstream misbehaves, and how: without I/O, by time and by a seeded chance.
 
-use std::time::Duration;
-
 use super::arguments::UpstreamArguments;
+use crate::clock::as_ns;
 
 /// What was asked for, the same for all threads.
 #[derive(Clone, Copy, Debug)]
@@ -84,10 +83,6 @@ impl Chance {
         mixed ^= mixed >> 31;
         (mixed >> 11) as f64 / (1_u64 << 53) as f64
     }
-}
-
-fn as_ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,13 +1,9 @@
 //! What was asked: where the request ends, how much it wants back, whether another may follow.
 //!
-//! Without I/O; comes after a receive. As with a client's answers, a connection's requests mostly
-//! begin with the same bytes, so the last head is kept with its meaning.
+//! Without I/O; comes after a receive, before [`framing`](crate::framing).
 
-use crate::framing::{Fields, Framing, HEAD_BYTES_MAX, HEADERS_MAX, Malformed};
+use crate::framing::{Fields, Framing, HEAD_BYTES_MAX, HEADERS_MAX, KeptHead, Malformed};
 use crate::units::BODY_BYTES_MAX;
-
-/// Heads past this size are read anew each time.
-const KEPT_BYTES_MAX: usize = 4096;
 
 /// What a request's head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,22 +30,24 @@ pub(crate) enum Wanted {
     TooMany,
 }
 
-#[derive(Default)]
 pub(crate) struct HeadReader {
-    kept_bytes: Vec<u8>,
-    kept: Option<Head>,
+    kept: KeptHead<Head>,
 }
 
 impl HeadReader {
+    pub(crate) fn new() -> Self {
+        Self { kept: KeptHead::new() }
+    }
+
     /// The head at the front of `bytes`; nothing while it isn't whole.
     ///
     /// # Errors
     /// Bytes that are no request, and a head past 64 KiB.
     #[inline]
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, Malformed> {
-        match self.kept {
-            Some(head) if bytes.starts_with(&self.kept_bytes) => Ok(Some(head)),
-            _ => self.read_anew(bytes),
+        match self.kept.of(bytes) {
+            Some(head) => Ok(Some(head)),
+            None => self.read_anew(bytes),
         }
     }
 
@@ -62,12 +60,8 @@ impl HeadReader {
             None if bytes.len() >= HEAD_BYTES_MAX => {
                 return Err(Malformed("a head of more than 64 KiB"));
             }
-            Some(head) if head.bytes <= KEPT_BYTES_MAX => {
-                self.kept_bytes.clear();
-                self.kept_bytes.extend_from_slice(&bytes[..head.bytes]);
-                self.kept = Some(head);
-            }
-            _ => {}
+            Some(head) => self.kept.keep(&bytes[..head.bytes], head),
+            None => {}
         }
         Ok(head)
     }
@@ -113,7 +107,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Head {
-        HeadReader::default().read(text.as_bytes()).expect(text).expect(text)
+        HeadReader::new().read(text.as_bytes()).expect(text).expect(text)
     }
 
     #[test]
@@ -147,9 +141,9 @@ mod tests {
     #[test]
     fn refuses_what_is_no_request() {
         for text in ["\x16\x03\x01", "GET\r\n\r\n", "GET / HTTP/3.0\r\n\r\n"] {
-            assert!(HeadReader::default().read(text.as_bytes()).is_err(), "{text}");
+            assert!(HeadReader::new().read(text.as_bytes()).is_err(), "{text}");
         }
         let endless = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(HEAD_BYTES_MAX));
-        assert!(HeadReader::default().read(endless.as_bytes()).is_err());
+        assert!(HeadReader::new().read(endless.as_bytes()).is_err());
     }
 }

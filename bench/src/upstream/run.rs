@@ -10,9 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use monoio::net::TcpListener;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -24,6 +23,7 @@ use super::misbehaviour::{Chance, Misbehaviour};
 use super::reply::Replies;
 use crate::certificates;
 use crate::clock::{Clock, now_ns};
+use crate::descriptors;
 use crate::engine::{Engine, EventLoop};
 
 /// The queue of connections that nobody has accepted yet; the kernel lowers it to
@@ -35,40 +35,40 @@ const BACKLOG: i32 = 65_535;
 /// none left, and only one may wait.
 const ACCEPTS_AHEAD: usize = 64;
 
+/// An answer's body if nothing is said.
+const BODY_BYTES_DEFAULT: u64 = 100;
+
 /// A pause after an accept that failed, for want of descriptors as a rule.
 const ACCEPT_PAUSE_NS: u64 = 10_000_000;
 
+/// The exit code of arguments that make no sense, which is clap's too.
+const USAGE: u8 = 2;
+
 /// The command.
 pub fn run(arguments: &UpstreamArguments) -> ExitCode {
-    match serve_until_told(arguments) {
+    let service = match Service::new(arguments) {
+        Ok(service) => service,
+        Err(error) => return complain(&error, ExitCode::from(USAGE)),
+    };
+    match serve_until_told(&service) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nobody to tell: the code says it.
-            let _ = writeln!(io::stderr(), "lateen-bench upstream: {error:#}");
-            ExitCode::from(2)
-        }
+        Err(error) => complain(&error, ExitCode::FAILURE),
     }
 }
 
-fn serve_until_told(arguments: &UpstreamArguments) -> anyhow::Result<()> {
+fn complain(error: &anyhow::Error, code: ExitCode) -> ExitCode {
+    // Nobody to tell: the code says it.
+    let _ = writeln!(io::stderr(), "lateen-bench upstream: {error:#}");
+    code
+}
+
+fn serve_until_told(service: &Service) -> anyhow::Result<()> {
     // Before the first thread, so that none of them is ended by a signal.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    if arguments.stall_every.is_some_and(|every| arguments.stall_for >= every) {
-        bail!("--stall-for must be shorter than --stall-every, or nothing is ever answered");
-    }
-    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
-        (Some(certificate), Some(key)) => Some(certificates::server_config(certificate, key)?),
-        _ => None,
-    };
-    let engine = arguments.engine.resolve().context("--engine uring")?;
-    raise_descriptors();
-    let service = Service {
-        engine,
-        replies: Replies::new(arguments.body_bytes),
-        misbehaviour: Misbehaviour::new(arguments, now_ns()),
-        arguments: arguments.clone(),
-        tls,
-    };
+    // Connections past the soft limit would not be accepted. Whoever meets the hard one is told by
+    // accept.
+    descriptors::raise_to_hard_limit();
+    let arguments = &service.arguments;
     let mut counts = Vec::new();
     let mut address = arguments.listen;
     for thread in 0..arguments.threads {
@@ -97,13 +97,6 @@ fn serve_until_told(arguments: &UpstreamArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Connections past the soft limit would not be accepted; past the hard one nobody can.
-fn raise_descriptors() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    // Whoever meets the limit is told by accept.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-}
-
 /// What every thread works from.
 #[derive(Clone)]
 struct Service {
@@ -115,6 +108,21 @@ struct Service {
 }
 
 impl Service {
+    fn new(arguments: &UpstreamArguments) -> anyhow::Result<Self> {
+        arguments.check()?;
+        let tls = match (&arguments.tls_cert, &arguments.tls_key) {
+            (Some(certificate), Some(key)) => Some(certificates::server_config(certificate, key)?),
+            _ => None,
+        };
+        Ok(Self {
+            engine: arguments.engine.resolve().context("--engine uring")?,
+            replies: Replies::new(arguments.body_bytes.unwrap_or(BODY_BYTES_DEFAULT)),
+            misbehaviour: Misbehaviour::new(arguments, now_ns()),
+            arguments: arguments.clone(),
+            tls,
+        })
+    }
+
     /// Accepts for ever; first it tells where it listens.
     fn run(
         self,

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use lateen_bench::load::summary::LoadReport;
@@ -73,13 +74,45 @@ fn a_load_of_some_time_counts_all_that_it_sent() {
         arguments.extend(rate.iter().flat_map(|rate| ["-R", rate]));
         let loaded = load(&arguments);
         assert_eq!(loaded.code, Some(0), "{}", loaded.text);
-        assert!(loaded.report.elapsed_s >= 0.5, "{}", loaded.text);
+        assert_eq!(loaded.report.elapsed_s, 0.5, "{}", loaded.text);
         assert_eq!(loaded.over(), upstream.stop(Signal::TERM).0);
         if rate.is_some() {
             assert!(loaded.report.open_loop);
             assert_eq!(loaded.over() + loaded.report.unsent, 250, "{}", loaded.text);
         }
     }
+}
+
+#[test]
+fn a_request_that_hangs_does_not_lengthen_the_load() {
+    for engine in ENGINES {
+        // The first connection is never answered, the others always are.
+        let first = AtomicBool::new(true);
+        let server = Canned::serve(move |mut stream| {
+            let hangs = first.swap(false, Ordering::Relaxed);
+            while read_head(&mut stream) && !hangs {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            }
+            // Open until the client gives up.
+            let _ = read_head(&mut stream);
+        });
+        let arguments = ["-d", "500ms", "-c", "3", "--timeout", "2s", "--engine", engine];
+        let loaded = load(&[&[server.url().as_str()], &arguments[..]].concat());
+        assert_eq!((loaded.over(), loaded.report.elapsed_s), (loaded.report.requests + 1, 0.5));
+        assert_eq!(loaded.count("timeout"), 1, "{}", loaded.text);
+        // All but those that were under way at the end.
+        let in_time = loaded.report.requests_per_s * 0.5;
+        let all = loaded.report.requests as f64;
+        assert!((all - 2.5..all + 0.5).contains(&in_time), "{in_time}: {}", loaded.text);
+    }
+}
+
+#[test]
+fn an_answer_after_the_end_counts_in_latency_alone() {
+    let upstream = Upstream::start(&["--delay", "1s"]);
+    let loaded = load(&[&upstream.url("/"), "-d", "200ms", "-c", "2"]);
+    assert_eq!((loaded.report.requests, loaded.report.requests_per_s), (2, 0.0), "{}", loaded.text);
+    assert_eq!(loaded.report.latency_us.map(|latency| latency.count), Some(2));
 }
 
 #[test]

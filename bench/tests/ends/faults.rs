@@ -8,8 +8,14 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::programs::{Canned, ENGINES, Loaded, Upstream, load, read_head};
 
+/// Nothing here waits for a timeout, so none is given that a slow machine could meet.
 fn load_few(url: &str, engine: &str) -> Loaded {
-    load(&[url, "-n", "4", "-c", "2", "--timeout", "300ms", "--engine", engine])
+    load(&[url, "-n", "4", "-c", "2", "--engine", engine])
+}
+
+/// All four wait at once, for a time in which a slow machine still connects.
+fn load_few_in_vain(url: &str, engine: &str) -> Loaded {
+    load(&[url, "-n", "4", "-c", "4", "--timeout", "1s", "--engine", engine])
 }
 
 /// All four requests end in this fault, and the exit code says that nothing succeeded.
@@ -75,7 +81,7 @@ fn silence_is_a_timeout_wherever_it_falls() {
     for said in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe"] {
         let server = Canned::start(said.as_bytes(), false);
         for engine in ENGINES {
-            assert_all(&load_few(&server.url(), engine), "timeout", said);
+            assert_all(&load_few_in_vain(&server.url(), engine), "timeout", said);
         }
     }
 }
@@ -86,7 +92,7 @@ fn a_body_that_nobody_reads_is_a_timeout() {
     let kept = Mutex::new(Vec::new());
     let server = Canned::serve(move |stream| kept.lock().expect("no panic").push(stream));
     for engine in ENGINES {
-        let arguments = ["-n", "2", "-c", "2", "--timeout", "300ms", "--engine", engine];
+        let arguments = ["-n", "2", "-c", "2", "--timeout", "1s", "--engine", engine];
         let url = server.url();
         let loaded = load(&[&[url.as_str(), "--body-bytes", "64M"], &arguments[..]].concat());
         assert_eq!(loaded.count("timeout"), 2, "{}", loaded.text);
@@ -109,7 +115,7 @@ fn a_queue_that_is_full_is_a_connect_timeout() {
         })
         .collect();
     for engine in ENGINES {
-        let loaded = load_few(&format!("http://{address}/"), engine);
+        let loaded = load_few_in_vain(&format!("http://{address}/"), engine);
         assert_all(&loaded, "connect timeout", "a full queue");
     }
     drop(fillers);
@@ -134,14 +140,17 @@ fn faults_leave_no_descriptors_behind() {
     let url = silent.url();
     for engine in ENGINES {
         let script = format!(
-            "ulimit -n 100; exec '{}' load {url} -n 150 -c 30 --timeout 30ms --engine {engine} --json -",
+            "ulimit -n 100; exec '{}' load {url} -n 150 -c 30 --timeout 100ms --engine {engine} --json -",
             env!("CARGO_BIN_EXE_lateen-bench")
         );
         let output =
             std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
         let report: lateen_bench::load::summary::LoadReport =
             serde_json::from_slice(&output.stdout).expect("a report");
-        assert_eq!(report.errors.get("timeout"), Some(&150), "{report:?}");
+        // On a slow machine one may not even be connected in time: it has a descriptor all the same.
+        let of = |fault: &str| report.errors.get(fault).copied().unwrap_or(0);
+        assert_eq!(of("timeout") + of("connect timeout"), 150, "{report:?}");
+        assert!(of("timeout") > 0, "{report:?}");
     }
     let upstream = Upstream::start(&[]);
     assert!(TcpStream::connect(upstream.address()).is_ok());

@@ -9,4 +9,5 @@ mod tls;
 mod streams;
 mod usage;
 mod stall;
+mod staged;
 mod upstream;

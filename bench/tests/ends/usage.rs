@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::programs::bench;
+use super::programs::{ENGINES, bench};
 
 fn refusal(arguments: &[&str]) -> String {
     let output = bench().args(arguments).output().expect("it starts");
@@ -41,8 +41,11 @@ fn a_load_that_makes_no_sense_is_refused_with_a_way_out() {
         (&["https://127.0.0.1:1/", "--ca", "/etc/hostname"], "certificate"),
         (&["tcp://127.0.0.1:1", "--body-bytes", "0"], "--no-keepalive"),
         (&["tcp://127.0.0.1:1", "-X", "GET"], "http://"),
+        (&["tcp://127.0.0.1:1", "--expect-status", "200"], "use --expect-bytes"),
         (&[url, "--engine", "kqueue"], "epoll"),
         (&[url, "--timeout", "10us"], "1ms"),
+        (&[url, "--json", "/no/such/folder/a"], "--json /no/such/folder/a"),
+        (&[url, "--hdr", "/"], "--hdr /"),
     ] {
         let text = refusal(&[&["load"], arguments].concat());
         assert!(text.contains(says), "{arguments:?}: {text}");
@@ -51,23 +54,47 @@ fn a_load_that_makes_no_sense_is_refused_with_a_way_out() {
 
 #[test]
 fn an_upstream_that_makes_no_sense_is_refused_with_a_way_out() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let taken = taken.local_addr().expect("bound").to_string();
-    let _listening = std::net::TcpListener::bind(&taken);
     let listen = ["--listen", "127.0.0.1:0"];
     for (arguments, says) in [
         (&["--listen", "nowhere"][..], "--listen"),
-        (&["--listen", "192.0.2.1:80"], "192.0.2.1:80"),
         (&["--error-rate", "1.5"], "from 0"),
         (&["--stall-every", "1s", "--stall-for", "1s"], "shorter"),
         (&["--tls-cert", "a.pem"], "--tls-key"),
         (&["--tls-cert", "/no/such/file", "--tls-key", "/no/such/file"], "/no/such/file"),
         (&["--close-every", "0"], "1.."),
         (&["--threads", "0"], "1..=256"),
+        (&["--protocol", "echo", "--error-rate", "0.5"], "--error-rate is for answers of HTTP"),
+        (&["--protocol", "echo", "--close-every", "5"], "use --protocol http"),
+        (&["--protocol", "echo", "--body-bytes", "100"], "--body-bytes is for"),
+        (&["--protocol", "discard", "--body-bytes", "100"], "--body-bytes is for"),
+        (&["--protocol", "discard", "--delay", "1ms"], "use --protocol echo"),
+        (&["--protocol", "discard", "--jitter", "1ms"], "--jitter holds"),
+        (&["--protocol", "discard", "--stall-every", "2s"], "--stall-every holds"),
     ] {
         let listen: &[&str] = if arguments[0] == "--listen" { &[] } else { &listen };
         let text = refusal(&[&["upstream"], listen, arguments].concat());
         assert!(text.contains(says), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_told_in_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("bound").to_string();
+    for engine in ENGINES {
+        for (address, says) in [(taken.as_str(), "in use"), ("192.0.2.1:80", "assign")] {
+            let output = bench()
+                .args(["upstream", "--listen", address, "--engine", engine])
+                .output()
+                .expect("it starts");
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{text}");
+            assert!(
+                text.contains(&format!("--listen {address}: ")) && text.contains(says),
+                "{text}"
+            );
+            assert_eq!((text.lines().count(), output.stdout.len()), (1, 0), "{text}");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::super::plan::{Amount, Exchange, Plan};
+use super::super::tally::Tally;
 use super::{Schedule, Turn};
 use crate::engine::Engine;
 
@@ -23,6 +24,7 @@ fn plan(amount: Amount, rate_per_s: Option<f64>, warmup: Duration, threads: u32)
         connections: 4,
         threads,
         warmup,
+        staged: false,
         amount,
         rate_per_s,
         timeout: Duration::from_secs(10),
@@ -58,6 +60,14 @@ fn a_warm_up_is_made_but_does_not_count() {
 
     let counted = plan(Amount::Requests(10), Some(1000.0), warmup, 1);
     assert_eq!(all_turns(&counted, 0).iter().filter(|turn| turn.measured).count(), 10);
+}
+
+#[test]
+fn a_warm_up_alone_ends_with_it() {
+    let plan = plan(Amount::Requests(10), Some(1000.0), Duration::from_millis(100), 1);
+    let mut schedule = Schedule::warm_up(&plan, 0, START_NS);
+    let turns: Vec<Turn> = std::iter::from_fn(|| schedule.take(START_NS)).collect();
+    assert_eq!((turns.len(), turns.iter().any(|turn| turn.measured)), (100, false));
 }
 
 #[test]
@@ -148,4 +158,43 @@ fn a_stall_shows_in_the_open_loop_and_hides_in_the_closed_one() {
     assert_eq!((late, unsent), (0, 0));
     assert!(closed.value_at_quantile(0.999) < 2 * MS, "{}", closed.value_at_quantile(0.999));
     assert!(closed.max() > 1000 * MS, "four requests met it");
+}
+
+/// What four connections make of a rate that a server can't keep up with: it answers each request
+/// after `service_ns`. What was sent and still counts, what was sent late, what was never sent.
+fn overload(amount: Amount, rate_per_s: f64, service_ns: u64) -> (u64, Tally) {
+    let plan = plan(amount, Some(rate_per_s), Duration::ZERO, 1);
+    let mut schedule = Schedule::new(&plan, 0, START_NS);
+    let mut free_at = vec![START_NS; plan.connections as usize];
+    let (mut sent, mut tally) = (0, Tally::new());
+    loop {
+        let connection = free_at.iter_mut().min().expect("connections");
+        let Some(turn) = schedule.take(*connection) else { break };
+        let sent_ns = turn.due_ns.max(*connection);
+        tally.sent_late(sent_ns - turn.due_ns);
+        sent += 1;
+        *connection = sent_ns + service_ns;
+    }
+    tally.unsent = schedule.unsent();
+    (sent, tally)
+}
+
+#[test]
+fn a_server_that_cannot_keep_up_shows_in_what_is_late_and_in_what_is_unsent() {
+    // Four connections of 10 ms a request are 400 requests/s.
+    let second = Amount::Time(Duration::from_secs(1));
+    let (sent, tally) = overload(second, 1000.0, 10 * MS);
+    assert_eq!((sent, tally.unsent), (400, 600));
+    // The first of each connection are in time, or less than what counts as late.
+    assert_eq!(tally.late_sends, 396);
+    assert!((580 * MS..600 * MS).contains(&tally.late_max_ns), "{}", tally.late_max_ns);
+
+    // A number of requests is sent to the end, ever later.
+    let (sent, tally) = overload(Amount::Requests(1000), 1000.0, 10 * MS);
+    assert_eq!((sent, tally.unsent, tally.late_sends), (1000, 0, 996));
+    assert!(tally.late_max_ns > 1400 * MS, "{}", tally.late_max_ns);
+
+    // And a server that does keep up shows in neither.
+    let (sent, tally) = overload(second, 399.0, 10 * MS);
+    assert_eq!((sent, tally.unsent, tally.late_sends), (399, 0, 0));
 }
