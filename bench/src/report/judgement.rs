@@ -151,22 +151,27 @@ impl<'a> Place<'a> {
         if timed && self.conditions.shared_core {
             return Some("one core for all".to_owned());
         }
+        if self.row.kind == Kind::Latency {
+            let of_latency = || self.latency_objection(lateen, peer, measure);
+            let differ = self.rates_objection(lateen, peer);
+            return differ.or_else(|| measure.is_latency().then(of_latency).flatten());
+        }
         if *measure == Measure::Figure(Figure::Throughput) {
             return self.client_bound(lateen).or_else(|| self.client_bound(peer));
-        }
-        if measure.is_latency() && self.row.kind == Kind::Latency {
-            return self.latency_objection(lateen, peer, measure);
         }
         None
     }
 
-    fn latency_objection(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<String> {
+    /// At a lower rate batches are smaller and sleeps more frequent: not even cost compares.
+    fn rates_objection(&self, lateen: &Entry, peer: &Entry) -> Option<String> {
         let [Some(ours), Some(theirs)] = [lateen, peer].map(|entry| self.rate(entry)) else {
             return Some("rate unknown".to_owned());
         };
-        if (ours - theirs).abs() > SAME_RATE * ours.max(theirs) {
-            return Some(RATES_DIFFER.to_owned());
-        }
+        let differ = (ours - theirs).abs() > SAME_RATE * ours.max(theirs);
+        differ.then(|| RATES_DIFFER.to_owned())
+    }
+
+    fn latency_objection(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<String> {
         let samples = || self.samples(lateen).chain(self.samples(peer));
         let busiest = samples().try_fold(0.0, |most: f64, sample| {
             sample.busy.as_ref().map(|busy| most.max(busy.client_cpu))
