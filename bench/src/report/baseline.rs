@@ -2,11 +2,10 @@
 //! is first divided by a peer that both have; counts and memory are compared as they are. Noise is
 //! where the two ranges overlap.
 
-use super::judgement::{Conditions, Place};
-use super::measure::{self, Measure};
-use super::numbers;
 use super::reading::Source;
-use super::series::{LATEEN, is_floor};
+use crate::judgement::{Conditions, LATEEN, Place, is_floor};
+use crate::measure::{self, Measure};
+use crate::numbers;
 use crate::results::{Entry, Environment, Results, Row};
 use crate::statistics::{self, ROUNDS_MIN, Spread};
 

@@ -1,11 +1,10 @@
 //! Where Lateen is behind: every figure of every row in which it did worse than a peer, and those in
 //! which nothing was decided. Nothing is chosen here but the order.
 
-use super::judgement::{Judgement, Place};
-use super::measure::{self, Measure};
 use super::model::Placed;
-use super::numbers;
-use super::series::{LATEEN, is_floor, is_reference, is_variant};
+use crate::judgement::{Judgement, LATEEN, Place, is_floor, is_reference, is_variant};
+use crate::measure::{self, Measure};
+use crate::numbers;
 use crate::results::{Entry, Kind};
 use crate::statistics::Verdict;
 

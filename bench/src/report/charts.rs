@@ -1,10 +1,10 @@
 //! What the plots show: the values, taken from a row. How they are drawn is for `plots`.
 
-use super::judgement::{Conditions, Place};
-use super::measure::{Holder, Measure};
-use super::numbers::Quantity;
 use super::series::Series;
+use crate::judgement::{Conditions, Place};
 use crate::load::summary::Latency;
+use crate::measure::{Holder, Measure};
+use crate::numbers::Quantity;
 use crate::results::{Kind, Row, Sample};
 use crate::statistics::{Figure, Spread};
 use std::collections::BTreeMap;
@@ -181,7 +181,7 @@ fn bars(
 }
 
 fn memory(place: Place, series: &BTreeMap<String, Series>) -> Vec<Option<Chart>> {
-    let measures = super::measure::compared(place.row);
+    let measures = crate::measure::compared(place.row);
     let most = |holder| {
         let counts = measures.iter().filter_map(|measure| match measure {
             Measure::PerConnection(of, connections) if *of == holder => Some(*connections),

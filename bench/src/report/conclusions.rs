@@ -1,9 +1,8 @@
 //! What cannot be concluded from the results, each sentence only where its reason holds.
 
-use super::judgement::BEYOND_MIN;
-use super::numbers;
 use super::reading::Source;
-use super::series::is_floor;
+use crate::judgement::{BEYOND_MIN, is_floor};
+use crate::numbers;
 use crate::results::{Kind, Results, Sample};
 use crate::statistics::ROUNDS_MIN;
 

@@ -1,7 +1,7 @@
 //! What a reader needs to know of a run: the machine, the placement, who took part in which version.
 
-use super::numbers::{self, Quantity};
 use super::reading::Source;
+use crate::numbers::{self, Quantity};
 use crate::results::{Environment, Peer};
 
 /// One file of results.

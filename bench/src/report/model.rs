@@ -4,11 +4,11 @@ use super::baseline::{self, Change};
 use super::behind::{self, Behind};
 use super::charts::Chart;
 use super::findings::{self, Tile};
-use super::judgement::{Conditions, Place};
 use super::machine::{self, Run};
 use super::reading::Source;
 use super::series::{self, Series};
 use super::{conclusions, overview, sections};
+use crate::judgement::{Conditions, Place};
 use crate::results::Results;
 use std::collections::BTreeMap;
 
@@ -204,14 +204,4 @@ fn peer_names(results: &Results) -> impl Iterator<Item = &str> {
     let entries = results.rows.iter().flat_map(|row| &row.entries);
     let peers = results.peers.iter().map(|peer| peer.name.as_str());
     peers.chain(entries.map(|entry| entry.peer.as_str()))
-}
-
-impl crate::results::Profile {
-    /// As the command line has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            crate::results::Profile::Bare => "bare",
-            crate::results::Profile::Mesh => "mesh",
-        }
-    }
 }

@@ -1,11 +1,10 @@
 //! The whole comparison at a glance: one ratio for each row and peer, in a table for each question.
 
 use super::charts::capital;
-use super::judgement::{Judgement, Place, RATES_DIFFER};
-use super::measure::{self, Holder, Measure};
 use super::model::{Cell, Placed, Table, TableRow};
 use super::sections::judged_cell;
-use super::series::LATEEN;
+use crate::judgement::{Judgement, LATEEN, Place, RATES_DIFFER};
+use crate::measure::{self, Holder, Measure};
 use crate::results::Kind;
 use crate::statistics::Figure;
 

@@ -2,11 +2,11 @@
 //! is not in them.
 
 use super::charts;
-use super::judgement::{Judgement, Place};
-use super::measure::{self, Measure};
 use super::model::{Cell, Placed, Point, Section, Table, TableRow};
-use super::numbers::{self, Quantity};
-use super::series::{LATEEN, Series, is_reference};
+use super::series::Series;
+use crate::judgement::{Judgement, LATEEN, Place, is_reference};
+use crate::measure::{self, Measure};
+use crate::numbers::{self, Quantity};
 use crate::results::{Entry, Kind};
 use crate::statistics::{Figure, Spread};
 use std::collections::BTreeMap;

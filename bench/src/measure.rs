@@ -1,7 +1,7 @@
 //! What is read from a sample for the page: the figures of `statistics`, and what memory and changes of
 //! config have beside them. Says what each is called and how it is written; judges nothing.
 
-use super::numbers::{self, Quantity};
+use crate::numbers::{self, Quantity};
 use crate::results::{Kind, Row, Sample};
 use crate::statistics::Figure;
 use std::collections::BTreeSet;

@@ -2,13 +2,15 @@
 //! `statistics`; here are the reasons beyond it: a client that was the limit, rates that differ, cores
 //! that were shared.
 
-use super::measure::Measure;
-use super::numbers;
+use crate::measure::Measure;
+use crate::numbers;
 use crate::results::{Entry, Environment, Kind, Row, Sample};
 use crate::statistics::{
     self, CLIENT_BUSY_MAX, Figure, PROXY_BUSY_MIN, ROUNDS_MIN, Spread, Verdict,
 };
 
+/// The name of Lateen among the peers.
+pub const LATEEN: &str = "lateen";
 /// Values that a percentile needs beyond it to be more than an anecdote.
 pub const BEYOND_MIN: f64 = 10.0;
 /// The reason where each peer had a rate of its own.
@@ -135,7 +137,7 @@ impl<'a> Place<'a> {
 
     /// Lateen's entry.
     pub fn lateen(&self) -> Option<&'a Entry> {
-        self.row.entries.iter().find(|entry| entry.peer == super::series::LATEEN)
+        self.row.entries.iter().find(|entry| entry.peer == LATEEN)
     }
 
     fn objection(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<String> {
@@ -248,4 +250,19 @@ impl Judgement {
             None => f64::INFINITY,
         }
     }
+}
+
+/// No proxy that one would run: the smallest forwarder, or none at all.
+pub fn is_reference(peer: &str) -> bool {
+    is_floor(peer) || peer == "direct"
+}
+
+/// The smallest honest forwarder.
+pub fn is_floor(peer: &str) -> bool {
+    peer == "floor" || peer.starts_with("floor-") || peer.starts_with("floor_")
+}
+
+/// Lateen on another engine or with other settings: no peer of its.
+pub fn is_variant(peer: &str) -> bool {
+    peer.strip_prefix(LATEEN).is_some_and(|rest| rest.starts_with('-'))
 }
