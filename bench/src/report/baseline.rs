@@ -4,7 +4,7 @@
 
 use super::reading::Source;
 use crate::judgement::{Conditions, LATEEN, Place, is_floor};
-use crate::measure::{self, Measure};
+use crate::measure::Measure;
 use crate::numbers;
 use crate::results::{Entry, Environment, Results, Row};
 use crate::statistics::{self, ROUNDS_MIN, Spread};
@@ -94,16 +94,13 @@ fn compare_row((old, before): (&Row, &Results), (new, now): (&Row, &Results), ch
             change.unmatched.push(format!("{name} · {point} is new"));
             continue;
         }
-        let place = |row, results: &Results| Place {
-            row,
-            point,
-            conditions: Conditions::of(&results.environment),
-        };
+        let place =
+            |row, results: &Results| Place { row, point, conditions: Conditions::of(results) };
         let places = [place(old, before), place(new, now)];
         let [Some(old_lateen), Some(new_lateen)] = places.map(|place| place.lateen()) else {
             continue;
         };
-        for measure in measure::compared(new) {
+        for measure in places[1].compared() {
             compare_measure(places, [old_lateen, new_lateen], &measure, change);
         }
     }

@@ -3,7 +3,7 @@
 
 use super::model::Placed;
 use crate::judgement::{Judgement, LATEEN, Place, is_floor, is_reference, is_variant};
-use crate::measure::{self, Measure};
+use crate::measure::Measure;
 use crate::numbers;
 use crate::results::{Entry, Kind};
 use crate::statistics::Verdict;
@@ -88,7 +88,7 @@ fn judge_all(
     behind: &mut Behind,
 ) -> bool {
     let mut any = false;
-    for measure in measure::compared(place.row) {
+    for measure in place.compared() {
         let Some(judgement) = place.judge(lateen, peer, &measure) else { continue };
         any = true;
         let item = || item(one, place, (lateen, peer), &measure, &judgement);

@@ -135,7 +135,7 @@ impl Page {
                     row.profile.name(),
                     file.unwrap_or_default()
                 );
-                let conditions = Conditions::of(&source.results.environment);
+                let conditions = Conditions::of(&source.results);
                 places.push(Placed { row, anchor, heading, conditions });
             }
         }

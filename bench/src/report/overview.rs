@@ -4,7 +4,7 @@ use super::charts::capital;
 use super::model::{Cell, Placed, Table, TableRow};
 use super::sections::judged_cell;
 use crate::judgement::{Judgement, LATEEN, Place, RATES_DIFFER};
-use crate::measure::{self, Holder, Measure};
+use crate::measure::{Holder, Measure};
 use crate::results::Kind;
 use crate::statistics::Figure;
 
@@ -35,7 +35,7 @@ pub fn of(placed: &[Placed]) -> Vec<Table> {
 /// That of the most connections, with the kernel's share where it is known.
 pub fn per_connection(place: Place) -> Option<Measure> {
     let of = |wanted: Holder| {
-        let mut all = measure::compared(place.row).into_iter();
+        let mut all = place.compared().into_iter();
         all.rfind(
             |measure| matches!(measure, Measure::PerConnection(holder, _) if *holder == wanted),
         )
