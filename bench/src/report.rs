@@ -5,7 +5,7 @@
 //!
 //! - `arguments` are those of the command line;
 //! - `reading` takes the files in, within bounds;
-//! - `model` is all that the page says, made by `sections`, `findings`, `behind`, `baseline` and
+//! - `model` is all that the page says, made by `sections`, `findings`, `behind`, `baseline`, `method` and
 //!   `conclusions`;
 //! - `plots` draws, `page` and `markdown` write.
 //!
@@ -21,6 +21,7 @@ pub mod findings;
 pub mod behind;
 pub mod baseline;
 pub mod conclusions;
+pub mod method;
 pub mod machine;
 pub mod model;
 pub mod plots;

@@ -7,7 +7,7 @@ use super::findings::{self, Tile};
 use super::machine::{self, Run};
 use super::reading::Source;
 use super::series::{self, Series};
-use super::{conclusions, overview, sections};
+use super::{conclusions, method, overview, sections};
 use crate::judgement::{Conditions, Place};
 use crate::results::Results;
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ pub struct Page {
     pub findings: Vec<String>,
     /// The main finding against each peer.
     pub tiles: Vec<Tile>,
+    /// What the proxies cost, short enough for a README.
+    pub headline: Option<Table>,
     /// One cell for each row and peer.
     pub overview: Vec<Table>,
     /// Where Lateen is behind, and how far from the floor.
@@ -29,6 +31,8 @@ pub struct Page {
     pub changes: Option<Change>,
     /// One for each row.
     pub sections: Vec<Section>,
+    /// How it was measured.
+    pub method: Vec<String>,
     /// What cannot be concluded.
     pub limits: Vec<String>,
     /// One for each file.
@@ -152,10 +156,12 @@ impl Page {
             title: findings::title(sources),
             findings,
             tiles,
+            headline: overview::headline(&places),
             overview: overview::of(&places),
             behind,
             changes,
             sections: places.iter().map(|placed| sections::of(placed, &series)).collect(),
+            method: method::of(sources),
             limits: conclusions::of(sources),
             runs: sources
                 .iter()

@@ -455,3 +455,26 @@ fn a_version_without_a_day_says_so() {
     assert_eq!(version("nginx"), "nginx/1.22.1, release date not known");
     assert_eq!(version("lateen"), "lateen-proxy 0.1.0");
 }
+
+#[test]
+fn how_it_was_measured_is_what_the_data_says() {
+    let mut results = synthetic::results(true);
+    let said = |results: &Results| page(results.clone()).method.join("\n");
+    let text = said(&results);
+    assert!(text.contains("The proxy had a CPU of its own"), "{text}");
+    assert!(text.contains("Discarded, for wrong or missing answers"), "{text}");
+    assert!(text.contains(": 1 sample, which the rows list"), "{text}");
+    assert!(!text.contains("all the same") && !text.contains("taken off"), "{text}");
+    results.environment.placement.insert("client".into(), vec![0]);
+    results.rows[0].caveats.push("nginx, round 2, x: kept although disturbed: others".into());
+    results.rows[0].entries[2].samples[1].point = "2 workers".into();
+    results.command.push("--requests=400".into());
+    let text = said(&results);
+    assert!(text.contains("The proxy shared its CPU with client or upstream"), "{text}");
+    assert!(!text.contains("of its own"), "{text}");
+    assert!(text.contains("one worker, and with two at the points"), "{text}");
+    assert!(text.contains("counted all the same: 1 sample"), "{text}");
+    assert!(text.contains("connecting costs was measured apart"), "{text}");
+    results.rows.retain(|row| row.kind == lateen_bench::results::Kind::Memory);
+    assert!(!said(&results).contains("Latency counts") && !said(&results).contains("Throughput"));
+}
