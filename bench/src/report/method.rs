@@ -52,18 +52,14 @@ fn placement(results: &Results, conditions: Conditions) -> String {
         row.points().contains(&"2 workers")
             || row.caveats.iter().any(|caveat| caveat.contains("shared-core"))
     });
-    let but = if elsewhere { " but where a row says or names two workers" } else { "" };
+    let but = if elsewhere { ", but where a row says otherwise or has two workers" } else { "" };
     if conditions.shared_core {
         return format!("The proxy shared its CPU with client or upstream{but}.");
     }
-    let rest = if client == upstream {
-        let noun = if client.len() == 1 { "the same one" } else { "the same ones" };
-        format!("client and upstream had {noun} beside it")
-    } else {
-        "client and upstream had others each".to_owned()
-    };
+    let shared = client.iter().any(|cpu| upstream.contains(cpu));
+    let rest = if shared { "shared another" } else { "had others" };
     let own = if proxy.len() == 1 { "a CPU of its own" } else { "CPUs of its own" };
-    format!("The proxy had {own}{but}; {rest}.")
+    format!("The proxy had {own}{but}; client and upstream {rest}.")
 }
 
 fn loads(results: &Results, conditions: Conditions) -> Vec<String> {

@@ -165,7 +165,7 @@ fn late_cell(place: Place, entry: &Entry) -> Cell {
     let latest = || format!("by {} at most", numbers::quantity(latest, Quantity::Us));
     Cell {
         text,
-        range: (late.count > 1).then_some(range),
+        range: (late.most > 0.0 && late.count > 1).then_some(range),
         verdict: None,
         note: (late.most > 0.0).then(latest),
     }

@@ -462,6 +462,7 @@ fn how_it_was_measured_is_what_the_data_says() {
     let said = |results: &Results| page(results.clone()).method.join("\n");
     let text = said(&results);
     assert!(text.contains("The proxy had a CPU of its own"), "{text}");
+    assert!(text.contains("; client and upstream shared another."), "{text}");
     assert!(text.contains("Discarded, for wrong or missing answers"), "{text}");
     assert!(text.contains(": 1 sample, which the rows list"), "{text}");
     assert!(!text.contains("all the same") && !text.contains("taken off"), "{text}");
