@@ -8,6 +8,8 @@
 //! - [`compare`] starts proxies between the two and measures what each of them used;
 //! - [`results`] is what it found, as it is kept in a file;
 //! - [`statistics`] says what follows from it, and what does not;
+//! - [`judgement`] says which ratio decides something, of what [`measure`] reads from a sample and
+//!   [`numbers`] writes: the same for what `compare` prints at its end and for the report;
 //! - [`report`] shows it.
 //!
 //! Both ends of the load stand on: [`engine`], which drives the sockets, `clock`, `wire` (a socket,
@@ -28,4 +30,7 @@ pub mod upstream;
 pub mod compare;
 pub mod results;
 pub mod statistics;
+pub mod numbers;
+pub mod measure;
+pub mod judgement;
 pub mod report;

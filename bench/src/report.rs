@@ -5,9 +5,7 @@
 //!
 //! - `arguments` are those of the command line;
 //! - `reading` takes the files in, within bounds;
-//! - `measure` is what is read from a sample, `numbers` how it is written;
-//! - `judgement` says which ratio decides something, and why another does not;
-//! - `model` is all that the page says, made by `sections`, `findings`, `behind`, `baseline` and
+//! - `model` is all that the page says, made by `sections`, `findings`, `behind`, `baseline`, `method` and
 //!   `conclusions`;
 //! - `plots` draws, `page` and `markdown` write.
 //!
@@ -15,10 +13,7 @@
 
 pub mod arguments;
 pub mod reading;
-pub mod measure;
-pub mod numbers;
 pub mod series;
-pub mod judgement;
 pub mod charts;
 pub mod sections;
 pub mod overview;
@@ -26,6 +21,7 @@ pub mod findings;
 pub mod behind;
 pub mod baseline;
 pub mod conclusions;
+pub mod method;
 pub mod machine;
 pub mod model;
 pub mod plots;

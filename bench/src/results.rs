@@ -254,6 +254,16 @@ impl Results {
     }
 }
 
+impl Profile {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Bare => "bare",
+            Profile::Mesh => "mesh",
+        }
+    }
+}
+
 impl Entry {
     /// What counts, of one point of the row.
     pub fn valid<'a>(&'a self, point: &'a str) -> impl Iterator<Item = &'a Sample> {

@@ -33,6 +33,8 @@ pub enum Figure {
     Switches,
     /// CPU µs of the proxy's whole cores for a unit, whoever they were billed to.
     CoreUs,
+    /// Instructions of the proxy's whole cores for a unit, whoever they were billed to.
+    CoreInstructions,
     /// Median latency in µs.
     P50Us,
     /// 99th percentile in µs.
@@ -71,6 +73,7 @@ impl Figure {
             }
             Figure::Switches => per_unit(cost?.voluntary_switches + cost?.involuntary_switches),
             Figure::CoreUs => per_unit(sample.busy.as_ref()?.proxy_cpu_us),
+            Figure::CoreInstructions => per_unit(sample.busy.as_ref()?.proxy_cpu_instructions?),
             Figure::P50Us => load?.latency_us.as_ref().map(|latency| latency.p50),
             Figure::P99Us => load?.latency_us.as_ref().map(|latency| latency.p99),
             Figure::P999Us => load?.latency_us.as_ref().map(|latency| latency.p99_9),

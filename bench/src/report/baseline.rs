@@ -2,11 +2,10 @@
 //! is first divided by a peer that both have; counts and memory are compared as they are. Noise is
 //! where the two ranges overlap.
 
-use super::judgement::{Conditions, Place};
-use super::measure::{self, Measure};
-use super::numbers;
 use super::reading::Source;
-use super::series::{LATEEN, is_floor};
+use crate::judgement::{Conditions, LATEEN, Place, is_floor};
+use crate::measure::Measure;
+use crate::numbers;
 use crate::results::{Entry, Environment, Results, Row};
 use crate::statistics::{self, ROUNDS_MIN, Spread};
 
@@ -95,16 +94,13 @@ fn compare_row((old, before): (&Row, &Results), (new, now): (&Row, &Results), ch
             change.unmatched.push(format!("{name} · {point} is new"));
             continue;
         }
-        let place = |row, results: &Results| Place {
-            row,
-            point,
-            conditions: Conditions::of(&results.environment),
-        };
+        let place =
+            |row, results: &Results| Place { row, point, conditions: Conditions::of(results) };
         let places = [place(old, before), place(new, now)];
         let [Some(old_lateen), Some(new_lateen)] = places.map(|place| place.lateen()) else {
             continue;
         };
-        for measure in measure::compared(new) {
+        for measure in places[1].compared() {
             compare_measure(places, [old_lateen, new_lateen], &measure, change);
         }
     }

@@ -1,11 +1,10 @@
 //! Where Lateen is behind: every figure of every row in which it did worse than a peer, and those in
 //! which nothing was decided. Nothing is chosen here but the order.
 
-use super::judgement::{Judgement, Place};
-use super::measure::{self, Measure};
 use super::model::Placed;
-use super::numbers;
-use super::series::{LATEEN, is_floor, is_reference, is_variant};
+use crate::judgement::{Judgement, LATEEN, Place, is_floor, is_reference, is_variant};
+use crate::measure::Measure;
+use crate::numbers;
 use crate::results::{Entry, Kind};
 use crate::statistics::Verdict;
 
@@ -89,7 +88,7 @@ fn judge_all(
     behind: &mut Behind,
 ) -> bool {
     let mut any = false;
-    for measure in measure::compared(place.row) {
+    for measure in place.compared() {
         let Some(judgement) = place.judge(lateen, peer, &measure) else { continue };
         any = true;
         let item = || item(one, place, (lateen, peer), &measure, &judgement);

@@ -1,10 +1,10 @@
 //! What the plots show: the values, taken from a row. How they are drawn is for `plots`.
 
-use super::judgement::{Conditions, Place};
-use super::measure::{Holder, Measure};
-use super::numbers::Quantity;
 use super::series::Series;
+use crate::judgement::{Conditions, Place};
 use crate::load::summary::Latency;
+use crate::measure::{Holder, Measure};
+use crate::numbers::Quantity;
 use crate::results::{Kind, Row, Sample};
 use crate::statistics::{Figure, Spread};
 use std::collections::BTreeMap;
@@ -92,6 +92,7 @@ pub fn of_point(place: Place, series: &BTreeMap<String, Series>) -> Vec<Chart> {
     let mut charts = Vec::new();
     match row.kind {
         Kind::Throughput => charts.push(figure(Figure::Throughput, None)),
+        Kind::Latency if place.conditions.instruction_clock => {}
         Kind::Latency => charts.push(percentiles(place, series)),
         Kind::Memory => charts.extend(memory(place, series)),
         Kind::Change => {
@@ -112,7 +113,7 @@ pub fn of_rates(
     series: &BTreeMap<String, Series>,
 ) -> Vec<Chart> {
     let points = row.points();
-    if row.kind != Kind::Latency || points.len() < 2 {
+    if row.kind != Kind::Latency || points.len() < 2 || conditions.instruction_clock {
         return Vec::new();
     }
     let against = |figure: Figure, title: &str| {
@@ -152,6 +153,9 @@ fn bars(
     measure: Measure,
     parts: Option<[Figure; 2]>,
 ) -> Option<Chart> {
+    if !place.has(&measure) {
+        return None;
+    }
     let throughput = measure == Measure::Figure(Figure::Throughput);
     let mut stacked = false;
     let mut bars = Vec::new();
@@ -166,6 +170,8 @@ fn bars(
         let note = throughput.then(|| place.client_bound(entry)).flatten();
         let note =
             if entry.peer == "direct" && throughput { Some("no proxy".into()) } else { note };
+        let note =
+            note.or_else(|| (place.missed(entry) > 0).then(|| "did not carry the rate".to_owned()));
         let series = *series.get(&entry.peer)?;
         bars.push(Bar { label: entry.peer.clone(), series, value, first_share, note });
     }
@@ -181,7 +187,7 @@ fn bars(
 }
 
 fn memory(place: Place, series: &BTreeMap<String, Series>) -> Vec<Option<Chart>> {
-    let measures = super::measure::compared(place.row);
+    let measures = place.compared();
     let most = |holder| {
         let counts = measures.iter().filter_map(|measure| match measure {
             Measure::PerConnection(of, connections) if *of == holder => Some(*connections),

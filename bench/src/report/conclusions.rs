@@ -1,9 +1,8 @@
 //! What cannot be concluded from the results, each sentence only where its reason holds.
 
-use super::judgement::BEYOND_MIN;
-use super::numbers;
 use super::reading::Source;
-use super::series::is_floor;
+use crate::judgement::{BEYOND_MIN, is_floor};
+use crate::numbers;
 use crate::results::{Kind, Results, Sample};
 use crate::statistics::ROUNDS_MIN;
 
@@ -117,11 +116,16 @@ fn about_the_counts(results: &Results) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if let Some(reason) = &environment.no_counters {
-        said.push(format!(
+    match &environment.no_counters {
+        Some(reason) if environment.instruction_clock => said.push(format!(
+            "Nothing about cycles, or about which mode instructions ran in: there were no hardware counters \
+             ({reason}), and the clock counts all."
+        )),
+        Some(reason) => said.push(format!(
             "Nothing about instructions or cycles: there were no hardware counters ({reason}). Cost is CPU \
              time, which moves with the machine."
-        ));
+        )),
+        None => {}
     }
     if let Some(reason) = &environment.no_syscalls {
         said.push(format!("Nothing about syscalls: they could not be counted ({reason})."));

@@ -2,12 +2,11 @@
 //! makes, and one number for each peer.
 
 use super::behind::Behind;
-use super::judgement::Judgement;
-use super::measure::Measure;
 use super::model::Placed;
-use super::numbers::{self, counted, listed};
 use super::reading::Source;
-use super::series::{LATEEN, is_reference, is_variant};
+use crate::judgement::{Judgement, LATEEN, is_reference, is_variant};
+use crate::measure::Measure;
+use crate::numbers::{self, counted, listed};
 use crate::results::Kind;
 use crate::statistics::{Figure, Verdict};
 use std::collections::BTreeSet;
@@ -168,7 +167,7 @@ impl Tally {
 fn tally(
     placed: &[Placed],
     peer: &str,
-    of: impl Fn(super::judgement::Place) -> Option<Measure>,
+    of: impl Fn(crate::judgement::Place) -> Option<Measure>,
 ) -> Tally {
     let mut tally = Tally::default();
     for place in placed.iter().flat_map(Placed::points) {
@@ -184,7 +183,7 @@ fn tally(
 }
 
 fn costs(placed: &[Placed], peers: &[String]) -> Option<String> {
-    let of = |place: super::judgement::Place| {
+    let of = |place: crate::judgement::Place| {
         matches!(place.row.kind, Kind::Throughput | Kind::Latency).then(|| place.cost())
     };
     let counted = placed
@@ -209,7 +208,7 @@ fn costs(placed: &[Placed], peers: &[String]) -> Option<String> {
 }
 
 fn throughput(placed: &[Placed], peers: &[String]) -> Option<String> {
-    let of = |place: super::judgement::Place| {
+    let of = |place: crate::judgement::Place| {
         (place.row.kind == Kind::Throughput).then_some(Measure::Figure(Figure::Throughput))
     };
     verdicts(placed, peers, of).map(|(total, text)| {
@@ -225,7 +224,7 @@ fn throughput(placed: &[Placed], peers: &[String]) -> Option<String> {
 }
 
 fn latency(placed: &[Placed], peers: &[String]) -> Option<String> {
-    let of = |place: super::judgement::Place| {
+    let of = |place: crate::judgement::Place| {
         (place.row.kind == Kind::Latency).then_some(Measure::Figure(Figure::P99Us))
     };
     verdicts(placed, peers, of).map(|(total, text)| {
@@ -241,7 +240,7 @@ fn latency(placed: &[Placed], peers: &[String]) -> Option<String> {
 fn verdicts(
     placed: &[Placed],
     peers: &[String],
-    of: impl Fn(super::judgement::Place) -> Option<Measure>,
+    of: impl Fn(crate::judgement::Place) -> Option<Measure>,
 ) -> Option<(usize, String)> {
     let tallies: Vec<(&String, Tally)> =
         peers.iter().map(|peer| (peer, tally(placed, peer, &of))).collect();

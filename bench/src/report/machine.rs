@@ -1,7 +1,8 @@
 //! What a reader needs to know of a run: the machine, the placement, who took part in which version.
 
-use super::numbers::{self, Quantity};
 use super::reading::Source;
+use crate::judgement::{LATEEN, is_variant};
+use crate::numbers::{self, Quantity};
 use crate::results::{Environment, Peer};
 
 /// One file of results.
@@ -102,7 +103,9 @@ fn machine_facts(environment: &Environment) -> Vec<(&'static str, String)> {
 fn participant(peer: &Peer) -> Participant {
     let version = match (&peer.version, &peer.released) {
         (Some(version), Some(released)) => format!("{version}, released {released}"),
-        (Some(version), None) => version.clone(),
+        // Lateen's is the tree's: its commit is among the facts.
+        (Some(version), None) if peer.name == LATEEN || is_variant(&peer.name) => version.clone(),
+        (Some(version), None) => format!("{version}, release date not known"),
         (None, Some(released)) => format!("released {released}"),
         (None, None) => "–".to_owned(),
     };

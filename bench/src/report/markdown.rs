@@ -14,6 +14,11 @@ const UNDECIDED_MAX: usize = 20;
 pub fn write(page: &Page) -> String {
     let mut out = String::new();
     paragraph(&mut out, &format!("# {}", escape(&page.title)));
+    if let Some(headline) = &page.headline {
+        paragraph(&mut out, "## In one table");
+        write_table(&mut out, headline);
+        paragraph(&mut out, "## What was found");
+    }
     for finding in &page.findings {
         paragraph(&mut out, &escape(finding));
     }
@@ -36,6 +41,7 @@ pub fn write(page: &Page) -> String {
     for section in &page.sections {
         write_section(&mut out, section);
     }
+    list(&mut out, "## How it was measured", &page.method);
     list(&mut out, "## What cannot be concluded", &page.limits);
     for run in &page.runs {
         write_run(&mut out, run);

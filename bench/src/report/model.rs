@@ -4,11 +4,11 @@ use super::baseline::{self, Change};
 use super::behind::{self, Behind};
 use super::charts::Chart;
 use super::findings::{self, Tile};
-use super::judgement::{Conditions, Place};
 use super::machine::{self, Run};
 use super::reading::Source;
 use super::series::{self, Series};
-use super::{conclusions, overview, sections};
+use super::{conclusions, method, overview, sections};
+use crate::judgement::{Conditions, Place};
 use crate::results::Results;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,8 @@ pub struct Page {
     pub findings: Vec<String>,
     /// The main finding against each peer.
     pub tiles: Vec<Tile>,
+    /// What the proxies cost, short enough for a README.
+    pub headline: Option<Table>,
     /// One cell for each row and peer.
     pub overview: Vec<Table>,
     /// Where Lateen is behind, and how far from the floor.
@@ -29,6 +31,8 @@ pub struct Page {
     pub changes: Option<Change>,
     /// One for each row.
     pub sections: Vec<Section>,
+    /// How it was measured.
+    pub method: Vec<String>,
     /// What cannot be concluded.
     pub limits: Vec<String>,
     /// One for each file.
@@ -135,7 +139,7 @@ impl Page {
                     row.profile.name(),
                     file.unwrap_or_default()
                 );
-                let conditions = Conditions::of(&source.results.environment);
+                let conditions = Conditions::of(&source.results);
                 places.push(Placed { row, anchor, heading, conditions });
             }
         }
@@ -152,10 +156,12 @@ impl Page {
             title: findings::title(sources),
             findings,
             tiles,
+            headline: overview::headline(&places),
             overview: overview::of(&places),
             behind,
             changes,
             sections: places.iter().map(|placed| sections::of(placed, &series)).collect(),
+            method: method::of(sources),
             limits: conclusions::of(sources),
             runs: sources
                 .iter()
@@ -204,14 +210,4 @@ fn peer_names(results: &Results) -> impl Iterator<Item = &str> {
     let entries = results.rows.iter().flat_map(|row| &row.entries);
     let peers = results.peers.iter().map(|peer| peer.name.as_str());
     peers.chain(entries.map(|entry| entry.peer.as_str()))
-}
-
-impl crate::results::Profile {
-    /// As the command line has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            crate::results::Profile::Bare => "bare",
-            crate::results::Profile::Mesh => "mesh",
-        }
-    }
 }

@@ -2,11 +2,11 @@
 //! is not in them.
 
 use super::charts;
-use super::judgement::{Judgement, Place};
-use super::measure::{self, Measure};
 use super::model::{Cell, Placed, Point, Section, Table, TableRow};
-use super::numbers::{self, Quantity};
-use super::series::{LATEEN, Series, is_reference};
+use super::series::Series;
+use crate::judgement::{Judgement, LATEEN, Place, is_reference};
+use crate::measure::Measure;
+use crate::numbers::{self, Quantity};
 use crate::results::{Entry, Kind};
 use crate::statistics::{Figure, Spread};
 use std::collections::BTreeMap;
@@ -58,14 +58,14 @@ fn ratios(place: Place, series: &BTreeMap<String, Series>) -> Option<Table> {
             // Nothing stands between client and upstream: its throughput is a ceiling, not a rival's.
             let direct = entry.peer == "direct" && place.row.kind == Kind::Throughput;
             let of = if direct { |_: &Measure| false } else { |_: &Measure| true };
-            let all = measure::compared(place.row);
+            let all = place.compared();
             (
                 entry,
                 all.iter().map(|measure| of(measure).then(|| judge(measure)).flatten()).collect(),
             )
         })
         .collect();
-    let all = measure::compared(place.row);
+    let all = place.compared();
     let used: Vec<usize> = (0..all.len())
         .filter(|index| judged.iter().any(|(_, cells)| cells[*index].is_some()))
         .collect();
@@ -96,7 +96,7 @@ fn ratios(place: Place, series: &BTreeMap<String, Series>) -> Option<Table> {
 
 fn figures(place: Place, series: &BTreeMap<String, Series>) -> Table {
     let row = place.row;
-    let mut measures = measure::compared(row);
+    let mut measures = place.compared();
     if matches!(row.kind, Kind::Throughput | Kind::Latency) {
         let split = [
             Figure::InstructionsUser,
@@ -109,15 +109,19 @@ fn figures(place: Place, series: &BTreeMap<String, Series>) -> Table {
             _ => &[Figure::ResidentKib][..],
         };
         let more = split.iter().chain(also).map(|figure| Measure::Figure(*figure));
-        measures.extend(more);
+        measures.extend(more.filter(|measure| place.has(measure)));
     }
     let entries: Vec<&Entry> =
         row.entries.iter().filter(|entry| place.samples(entry).next().is_some()).collect();
     measures.retain(|measure| entries.iter().any(|entry| place.spread(entry, measure).is_some()));
     let mut head = vec!["peer".to_owned(), "rounds".to_owned()];
     let rated = row.kind == Kind::Latency;
-    let busy = entries.iter().any(|entry| place.samples(entry).any(|one| one.busy.is_some()));
-    head.extend(rated.then(|| "offered rate".to_owned()));
+    // Without time nobody is busy.
+    let busy = !place.conditions.instruction_clock
+        && entries.iter().any(|entry| place.samples(entry).any(|one| one.busy.is_some()));
+    if rated {
+        head.extend(["offered rate", "sent over 1 ms late"].map(str::to_owned));
+    }
     head.extend(measures.iter().map(|measure| measure.name(&row.unit)));
     if busy {
         head.extend(["proxy's core busy", "client's core busy"].map(str::to_owned));
@@ -125,9 +129,7 @@ fn figures(place: Place, series: &BTreeMap<String, Series>) -> Table {
     let rows = entries.iter().map(|entry| {
         let mut cells = vec![Cell::plain(place.samples(entry).count().to_string())];
         if rated {
-            cells.push(place.rate(entry).map_or_else(Cell::none, |rate| {
-                Cell::plain(numbers::quantity(rate, Quantity::PerSecond))
-            }));
+            cells.extend([rate_cell(place, entry), late_cell(place, entry)]);
         }
         cells.extend(measures.iter().map(|measure| figure_cell(place, entry, measure)));
         if busy {
@@ -140,6 +142,33 @@ fn figures(place: Place, series: &BTreeMap<String, Series>) -> Table {
         TableRow { series: series.get(&name).copied(), name, anchor: None, cells }
     });
     Table { caption: "Medians, least–most".to_owned(), head, rows: rows.collect() }
+}
+
+fn rate_cell(place: Place, entry: &Entry) -> Cell {
+    let Some(rate) = place.rate(entry) else { return Cell::none() };
+    let (missed, rounds) = (place.missed(entry), place.samples(entry).count());
+    let rounds = numbers::counted(rounds, "round");
+    Cell {
+        text: numbers::quantity(rate, Quantity::PerSecond),
+        note: (missed > 0).then(|| format!("not carried in {missed} of {rounds}")),
+        ..Cell::default()
+    }
+}
+
+/// The client's lateness, which latency has in it.
+fn late_cell(place: Place, entry: &Entry) -> Cell {
+    let loads = || place.samples(entry).filter_map(|sample| sample.load.as_ref());
+    let late = loads().filter(|load| load.open_loop).map(|load| load.late_sends as f64);
+    let Some(late) = Spread::of(late) else { return Cell::none() };
+    let (text, range) = numbers::spread(late, Quantity::Count);
+    let latest = loads().map(|load| load.late_max_us).fold(0.0, f64::max);
+    let latest = || format!("by {} at most", numbers::quantity(latest, Quantity::Us));
+    Cell {
+        text,
+        range: (late.most > 0.0 && late.count > 1).then_some(range),
+        verdict: None,
+        note: (late.most > 0.0).then(latest),
+    }
 }
 
 fn figure_cell(place: Place, entry: &Entry, measure: &Measure) -> Cell {
@@ -163,23 +192,18 @@ fn busy_cell(place: Place, entry: &Entry, share: impl Fn(&crate::results::Busy) 
 
 fn remarks(place: Place) -> Vec<String> {
     let mut remarks = Vec::new();
-    let [process, core] = [Figure::CpuUs, Figure::CoreUs].map(Measure::Figure);
-    let apart: Vec<(&str, f64)> = place
-        .row
-        .entries
-        .iter()
-        .filter_map(|entry| {
-            let billed = place.spread(entry, &process)?.median;
-            let whole = place.spread(entry, &core)?.median;
-            let factor = (billed > 0.0).then_some(whole / billed)?;
-            let differs = (factor - 1.0).abs() > CROSS_CHECK_MAX;
-            differs.then_some((entry.peer.as_str(), factor))
-        })
-        .collect();
-    if !apart.is_empty() {
-        remarks.push(cross_check(&apart));
+    let checks = [
+        (Figure::Instructions, Figure::CoreInstructions, "number of instructions"),
+        (Figure::CpuUs, Figure::CoreUs, "CPU time"),
+    ];
+    for (process, core, what) in checks {
+        let apart = apart(place, [process, core].map(Measure::Figure));
+        if !apart.is_empty() {
+            remarks.push(cross_check(&apart, what));
+        }
     }
-    if place.row.kind == Kind::Throughput {
+    remarks.extend(not_carried(place));
+    if place.row.kind == Kind::Throughput && !place.conditions.instruction_clock {
         let bound: Vec<&str> = place
             .row
             .entries
@@ -208,7 +232,41 @@ fn remarks(place: Place) -> Vec<String> {
     remarks
 }
 
-fn cross_check(apart: &[(&str, f64)]) -> String {
+/// Peers whose core used another amount than their process, and how many times as much.
+fn apart<'a>(place: Place<'a>, [process, core]: [Measure; 2]) -> Vec<(&'a str, f64)> {
+    if !place.has(&process) || !place.has(&core) {
+        return Vec::new();
+    }
+    let factor = |entry: &'a Entry| {
+        let billed = place.spread(entry, &process)?.median;
+        let whole = place.spread(entry, &core)?.median;
+        let factor = (billed > 0.0).then_some(whole / billed)?;
+        let differs = (factor - 1.0).abs() > CROSS_CHECK_MAX;
+        differs.then_some((entry.peer.as_str(), factor))
+    };
+    place.row.entries.iter().filter_map(factor).collect()
+}
+
+fn not_carried(place: Place) -> Option<String> {
+    let missed = place.row.entries.iter().filter(|entry| place.missed(entry) > 0);
+    let each: Vec<String> = missed
+        .map(|entry| {
+            let share = place.spread(entry, &Measure::Carried).map(|carried| carried.least);
+            let least = numbers::quantity(share.unwrap_or_default(), Quantity::Share);
+            let of = place.samples(entry).count();
+            format!("{} in {} of {of} rounds ({least} at least)", entry.peer, place.missed(entry))
+        })
+        .collect();
+    (!each.is_empty()).then(|| {
+        format!(
+            "Rate not carried: {}. Its latency and its cost are those of another load, and decide \
+             nothing.",
+            numbers::listed(&each)
+        )
+    })
+}
+
+fn cross_check(apart: &[(&str, f64)], what: &str) -> String {
     let factor = |of: &(&str, f64)| format!("{}×", numbers::ratio(of.1));
     let least = apart.iter().min_by(|one, other| one.1.total_cmp(&other.1));
     let most = apart.iter().max_by(|one, other| one.1.total_cmp(&other.1));
@@ -231,7 +289,7 @@ fn cross_check(apart: &[(&str, f64)]) -> String {
         }
     };
     format!(
-        "Cross-check: the proxy's whole core used another CPU time than its process was billed: {by}. \
+        "Cross-check: the proxy's whole core used another {what} than its process was billed: {by}. \
          What loopback bills to others, and what others used there, is in the difference: read both \
          columns."
     )

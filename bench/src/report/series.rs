@@ -1,12 +1,11 @@
 //! Which colour a peer has. Lateen always has the first, whatever else is compared, and a variant of a
 //! peer has its colour with a broken line.
 
+use crate::judgement::LATEEN;
 use std::collections::BTreeMap;
 
 /// Colours of the palette that a variable of the page's style names: `--series-0` and so on.
 pub const COLOURS: u8 = 9;
-/// Of Lateen.
-pub const LATEEN: &str = "lateen";
 
 /// How a peer is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,21 +40,6 @@ pub fn assign<'a>(peers: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, 
         assigned.insert(peer.to_owned(), series);
     }
     assigned
-}
-
-/// No proxy that one would run: the smallest forwarder, or none at all.
-pub fn is_reference(peer: &str) -> bool {
-    is_floor(peer) || peer == "direct"
-}
-
-/// The smallest honest forwarder.
-pub fn is_floor(peer: &str) -> bool {
-    peer == "floor" || peer.starts_with("floor-") || peer.starts_with("floor_")
-}
-
-/// Lateen on another engine or with other settings: no peer of its.
-pub fn is_variant(peer: &str) -> bool {
-    peer.strip_prefix(LATEEN).is_some_and(|rest| rest.starts_with('-'))
 }
 
 #[cfg(test)]

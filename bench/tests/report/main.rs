@@ -3,6 +3,7 @@
 
 mod synthetic;
 mod says;
+mod summary;
 mod written;
 mod command;
 mod browser;

@@ -284,6 +284,7 @@ fn cost(instructions: f64, noise: &mut Noise) -> Cost {
         user_us: cpu_us * 0.3,
         system_us: cpu_us * 0.7,
         cpu_us,
+        instructions: None,
         instructions_user: Some(instructions * 0.25 * answers),
         instructions_kernel: Some(instructions * 0.75 * answers),
         cycles: Some(instructions * 1.6 * answers * noise.around_one(0.05)),

@@ -103,7 +103,9 @@ fn markdown_tables_have_as_many_cells_as_columns() {
 fn markdown_has_the_tables_the_verdicts_and_the_losses() {
     let (_, markdown) = written(synthetic::results(true));
     for wanted in [
-        "# Lateen beside nginx, haproxy and envoy\n",
+        "# Lateen beside nginx, haproxy and envoy\n\n## In one table\n",
+        "| scenario | lateen | nginx (tuned) | haproxy (tuned) | envoy |\n",
+        "## How it was measured\n",
         "## Where Lateen is behind\n",
         "| memory · bare | memory per idle connection, at 10,000 | nginx | 1.62 (1.60–1.62) | 0.90 KiB against 0.56 KiB |\n",
         "### Distance to the floor\n",

@@ -1,8 +1,8 @@
 //! Bars, each below its name and its number, so that long names need no room beside them on a phone.
 
 use super::canvas::{self, Anchor, Canvas, Ink, WIDTH};
+use crate::numbers;
 use crate::report::charts::{Bar, Bars};
-use crate::report::numbers;
 
 const ROW_HEIGHT: i32 = 38;
 const BAR_HEIGHT: i32 = 12;

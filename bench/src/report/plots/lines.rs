@@ -1,8 +1,8 @@
 //! Lines over percentiles or rates, with a logarithmic upright axis and their names at their ends.
 
 use super::canvas::{self, Anchor, Canvas, Ink, WIDTH};
+use crate::numbers::{self, Quantity};
 use crate::report::charts::{Axis, Line, Lines};
-use crate::report::numbers::{self, Quantity};
 use std::f64::consts::LOG10_2;
 
 const HEIGHT: i32 = 270;

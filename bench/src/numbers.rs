@@ -16,6 +16,8 @@ pub enum Quantity {
     Kib,
     /// A plain number: `4`.
     Plain,
+    /// Given as 0 to 1: `95 %`, `99.9 %`; never rounded up, so that only all of it is 100 %.
+    Share,
 }
 
 /// One value with its unit.
@@ -99,6 +101,7 @@ impl Scale {
                 (0.0, 1.0, " KiB"),
             ],
             Quantity::Plain => &[],
+            Quantity::Share => &[(0.0, 0.01, " %")],
         };
         steps.iter().find(|(from, ..)| value.abs() >= *from).map_or(
             Scale { divisor: 1.0, unit: "" },
@@ -108,6 +111,10 @@ impl Scale {
 
     fn write(&self, value: f64) -> String {
         let scaled = value / self.divisor;
+        if self.unit == " %" {
+            let floored = (scaled * 10.0 + 1e-6).floor() / 10.0;
+            return format!("{floored}");
+        }
         // What was counted, and not divided, has no places.
         if self.unit.is_empty() && scaled.fract() == 0.0 && scaled.abs() < 1e3 {
             return format!("{scaled:.0}");
@@ -148,6 +155,9 @@ mod tests {
             (4.234, Quantity::Count, "4.23"),
             (4.0, Quantity::Count, "4"),
             (18.0, Quantity::Plain, "18"),
+            (0.99998, Quantity::Share, "99.9 %"),
+            (1.0, Quantity::Share, "100 %"),
+            (0.87, Quantity::Share, "87 %"),
             (0.0213, Quantity::Count, "0.021"),
             (17.24, Quantity::Us, "17.2 µs"),
             (1_204.0, Quantity::Us, "1.20 ms"),

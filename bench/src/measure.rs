@@ -1,7 +1,7 @@
 //! What is read from a sample for the page: the figures of `statistics`, and what memory and changes of
 //! config have beside them. Says what each is called and how it is written; judges nothing.
 
-use super::numbers::{self, Quantity};
+use crate::numbers::{self, Quantity};
 use crate::results::{Kind, Row, Sample};
 use crate::statistics::Figure;
 use std::collections::BTreeSet;
@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 pub enum Measure {
     /// Of `statistics`.
     Figure(Figure),
+    /// The share of a fixed rate that was carried; all of it unless [`misses_rate`].
+    Carried,
     /// KiB at a stage of a memory row.
     Stage(Holder, String),
     /// KiB of one idle connection: a stage above `idle`, divided.
@@ -39,6 +41,7 @@ impl Measure {
     pub fn of(&self, row: &Row, sample: &Sample) -> Option<f64> {
         let value = match self {
             Measure::Figure(figure) => figure.of(row, sample)?,
+            Measure::Carried => carried(sample)?,
             Measure::Stage(holder, stage) => *holder.stages(sample).get(stage)?,
             Measure::PerConnection(holder, connections) => {
                 let stages = holder.stages(sample);
@@ -69,11 +72,13 @@ impl Measure {
                 Figure::Syscalls => cost("syscalls"),
                 Figure::Switches => cost("context switches"),
                 Figure::CoreUs => cost("CPU time of the whole core"),
+                Figure::CoreInstructions => cost("instructions of the whole core"),
                 Figure::P50Us => "p50 latency".to_owned(),
                 Figure::P99Us => "p99 latency".to_owned(),
                 Figure::P999Us => "p99.9 latency".to_owned(),
                 Figure::ResidentKib => "resident memory".to_owned(),
             },
+            Measure::Carried => "share of the rate carried".to_owned(),
             Measure::Stage(holder, stage) => format!("{}{}", stage_name(stage), holder.suffix()),
             Measure::PerConnection(holder, connections) => {
                 let connections = numbers::whole(*connections);
@@ -98,18 +103,43 @@ impl Measure {
             },
             Measure::Stage(..) | Measure::PerConnection(..) | Measure::ResidentMax => Quantity::Kib,
             Measure::EffectUs => Quantity::Us,
+            Measure::Carried => Quantity::Share,
             Measure::Failed | Measure::Processes => Quantity::Plain,
         }
     }
 
     /// Whether more of it is worse.
     pub fn lower_is_better(&self) -> bool {
-        *self != Measure::Figure(Figure::Throughput)
+        !matches!(self, Measure::Figure(Figure::Throughput) | Measure::Carried)
     }
 
     /// Whether it is a time that a request took.
     pub fn is_latency(&self) -> bool {
         matches!(self, Measure::Figure(Figure::P50Us | Figure::P99Us | Figure::P999Us))
+    }
+
+    /// Whether it is time, or made of it.
+    pub fn is_time(&self) -> bool {
+        match self {
+            Measure::Figure(figure) => matches!(
+                figure,
+                Figure::Throughput
+                    | Figure::CpuUs
+                    | Figure::UserUs
+                    | Figure::SystemUs
+                    | Figure::CoreUs
+                    | Figure::P50Us
+                    | Figure::P99Us
+                    | Figure::P999Us
+            ),
+            Measure::EffectUs | Measure::Carried => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it is of the proxy's whole cores, whoever they were billed to.
+    pub fn is_of_the_core(&self) -> bool {
+        matches!(self, Measure::Figure(Figure::CoreUs | Figure::CoreInstructions))
     }
 
     /// Whether it is the same on a machine of another speed: a count, or memory.
@@ -120,13 +150,36 @@ impl Measure {
                 Figure::Instructions
                     | Figure::InstructionsUser
                     | Figure::InstructionsKernel
+                    | Figure::CoreInstructions
                     | Figure::Syscalls
                     | Figure::ResidentKib
             ),
-            Measure::EffectUs => false,
+            Measure::EffectUs | Measure::Carried => false,
             _ => true,
         }
     }
+}
+
+/// Carried less than this of a fixed rate is not carrying it.
+const CARRIED_MIN: f64 = 0.99;
+
+/// Whether a load of a fixed rate was not what it was meant to be: requests were never sent, or answers
+/// came at another rate. Its latency and cost are those of another load.
+pub fn misses_rate(sample: &Sample) -> bool {
+    sample.load.as_ref().is_some_and(|load| {
+        let rate = load.rate_per_s.filter(|_| load.open_loop);
+        rate.is_some_and(|rate| load.unsent > 0 || load.requests_per_s < CARRIED_MIN * rate)
+    })
+}
+
+fn carried(sample: &Sample) -> Option<f64> {
+    let load = sample.load.as_ref()?;
+    let rate = load.rate_per_s.filter(|rate| load.open_loop && *rate > 0.0)?;
+    if !misses_rate(sample) {
+        return Some(1.0);
+    }
+    let sent = load.requests as f64 / (load.requests + load.unsent).max(1) as f64;
+    Some((load.requests_per_s / rate).min(sent))
 }
 
 impl Holder {
@@ -150,6 +203,7 @@ pub fn compared(row: &Row) -> Vec<Measure> {
     let costs = [
         Figure::Instructions,
         Figure::CpuUs,
+        Figure::CoreInstructions,
         Figure::CoreUs,
         Figure::Cycles,
         Figure::Syscalls,
@@ -161,7 +215,11 @@ pub fn compared(row: &Row) -> Vec<Measure> {
     };
     match row.kind {
         Kind::Throughput => figures(&[Figure::Throughput], &[Figure::ResidentKib]),
-        Kind::Latency => figures(&[Figure::P50Us, Figure::P99Us, Figure::P999Us], &[]),
+        Kind::Latency => {
+            let mut all = figures(&[Figure::P50Us, Figure::P99Us, Figure::P999Us], &[]);
+            all.push(Measure::Carried);
+            all
+        }
         Kind::Memory => [Holder::Process, Holder::Cgroup]
             .into_iter()
             .flat_map(|holder| memory(row, holder))

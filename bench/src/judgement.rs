@@ -2,13 +2,15 @@
 //! `statistics`; here are the reasons beyond it: a client that was the limit, rates that differ, cores
 //! that were shared.
 
-use super::measure::Measure;
-use super::numbers;
-use crate::results::{Entry, Environment, Kind, Row, Sample};
+use crate::measure::{self, Measure};
+use crate::numbers;
+use crate::results::{Entry, Kind, Results, Row, Sample};
 use crate::statistics::{
     self, CLIENT_BUSY_MAX, Figure, PROXY_BUSY_MIN, ROUNDS_MIN, Spread, Verdict,
 };
 
+/// The name of Lateen among the peers.
+pub const LATEEN: &str = "lateen";
 /// Values that a percentile needs beyond it to be more than an anecdote.
 pub const BEYOND_MIN: f64 = 10.0;
 /// The reason where each peer had a rate of its own.
@@ -32,18 +34,25 @@ pub struct Place<'a> {
 pub struct Conditions {
     /// Whether time was a count of instructions.
     pub instruction_clock: bool,
-    /// Whether the proxy had its core for itself.
+    /// Whether the proxy shared its core with the load.
     pub shared_core: bool,
+    /// Whether what connecting cost was taken off the process's figures, and not off its core's.
+    pub connecting_apart: bool,
 }
 
 impl Conditions {
-    /// Of a machine.
-    pub fn of(environment: &Environment) -> Conditions {
+    /// Of a run.
+    pub fn of(results: &Results) -> Conditions {
+        let environment = &results.environment;
         let cpus = |part| environment.placement.get(part).map_or(&[][..], Vec::as_slice);
         let mut load = cpus("client").iter().chain(cpus("upstream"));
         Conditions {
             instruction_clock: environment.instruction_clock,
             shared_core: load.any(|cpu| cpus("proxy").contains(cpu)),
+            connecting_apart: results
+                .command
+                .iter()
+                .any(|word| word == "--requests" || word.starts_with("--requests=")),
         }
     }
 }
@@ -67,6 +76,26 @@ impl<'a> Place<'a> {
         entry.valid(self.point)
     }
 
+    /// What is compared here: no times where time is none, nothing of a core where it is not that of the
+    /// process's figures, and a share of the rate only where somebody missed it.
+    pub fn compared(&self) -> Vec<Measure> {
+        let mut all = measure::compared(self.row);
+        let missed = self.row.entries.iter().any(|entry| self.missed(entry) > 0);
+        all.retain(|measure| self.has(measure) && (missed || *measure != Measure::Carried));
+        all
+    }
+
+    /// Whether a measure is what its name says, in this run.
+    pub fn has(&self, measure: &Measure) -> bool {
+        !(self.conditions.instruction_clock && measure.is_time()
+            || self.conditions.connecting_apart && measure.is_of_the_core())
+    }
+
+    /// Rounds in which an entry did not carry the rate that was offered.
+    pub fn missed(&self, entry: &Entry) -> usize {
+        entry.valid(self.point).filter(|sample| measure::misses_rate(sample)).count()
+    }
+
     /// A measure of an entry over the rounds.
     pub fn spread(&self, entry: &Entry, measure: &Measure) -> Option<Spread> {
         Spread::of(entry.valid(self.point).filter_map(|sample| measure.of(self.row, sample)))
@@ -75,6 +104,10 @@ impl<'a> Place<'a> {
     /// Lateen against a peer; `None` where one of them lacks the figure.
     pub fn judge(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<Judgement> {
         self.spread(lateen, measure).and(self.spread(peer, measure))?;
+        let missed = self.missed(lateen) + self.missed(peer) > 0;
+        if !self.has(measure) || (*measure == Measure::Carried && !missed) {
+            return None;
+        }
         if *measure == Measure::Failed {
             return Some(self.judge_by_difference(lateen, peer, measure));
         }
@@ -135,7 +168,7 @@ impl<'a> Place<'a> {
 
     /// Lateen's entry.
     pub fn lateen(&self) -> Option<&'a Entry> {
-        self.row.entries.iter().find(|entry| entry.peer == super::series::LATEEN)
+        self.row.entries.iter().find(|entry| entry.peer == LATEEN)
     }
 
     fn objection(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<String> {
@@ -145,28 +178,45 @@ impl<'a> Place<'a> {
             return Some("not comparable".to_owned());
         }
         let timed = measure.is_latency() || *measure == Measure::Figure(Figure::Throughput);
-        if timed && self.conditions.instruction_clock {
-            return Some("time is no time here".to_owned());
-        }
         if timed && self.conditions.shared_core {
             return Some("one core for all".to_owned());
+        }
+        if self.row.kind == Kind::Latency {
+            let of_latency = || self.latency_objection(lateen, peer, measure);
+            let mut objection = self.rates_objection(lateen, peer);
+            if *measure != Measure::Carried {
+                objection = objection.or_else(|| self.carrying_objection(lateen, peer));
+            }
+            return objection.or_else(|| measure.is_latency().then(of_latency).flatten());
         }
         if *measure == Measure::Figure(Figure::Throughput) {
             return self.client_bound(lateen).or_else(|| self.client_bound(peer));
         }
-        if measure.is_latency() && self.row.kind == Kind::Latency {
-            return self.latency_objection(lateen, peer, measure);
-        }
         None
     }
 
-    fn latency_objection(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<String> {
+    /// At a lower rate batches are smaller and sleeps more frequent: not even cost compares.
+    fn rates_objection(&self, lateen: &Entry, peer: &Entry) -> Option<String> {
         let [Some(ours), Some(theirs)] = [lateen, peer].map(|entry| self.rate(entry)) else {
             return Some("rate unknown".to_owned());
         };
-        if (ours - theirs).abs() > SAME_RATE * ours.max(theirs) {
-            return Some(RATES_DIFFER.to_owned());
-        }
+        let differ = (ours - theirs).abs() > SAME_RATE * ours.max(theirs);
+        differ.then(|| RATES_DIFFER.to_owned())
+    }
+
+    fn carrying_objection(&self, lateen: &Entry, peer: &Entry) -> Option<String> {
+        let missed = [lateen, peer].into_iter().filter(|entry| self.missed(entry) > 0);
+        let names: Vec<&str> = missed.map(|entry| entry.peer.as_str()).collect();
+        (!names.is_empty()).then(|| format!("{} did not carry the rate", numbers::listed(&names)))
+    }
+
+    /// Why a latency of an entry says nothing about it, whomever it is beside; `None` if it does.
+    pub fn unfit(&self, entry: &Entry, measure: &Measure) -> Option<String> {
+        let missed = self.carrying_objection(entry, entry).map(|_| "rate not carried".to_owned());
+        missed.or_else(|| self.latency_objection(entry, entry, measure))
+    }
+
+    fn latency_objection(&self, lateen: &Entry, peer: &Entry, measure: &Measure) -> Option<String> {
         let samples = || self.samples(lateen).chain(self.samples(peer));
         let busiest = samples().try_fold(0.0, |most: f64, sample| {
             sample.busy.as_ref().map(|busy| most.max(busy.client_cpu))
@@ -243,4 +293,19 @@ impl Judgement {
             None => f64::INFINITY,
         }
     }
+}
+
+/// No proxy that one would run: the smallest forwarder, or none at all.
+pub fn is_reference(peer: &str) -> bool {
+    is_floor(peer) || peer == "direct"
+}
+
+/// The smallest honest forwarder.
+pub fn is_floor(peer: &str) -> bool {
+    peer == "floor" || peer.starts_with("floor-") || peer.starts_with("floor_")
+}
+
+/// Lateen on another engine or with other settings: no peer of its.
+pub fn is_variant(peer: &str) -> bool {
+    peer.strip_prefix(LATEEN).is_some_and(|rest| rest.starts_with('-'))
 }
