@@ -215,9 +215,9 @@ pub struct Busy {
     pub proxy_cpu_us: f64,
     /// Instructions of the proxy's whole CPUs, where there are counters.
     pub proxy_cpu_instructions: Option<f64>,
-    /// What ran beside all parts, as a share of the machine.
+    /// What ran beside all parts, as a share of the CPUs of the part that was hit worst.
     pub others: f64,
-    /// What the host took, as a share of the machine.
+    /// What the host took, as a share of the CPUs of the part that was hit worst.
     pub stolen: f64,
 }
 

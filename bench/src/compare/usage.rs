@@ -78,17 +78,35 @@ pub fn resident_kib(pids: &[u32]) -> f64 {
     pids.iter().map(of).sum()
 }
 
-/// CPU time in µs of this process and of all its descendants, those that ended and were waited for too.
-pub fn ours_us(own: u32, descendants: &[u32]) -> f64 {
-    let of = |pid: &u32| {
-        stat_fields(&format!("/proc/{pid}/stat")).map_or(0.0, |fields| {
-            [USER, SYSTEM, CHILDREN_USER, CHILDREN_SYSTEM]
-                .into_iter()
-                .map(|index| ticks_us(&fields, index))
-                .sum()
-        })
+/// CPU time of a process so far in µs, without its children.
+pub fn own_us(pid: u32) -> f64 {
+    times_us(pid, [USER, SYSTEM])
+}
+
+/// CPU time in µs of the children of a process that ended and that it waited for.
+pub fn children_us(pid: u32) -> f64 {
+    times_us(pid, [CHILDREN_USER, CHILDREN_SYSTEM])
+}
+
+fn times_us(pid: u32, indexes: [usize; 2]) -> f64 {
+    stat_fields(&format!("/proc/{pid}/stat"))
+        .map_or(0.0, |fields| indexes.into_iter().map(|index| ticks_us(&fields, index)).sum())
+}
+
+/// The CPUs that a process may use; none if it is gone.
+pub fn affinity_of(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let list = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    cpus_of(list.unwrap_or_default())
+}
+
+/// Of a list as the kernel writes it: `0-2,5`.
+fn cpus_of(list: &str) -> Vec<u32> {
+    let range = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        Some(first.trim().parse::<u32>().ok()?..=last.trim().parse().ok()?)
     };
-    of(&own) + descendants.iter().map(of).sum::<f64>()
+    list.split(',').filter_map(range).flatten().collect()
 }
 
 // Positions behind the name in /proc/PID/stat (proc_pid_stat(5), where the state is field 3).
@@ -177,7 +195,7 @@ impl CpuTimes {
         Self::parse(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
     }
 
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let line = |line: &str| {
             let mut words = line.strip_prefix("cpu")?.split_whitespace();
             let cpu = words.next()?.parse().ok()?;
@@ -215,11 +233,6 @@ impl CpuTimes {
         let chosen = self.0.iter().filter(|(cpu, _)| cpus.contains(cpu));
         chosen.fold(CpuTime::default(), |sum, (_, time)| sum.plus(*time))
     }
-
-    /// All of them together.
-    pub fn all(&self) -> CpuTime {
-        self.0.values().fold(CpuTime::default(), |sum, time| sum.plus(*time))
-    }
 }
 
 #[cfg(test)]
@@ -237,7 +250,7 @@ mod tests {
         assert_eq!(since.of(&[0]).busy_share(), 0.8);
         assert_eq!(since.of(&[0]).stolen_share(), 0.1);
         assert_eq!(since.of(&[1]).busy_share(), 0.0);
-        assert_eq!(since.all().busy_share(), 0.4);
+        assert_eq!(since.of(&[0, 1]).busy_share(), 0.4);
     }
 
     #[test]
@@ -247,8 +260,13 @@ mod tests {
         assert!(usage.cpu_us > 0.0, "{usage:?}");
         assert!(resident_kib(&[own]) > 100.0);
         assert!(threads_of(own).contains(&own));
-        // Other tests may start threads meanwhile, but time does not run back.
-        assert!(ours_us(own, &[]) >= 0.0);
+        assert!(!affinity_of(own).is_empty());
+    }
+
+    #[test]
+    fn reads_lists_of_cpus() {
+        assert_eq!(cpus_of("\t0-2,5\n"), [0, 1, 2, 5]);
+        assert!(cpus_of("").is_empty());
     }
 
     #[test]
