@@ -108,13 +108,14 @@ fn bench(plan: &Plan, interrupt: Interrupt, folder: &Path) -> anyhow::Result<Ben
         directory: folder.to_owned(),
     };
     let cpus = usable_cpus()?;
+    let placement = place(&cpus, 1);
     Ok(Bench {
         generator: Generator { starter: starter.clone(), interrupt: interrupt.clone() },
         starter,
         interrupt,
-        placement: place(&cpus, 1),
+        countable: Countable::here(placement.proxy[0]),
+        placement,
         cpus,
-        countable: Countable::here(),
         length: plan.length,
         runs: plan.runs,
         repeats: plan.repeats,
@@ -129,7 +130,10 @@ fn begin(plan: &Plan, bench: &Bench, remark: String) -> Results {
     environment.instruction_clock = plan.instruction_clock;
     environment.remarks.push(remark);
     environment.remarks.extend(plan.remarks.iter().cloned());
-    if bench.cpus.len() == 2 {
+    if let (None, Some(why)) = (&bench.countable.no_counters, &bench.countable.no_cpu_counters) {
+        environment.remarks.push(format!("Instructions of whole CPUs were not counted: {why}."));
+    }
+    if bench.placement.client == bench.placement.upstream {
         environment.remarks.push(
             "Client and upstream share a CPU: they are often the limit, and not the proxy."
                 .to_owned(),

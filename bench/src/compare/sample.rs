@@ -74,8 +74,9 @@ impl Bench {
         let members = lane.members();
         let upstream = target.upstream.members();
         let counters = self.countable.no_counters.is_none() && !members.is_empty();
-        let mut counting =
-            counters.then(|| Counting::of(&members, &lane.placement.proxy)).transpose()?;
+        let whole_cpus = self.countable.no_cpu_counters.is_none();
+        let cpus: &[u32] = if whole_cpus { &lane.placement.proxy } else { &[] };
+        let mut counting = counters.then(|| Counting::of(&members, cpus)).transpose()?;
         let (before, upstream_before) = (Usage::of(&members), Usage::of(&upstream));
         let moment = Moment::now();
         let report = self.load(target, length)?;
@@ -92,7 +93,8 @@ impl Bench {
             upstream_us: upstream_used.cpu_us,
         };
         let mut busy = busy(&moment, &after, &lane.placement, spent);
-        busy.proxy_cpu_instructions = counting.as_mut().map(Counting::read_cpus).transpose()?;
+        busy.proxy_cpu_instructions =
+            counting.as_mut().map(Counting::read_cpus).transpose()?.flatten();
         let cost = (!members.is_empty()).then(|| Cost {
             user_us: used.user_us,
             system_us: used.system_us,
