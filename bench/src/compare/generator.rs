@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A number of requests may take so long.
 const REQUESTS_PATIENCE: Duration = Duration::from_secs(1_800);
 
+/// What `lateen-bench upstream` takes.
+const UPSTREAM_THREADS_MAX: usize = 256;
+
 /// How long a load is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Length {
@@ -102,6 +105,8 @@ impl Generator {
         let mut command = vec![self.starter.launcher.to_string_lossy().into_owned()];
         command.extend(["upstream".to_owned(), "--listen".to_owned(), format!("127.0.0.1:{port}")]);
         command.extend(["--body-bytes".to_owned(), work.body_bytes.to_string()]);
+        command
+            .push(format!("--threads={}", placement.upstream.len().clamp(1, UPSTREAM_THREADS_MAX)));
         if work.upstream_closes {
             command.extend(["--close-every".to_owned(), "1".to_owned()]);
         }
