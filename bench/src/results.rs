@@ -169,7 +169,8 @@ pub struct Sample {
     pub change: Option<Change>,
 }
 
-/// Totals of the proxy's process over the measured part of a load.
+/// Totals of the proxy's process over a whole load, the connecting at its begin included. With a load of a
+/// number of requests that part is measured by itself and taken off.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// CPU time in user mode.
