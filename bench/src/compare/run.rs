@@ -74,7 +74,11 @@ fn list(plan: &Plan) -> anyhow::Result<ExitCode> {
     for contestant in &plan.contestants {
         let peer = &contestant.peer;
         writeln!(out, "  {:<22} {}", peer.name, peer.about)?;
-        let released = peer.released.as_ref().map(|day| format!("released {day}"));
+        let released = match (&peer.version, &peer.released) {
+            (_, Some(day)) => Some(format!("released {day}")),
+            (Some(_), None) => Some("release date not known".to_owned()),
+            (None, None) => None,
+        };
         let said: Vec<&str> = [&peer.version, &released, &peer.newer]
             .into_iter()
             .filter_map(Option::as_deref)
@@ -153,6 +157,9 @@ fn begin(plan: &Plan, bench: &Bench, remark: String) -> Results {
     environment.instruction_clock = plan.instruction_clock;
     environment.remarks.push(remark);
     environment.remarks.extend(plan.remarks.iter().cloned());
+    if let Some(why) = super::usage::no_cpu_time() {
+        environment.remarks.push(format!("No cost of a proxy is known: {why}."));
+    }
     if let (None, Some(why)) = (&bench.countable.no_counters, &bench.countable.no_cpu_counters) {
         environment.remarks.push(format!("Instructions of whole CPUs were not counted: {why}."));
     }
