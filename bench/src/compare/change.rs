@@ -1,7 +1,7 @@
 //! What a change of config does to traffic: a load keeps connections busy, the config changes again and
 //! again, each time to one that answers show, and what failed is counted.
 
-use super::answer::ask;
+use super::answer::{Ask, ask};
 use super::closed::turns;
 use super::generator::{Begun, Length, Load};
 use super::interrupt::unless_interrupted;
@@ -186,7 +186,9 @@ fn change(
     };
     loop {
         // A request that fails here is seen by the load too, where it counts.
-        let shown = ask(lane.port, "/").ok().and_then(|answer| answer.revision);
+        let usual = Ask::usual(measured.scenario.work.body_bytes, &bench.interrupt);
+        let request = Ask { within: EFFECT.saturating_sub(began.elapsed()), ..usual };
+        let shown = ask(lane.port, &request).ok().and_then(|answer| answer.revision);
         if shown.as_deref() == Some(wanted.as_str()) {
             break;
         }

@@ -1,7 +1,7 @@
 //! What connections take: a fresh proxy, idle clients that come and leave, and its memory at each stage,
 //! by the process and, where a cgroup can be made, with what the kernel holds for it.
 
-use super::answer::{ask_on, connect};
+use super::answer::{Ask, ask_on, connect};
 use super::closed::turns;
 use super::interrupt::unless_interrupted;
 use super::lanes::{Configs, Lane, Measured, Place, not_run};
@@ -162,7 +162,8 @@ impl Clients {
             let number = self.connections.len() + 1;
             let mut connection = connect(self.source(), self.port)
                 .with_context(|| format!("idle client {number} of {count}"))?;
-            let answer = ask_on(&mut connection, "/")
+            let request = Ask::usual(measured.scenario.work.body_bytes, &measured.bench.interrupt);
+            let answer = ask_on(&mut connection, &request)
                 .with_context(|| format!("idle client {number} of {count}"))?;
             ensure!(answer.status == 200, "idle client {number} was answered {}", answer.status);
             self.connections.push(connection);
