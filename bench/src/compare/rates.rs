@@ -95,7 +95,7 @@ fn not_carried(entry: &Entry, point: &str) -> Option<String> {
     let share = least / offered;
     (unsent > 0 || share < CARRIED_MIN).then(|| {
         format!(
-            "{} did not carry {}/s at {point}: {unsent} unsent, at least {:.1} % answered",
+            "{} did not carry {}/s at {point}: {unsent} unsent, {:.1} % answered at worst",
             entry.peer,
             with_commas(offered),
             share * 100.0
@@ -111,8 +111,8 @@ fn sent_late(entry: &Entry, point: &str) -> Option<String> {
     let most = loads.map(share).max_by(f64::total_cmp)?;
     (most > LATE_MAX).then(|| {
         format!(
-            "{} at {point}: up to {:.1} % of the requests were sent more than 1 ms late, and their latency \
-             has the client's delay in it",
+            "{} at {point}: up to {:.1} % of the requests were sent more than 1 ms late, as the client or \
+             all its connections were busy",
             entry.peer,
             most * 100.0
         )
@@ -200,9 +200,9 @@ mod tests {
         assert_eq!(said(&[load(12_345.0, 0, 100), load(12_230.0, 0, 0)]), "");
         assert_eq!(
             said(&[load(12_345.0, 7, 0), load(12_345.0, 3, 0)]),
-            "nginx did not carry 12,345/s at here: 10 unsent, at least 100.0 % answered"
+            "nginx did not carry 12,345/s at here: 10 unsent, 100.0 % answered at worst"
         );
-        assert!(said(&[load(12_000.0, 0, 0)]).contains("0 unsent, at least 97.2 % answered"));
+        assert!(said(&[load(12_000.0, 0, 0)]).contains("0 unsent, 97.2 % answered at worst"));
         assert!(said(&[load(12_345.0, 0, 101)]).contains("up to 1.0 % of the requests"));
     }
 
