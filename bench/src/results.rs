@@ -169,7 +169,8 @@ pub struct Sample {
     pub change: Option<Change>,
 }
 
-/// Totals of the proxy's process over the measured part of a load.
+/// Totals of the proxy's process over a whole load, the connecting at its begin included. With a load of a
+/// number of requests that part is measured by itself and taken off.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// CPU time in user mode.
@@ -215,9 +216,9 @@ pub struct Busy {
     pub proxy_cpu_us: f64,
     /// Instructions of the proxy's whole CPUs, where there are counters.
     pub proxy_cpu_instructions: Option<f64>,
-    /// What ran beside all parts, as a share of the machine.
+    /// What ran beside all parts, as a share of the CPUs of the part that was hit worst.
     pub others: f64,
-    /// What the host took, as a share of the machine.
+    /// What the host took, as a share of the CPUs of the part that was hit worst.
     pub stolen: f64,
 }
 

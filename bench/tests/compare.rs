@@ -6,7 +6,7 @@ use lateen_bench::compare::peers::nginx::Nginx;
 use lateen_bench::compare::peers::{Launch, Proxy, Setting};
 use lateen_bench::compare::processes::descendants;
 use lateen_bench::compare::scenarios::Family;
-use lateen_bench::results::{Entry, Profile, Results};
+use lateen_bench::results::{Cost, Entry, Profile, Results};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeSet;
 use std::fs;
@@ -85,7 +85,10 @@ fn measures_peers_side_by_side() {
     assert_all_gone(&seen);
 
     let results = results(folder.path());
-    assert!(!results.interrupted && results.environment.no_counters.as_deref() != Some(""));
+    assert!(!results.interrupted);
+    let no_counters = results.environment.no_counters.as_deref();
+    let known = ["is not permitted", "no hardware counters"];
+    assert!(no_counters.is_none_or(|why| known.iter().any(|known| why.contains(known))));
     for peer in ["direct", "nginx", "haproxy-tuned", "nginx-unbuffered"] {
         let entry = entry(&results, peer);
         assert_eq!(entry.not_run, None, "{peer}");
@@ -97,6 +100,9 @@ fn measures_peers_side_by_side() {
             assert!(sample.busy.is_some());
             let cost = sample.cost.as_ref();
             assert_eq!(cost.is_some(), peer != "direct", "{peer}");
+            // What is said to be countable is counted, and nothing else.
+            let counted = |cost: &Cost| cost.instructions_user.is_some();
+            assert!(cost.is_none_or(|cost| counted(cost) == no_counters.is_none()), "{peer}");
             assert!(
                 cost.is_none_or(|cost| cost.cpu_us > 0.0 && cost.resident_kib > 100.0),
                 "{peer}"
@@ -144,6 +150,28 @@ fn a_peer_that_never_answers_right_is_an_entry_with_its_last_words() {
     assert!(why("ends").contains("out of luck") && why("ends").contains("exit status: 3"));
     assert!(why("wrong").contains("it answered 200 with 1 bytes"), "{}", why("wrong"));
     assert_eq!(entry(&results, "direct").samples.len(), 1);
+}
+
+#[test]
+fn passes_bytes_on_unread_and_never_writes_over_results() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let arguments = ["--peers", "direct,nginx,haproxy-tuned", "--runs", "1", "--repeats", "0"];
+    let rows = ["--scenarios", "tcp-bulk,tcp-connect", "--requests", "100"];
+    let arguments = [arguments.as_slice(), &rows].concat();
+    let output = compare(folder.path(), &arguments).output().expect("it runs");
+    assert!(output.status.success(), "{}", said(&output));
+    let results = results(folder.path());
+    let units: Vec<&str> = results.rows.iter().map(|row| row.unit.as_str()).collect();
+    assert_eq!(units, ["MiB", "connection"]);
+    for entry in results.rows.iter().flat_map(|row| &row.entries) {
+        assert_eq!((entry.samples.len(), &entry.not_run), (1, &None), "{}", entry.peer);
+        assert_eq!(entry.samples[0].discarded, None, "{}", entry.peer);
+        let requests = entry.samples[0].load.as_ref().map(|load| load.requests);
+        assert_eq!(requests, Some(100), "{}", entry.peer);
+    }
+    let again = compare(folder.path(), &arguments).output().expect("it runs");
+    assert_eq!(again.status.code(), Some(2), "{}", said(&again));
+    assert!(said(&again).contains("it holds results already"), "{}", said(&again));
 }
 
 #[test]
@@ -267,6 +295,12 @@ fn programs_accept_their_configs() {
                 revision,
             };
             let launch = proxy.launch(&setting).unwrap_or_else(|why| panic!("{why}"));
+            let text = &launch.files[0].text;
+            let shares = proxy.name().starts_with("nginx") && workers > 1;
+            assert_eq!(text.contains("reuseport"), shares, "{text}");
+            let pool = ["keepalive_timeout 3600s", "pool-purge-delay 3600s"];
+            let kept = pool.iter().any(|word| text.contains(word));
+            assert_eq!(kept, family == Family::Http1, "{text}");
             accept(&launch, check, proxy.name());
         }
     }

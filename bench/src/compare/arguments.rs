@@ -10,7 +10,7 @@ use std::time::Duration;
 const EXAMPLES: &str = "\
 Examples:
   lateen-bench compare --quick
-      three scenarios, three short rounds: about two minutes
+      three scenarios, three short rounds: about three minutes
   lateen-bench compare --profile bare,mesh --out results.json
       everything: a few hours, on a machine that has nothing else to do
   lateen-bench compare --peers lateen,nginx-tuned --scenarios http1-body-1m,memory
@@ -56,7 +56,7 @@ pub struct CompareArguments {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub runs: Option<u32>,
 
-    /// Length of a load [default: 4s; with --quick 800ms]
+    /// Length of a load [default: 4s; with --quick 1500ms]
     #[arg(long, value_parser = parse_duration_above_zero)]
     pub duration: Option<Duration>,
 

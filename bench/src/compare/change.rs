@@ -1,7 +1,8 @@
 //! What a change of config does to traffic: a load keeps connections busy, the config changes again and
 //! again, each time to one that answers show, and what failed is counted.
 
-use super::answer::ask;
+use super::answer::{Ask, ask};
+use super::closed::turns;
 use super::generator::{Begun, Length, Load};
 use super::interrupt::unless_interrupted;
 use super::lanes::{Configs, Lane, Measured, Place, not_run};
@@ -25,6 +26,8 @@ const REST: Duration = Duration::from_millis(1_500);
 /// Until a change must show.
 const EFFECT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(1);
+/// Between two looks at its processes, each of which reads all of `/proc` and so delays the next ask.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Measures a row. Ends early only when it was interrupted; what it has is in the row.
 pub fn measure(measured: &Measured, row: &mut Row, configs: &mut Configs) -> anyhow::Result<()> {
@@ -42,7 +45,7 @@ pub fn measure(measured: &Measured, row: &mut Row, configs: &mut Configs) -> any
     );
     let (upstream, port) = bench.generator.upstream(&measured.scenario.work, &bench.placement)?;
     for round in 0..bench.runs {
-        for index in 0..measured.plan.contestants.len() {
+        for index in turns(measured.plan.contestants.len(), round) {
             let name = &measured.plan.contestants[index].peer.name;
             bench.progress.doing(&format!("round {} of {}: {name}", round + 1, bench.runs));
             if name == DIRECT {
@@ -136,14 +139,22 @@ struct Seen {
     effects_ms: Vec<f64>,
     processes_max: u64,
     resident_kib_max: f64,
+    looked: Option<Instant>,
 }
 
 impl Seen {
+    fn look_at_times(&mut self, lane: &Lane) {
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            self.look(lane);
+        }
+    }
+
     fn look(&mut self, lane: &Lane) {
         let mut members = lane.members();
         members.extend(lane.companion.iter().flat_map(Running::members));
         self.processes_max = self.processes_max.max(members.len() as u64);
         self.resident_kib_max = self.resident_kib_max.max(resident_kib(&members));
+        self.looked = Some(Instant::now());
     }
 }
 
@@ -175,7 +186,9 @@ fn change(
     };
     loop {
         // A request that fails here is seen by the load too, where it counts.
-        let shown = ask(lane.port, "/").ok().and_then(|answer| answer.revision);
+        let usual = Ask::usual(measured.scenario.work.body_bytes, &bench.interrupt);
+        let request = Ask { within: EFFECT.saturating_sub(began.elapsed()), ..usual };
+        let shown = ask(lane.port, &request).ok().and_then(|answer| answer.revision);
         if shown.as_deref() == Some(wanted.as_str()) {
             break;
         }
@@ -183,7 +196,7 @@ fn change(
             running.check()?;
         }
         bench.interrupt.check()?;
-        seen.look(lane);
+        seen.look_at_times(lane);
         ensure!(began.elapsed() < EFFECT, "change {revision} did not show within {EFFECT:?}");
         thread::sleep(POLL);
     }

@@ -1,5 +1,6 @@
-//! As much as goes, in interleaved rounds (A B C, A B C, …): what disturbs the machine for seconds hits
-//! all peers and not one.
+//! As much as goes, in interleaved rounds (A B C, B C A, …): what disturbs the machine for seconds hits
+//! all peers and not one, and nobody is always the first, who comes after a pause, or always after the
+//! same other.
 
 use super::interrupt::unless_interrupted;
 use super::lanes::{Configs, Lane, Measured, Place, not_run};
@@ -49,7 +50,7 @@ pub fn measure(measured: &Measured, row: &mut Row, configs: &mut Configs) -> any
         lanes.extend(up.into_iter().map(|lane| (AS_MUCH.to_owned(), lane)));
     }
     for round in 0..bench.runs {
-        for (point, lane) in &lanes {
+        for (point, lane) in turns(lanes.len(), round).map(|index| &lanes[index]) {
             let target = Target {
                 lane,
                 work: &measured.scenario.work,
@@ -62,6 +63,11 @@ pub fn measure(measured: &Measured, row: &mut Row, configs: &mut Configs) -> any
         }
     }
     Ok(())
+}
+
+/// Whose turn it is in a round, by position.
+pub fn turns(count: usize, round: u32) -> impl Iterator<Item = usize> {
+    (0..count).map(move |turn| (turn + round as usize) % count)
 }
 
 /// What lanes stand on.
@@ -145,4 +151,16 @@ pub fn take(measured: &Measured, row: &mut Row, target: &Target) -> anyhow::Resu
         }),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_round_begins_with_another() {
+        let rounds: Vec<Vec<usize>> = (0..4).map(|round| turns(3, round).collect()).collect();
+        assert_eq!(rounds, [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
+        assert_eq!(turns(0, 5).count(), 0);
+    }
 }

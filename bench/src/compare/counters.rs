@@ -20,19 +20,23 @@ pub struct Counts {
 /// What can be counted on this machine.
 #[derive(Debug, Clone, Default)]
 pub struct Countable {
-    /// Why instructions can't be.
+    /// Why instructions of a process can't be.
     pub no_counters: Option<String>,
+    /// Why those of whole CPUs can't be, which needs more privilege.
+    pub no_cpu_counters: Option<String>,
     /// Why syscalls can't be.
     pub no_syscalls: Option<String>,
 }
 
 impl Countable {
-    /// Tries it on this process.
-    pub fn here() -> Self {
+    /// Tries it on this process and on a CPU that is going to be counted.
+    pub fn here(cpu: u32) -> Self {
         let own = std::process::id();
+        let why = |error: anyhow::Error| format!("{error:#}");
         Self {
-            no_counters: Counting::of(&[own], &[]).err().map(|error| format!("{error:#}")),
-            no_syscalls: SyscallCounting::of(&[own]).err().map(|error| format!("{error:#}")),
+            no_counters: Counting::of(&[own], &[]).err().map(why),
+            no_cpu_counters: Counting::of(&[], &[cpu]).err().map(why),
+            no_syscalls: SyscallCounting::of(&[own]).err().map(why),
         }
     }
 }
@@ -79,9 +83,12 @@ impl Counting {
         })
     }
 
-    /// Instructions of the whole CPUs.
-    pub fn read_cpus(&mut self) -> anyhow::Result<f64> {
-        sum(&mut self.cpus)
+    /// Instructions of the whole CPUs, if any are counted.
+    pub fn read_cpus(&mut self) -> anyhow::Result<Option<f64>> {
+        if self.cpus.is_empty() {
+            return Ok(None);
+        }
+        sum(&mut self.cpus).map(Some)
     }
 }
 
@@ -172,21 +179,24 @@ mod tests {
     use super::*;
     use perf_event::events::Software;
 
-    /// By the same calls as instructions, on a machine that may have no counters for those.
+    /// By the same calls as instructions, on a machine that may have no counters for those. A kernel that
+    /// permits nothing at all (perf_event_paranoid above 2) must be told as that.
     #[test]
-    fn counts_a_thread_from_outside() {
+    fn counts_a_thread_from_outside_or_says_that_it_may_not() {
         let own = rustix::thread::gettid().as_raw_nonzero().get();
-        let counter = begin(&mut Builder::new(Software::PAGE_FAULTS), own);
-        let Ok(Some(counter)) = counter else {
-            let why = counter.err().map(|error| error.to_string());
-            assert!(why.is_some_and(|why| why.contains("perf_event_open")));
-            return;
-        };
-        let mut counters = [counter];
-        let before = sum(&mut counters).expect("a count");
-        let touched = vec![1_u8; 8 << 20];
-        assert!(touched.iter().all(|byte| *byte == 1));
-        assert!(sum(&mut counters).expect("a count") > before);
+        match begin(&mut Builder::new(Software::PAGE_FAULTS), own) {
+            Ok(counter) => {
+                let mut counters = [counter.expect("this thread is there")];
+                let before = sum(&mut counters).expect("a count");
+                let touched = vec![1_u8; 8 << 20];
+                assert!(touched.iter().all(|byte| *byte == 1));
+                assert!(sum(&mut counters).expect("a count") > before);
+            }
+            Err(error) => {
+                let why = error.to_string();
+                assert!(why.contains("is not permitted") && why.contains("CAP_PERFMON"), "{why}");
+            }
+        }
     }
 
     #[test]
@@ -197,9 +207,20 @@ mod tests {
 
     #[test]
     fn what_can_not_be_counted_has_a_reason() {
-        let countable = Countable::here();
-        for reason in [countable.no_counters, countable.no_syscalls].into_iter().flatten() {
-            assert!(reason.len() > 10, "{reason}");
+        let nowhere = Countable::here(u32::MAX);
+        let why = nowhere.no_cpu_counters.expect("there is no such CPU");
+        assert!(why.contains("perf_event_open") || why.contains("no hardware counters"), "{why}");
+        for (number, part) in
+            [(1, "CAP_PERFMON"), (2, "no hardware counters"), (22, "(os error 22)")]
+        {
+            let why = explain(io::Error::from_raw_os_error(number)).to_string();
+            assert!(why.contains(part), "{why}");
         }
+    }
+
+    #[test]
+    fn a_process_is_counted_where_whole_cpus_may_not_be() {
+        let mut counting = Counting::of(&[], &[]).expect("nothing is needed");
+        assert_eq!(counting.read_cpus().expect("nothing is read"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! The load and what answers it: `lateen-bench load` and `lateen-bench upstream`, as programs of their
 //! own on CPUs of their own.
 
-use super::answer::{Expected, free_port, wait_until_right};
+use super::answer::{Expected, free_ports, wait_until_right, with_free_ports};
 use super::interrupt::Interrupt;
 use super::placement::Placement;
 use super::processes::{Order, Running, Starter};
@@ -15,6 +15,9 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A number of requests may take so long.
 const REQUESTS_PATIENCE: Duration = Duration::from_secs(1_800);
+
+/// What `lateen-bench upstream` takes.
+const UPSTREAM_THREADS_MAX: usize = 256;
 
 /// How long a load is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,10 +101,24 @@ impl Generator {
 
     /// Starts what answers, checked by one request.
     pub fn upstream(&self, work: &Work, placement: &Placement) -> anyhow::Result<(Running, u16)> {
-        let port = free_port()?;
+        with_free_ports(|| self.upstream_on_free_port(work, placement))
+    }
+
+    fn upstream_on_free_port(
+        &self,
+        work: &Work,
+        placement: &Placement,
+    ) -> anyhow::Result<(Running, u16)> {
+        let [port] = free_ports()?;
         let mut command = vec![self.starter.launcher.to_string_lossy().into_owned()];
         command.extend(["upstream".to_owned(), "--listen".to_owned(), format!("127.0.0.1:{port}")]);
-        command.extend(["--body-bytes".to_owned(), work.body_bytes.to_string()]);
+        if work.echo {
+            command.extend(["--protocol".to_owned(), "echo".to_owned()]);
+        } else {
+            command.extend(["--body-bytes".to_owned(), work.body_bytes.to_string()]);
+        }
+        command
+            .push(format!("--threads={}", placement.upstream.len().clamp(1, UPSTREAM_THREADS_MAX)));
         if work.upstream_closes {
             command.extend(["--close-every".to_owned(), "1".to_owned()]);
         }
@@ -128,7 +145,7 @@ pub struct Begun {
 
 /// What a right answer is in a piece of work.
 pub fn expected(work: &Work) -> Expected {
-    Expected { path: "/".to_owned(), status: 200, body_bytes: work.body_bytes }
+    Expected { path: "/".to_owned(), status: 200, body_bytes: work.body_bytes, echo: work.echo }
 }
 
 fn arguments(load: &Load) -> Vec<String> {
@@ -136,12 +153,14 @@ fn arguments(load: &Load) -> Vec<String> {
     let threads = load.placement.client.len().min(work.connections as usize).max(1);
     let mut arguments = vec![
         "load".to_owned(),
-        format!("http://127.0.0.1:{}/", load.port),
+        format!("{}://127.0.0.1:{}/", if work.echo { "tcp" } else { "http" }, load.port),
         format!("--connections={}", work.connections),
         format!("--threads={threads}"),
-        "--expect-status=200".to_owned(),
         format!("--expect-bytes={}", work.body_bytes),
     ];
+    if !work.echo {
+        arguments.push("--expect-status=200".to_owned());
+    }
     arguments.push(match load.length {
         Length::Time(time) => format!("--duration={}ms", time.as_millis()),
         Length::Requests(count) => format!("--requests={count}"),
@@ -153,8 +172,10 @@ fn arguments(load: &Load) -> Vec<String> {
         arguments.push(format!("--header={field}"));
     }
     if work.upload_bytes > 0 {
-        arguments
-            .extend(["--method=POST".to_owned(), format!("--body-bytes={}", work.upload_bytes)]);
+        if !work.echo {
+            arguments.push("--method=POST".to_owned());
+        }
+        arguments.push(format!("--body-bytes={}", work.upload_bytes));
     }
     if work.new_connection {
         arguments.push("--no-keepalive".to_owned());
@@ -181,8 +202,21 @@ mod tests {
         });
         assert_eq!(
             said.join(" "),
-            "load http://127.0.0.1:8080/ --connections=64 --threads=2 --expect-status=200 \
-             --expect-bytes=100 --requests=7 --rate=100.00 --method=POST --body-bytes=65536"
+            "load http://127.0.0.1:8080/ --connections=64 --threads=2 --expect-bytes=100 \
+             --expect-status=200 --requests=7 --rate=100.00 --method=POST --body-bytes=65536"
+        );
+        let scenario = SCENARIOS.iter().find(|one| one.name == "tcp-connect").expect("known");
+        let said = arguments(&Load {
+            work: &scenario.work,
+            port: 8080,
+            length: Length::Time(Duration::from_secs(1)),
+            rate_per_s: None,
+            placement: &placement,
+        });
+        assert_eq!(
+            said.join(" "),
+            "load tcp://127.0.0.1:8080/ --connections=64 --threads=2 --expect-bytes=64 --duration=1000ms \
+             --body-bytes=64 --no-keepalive"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Puts proxies in place: a lane is one proxy on its CPUs between the load and an upstream, up and known
 //! to answer right. All lanes of a row stand at the same time, and each is loaded in turn.
 
-use super::answer::{Expected, free_port, wait_until_right};
+use super::answer::{Expected, free_ports, wait_until_right, with_free_ports};
 use super::counters::Countable;
 use super::generator::{Generator, Length, expected};
 use super::interrupt::Interrupt;
@@ -130,6 +130,10 @@ impl Lane {
 impl Measured<'_> {
     /// Starts a peer and waits until it answers right. The error says why it does not.
     pub fn lane(&self, place: &Place, configs: &mut Configs) -> anyhow::Result<Lane> {
+        with_free_ports(|| self.lane_on_free_ports(place, configs))
+    }
+
+    fn lane_on_free_ports(&self, place: &Place, configs: &mut Configs) -> anyhow::Result<Lane> {
         let contestant = &self.plan.contestants[place.index];
         if let Some(why) = &contestant.peer.not_run {
             bail!("{why}");
@@ -140,12 +144,9 @@ impl Measured<'_> {
         let name = format!("{}-{number}", contestant.peer.name);
         let directory = self.bench.starter.directory.join(&name);
         fs::create_dir(&directory)?;
-        let revisable = Revisable {
-            directory,
-            listen_port: free_port()?,
-            upstream_port: place.upstream_port,
-            admin_port: free_port()?,
-        };
+        let [listen_port, admin_port] = free_ports()?;
+        let upstream_port = place.upstream_port;
+        let revisable = Revisable { directory, listen_port, upstream_port, admin_port };
         let setting = self.setting(&revisable, place, place.revision);
         let launch = proxy.launch(&setting).map_err(anyhow::Error::msg)?;
         write(&launch.files)?;

@@ -1,7 +1,8 @@
 //! What connections take: a fresh proxy, idle clients that come and leave, and its memory at each stage,
 //! by the process and, where a cgroup can be made, with what the kernel holds for it.
 
-use super::answer::{ask_on, connect};
+use super::answer::{Ask, ask_on, connect};
+use super::closed::turns;
 use super::interrupt::unless_interrupted;
 use super::lanes::{Configs, Lane, Measured, Place, not_run};
 use super::plan::DIRECT;
@@ -29,7 +30,7 @@ pub fn measure(measured: &Measured, row: &mut Row, configs: &mut Configs) -> any
     let bench = measured.bench;
     let (upstream, port) = bench.generator.upstream(&measured.scenario.work, &bench.placement)?;
     for round in 0..bench.runs.min(ROUNDS) {
-        for index in 0..measured.plan.contestants.len() {
+        for index in turns(measured.plan.contestants.len(), round) {
             let name = &measured.plan.contestants[index].peer.name;
             bench.progress.doing(&format!("round {}: {name}", round + 1));
             if name == DIRECT {
@@ -38,13 +39,35 @@ pub fn measure(measured: &Measured, row: &mut Row, configs: &mut Configs) -> any
             if row.entries[index].not_run.is_some() {
                 continue;
             }
-            match one_round(measured, index, port, configs) {
-                Ok(sample) => row.entries[index].samples.push(Sample { round, ..sample }),
-                Err(error) => not_run(row, index, unless_interrupted(error)?),
-            }
+            let mut sample =
+                Sample { round, point: "idle connections".to_owned(), ..Sample::default() };
+            let ended = one_round(measured, index, port, configs, &mut sample);
+            keep(row, index, name, sample, ended)?;
         }
     }
     drop(upstream);
+    Ok(())
+}
+
+/// Stages that were measured stay, whatever came after them; who never had one did not run.
+fn keep(
+    row: &mut Row,
+    index: usize,
+    name: &str,
+    sample: Sample,
+    ended: anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let round = sample.round + 1;
+    if !sample.resident_kib.is_empty() {
+        row.entries[index].samples.push(sample);
+    }
+    let Err(error) = ended else { return Ok(()) };
+    let why = unless_interrupted(error)?;
+    if row.entries[index].samples.is_empty() {
+        not_run(row, index, why);
+    } else {
+        row.caveats.push(format!("{name}, round {round}: not measured to its end: {why}"));
+    }
     Ok(())
 }
 
@@ -53,7 +76,8 @@ fn one_round(
     index: usize,
     upstream_port: u16,
     configs: &mut Configs,
-) -> anyhow::Result<Sample> {
+    sample: &mut Sample,
+) -> anyhow::Result<()> {
     // Dropped last: a group can be removed only when it is empty.
     let group = Group::new(&measured.plan.contestants[index].peer.name);
     let place = Place {
@@ -65,8 +89,7 @@ fn one_round(
         group: group.as_ref().map(Group::path),
     };
     let lane = measured.lane(&place, configs)?;
-    let mut stages =
-        Stages { measured, lane: &lane, group: group.as_ref(), sample: Sample::default() };
+    let mut stages = Stages { measured, lane: &lane, group: group.as_ref(), sample };
     stages.note("idle")?;
     let mut clients = Clients::new(lane.port, 0);
     clients.grow(FEW, measured)?;
@@ -81,14 +104,14 @@ fn one_round(
         drop(clients);
         stages.note(&format!("cycle_{cycle}"))?;
     }
-    Ok(Sample { point: "idle connections".to_owned(), ..stages.sample })
+    Ok(())
 }
 
 struct Stages<'a> {
     measured: &'a Measured<'a>,
     lane: &'a Lane,
     group: Option<&'a Group>,
-    sample: Sample,
+    sample: &'a mut Sample,
 }
 
 impl Stages<'_> {
@@ -96,6 +119,8 @@ impl Stages<'_> {
         self.measured.bench.interrupt.sleep(SETTLE)?;
         let members = self.lane.members();
         ensure!(!members.is_empty(), "it ended while idle clients came and left");
+        // It lies in memory, and who wrote it is charged for it.
+        self.lane.empty_access_log();
         self.sample.resident_kib.insert(stage.to_owned(), resident_kib(&members));
         if let Some(kib) = self.group.and_then(Group::used_kib) {
             self.sample.cgroup_kib.insert(stage.to_owned(), kib);
@@ -137,7 +162,8 @@ impl Clients {
             let number = self.connections.len() + 1;
             let mut connection = connect(self.source(), self.port)
                 .with_context(|| format!("idle client {number} of {count}"))?;
-            let answer = ask_on(&mut connection, "/")
+            let request = Ask::usual(measured.scenario.work.body_bytes, &measured.bench.interrupt);
+            let answer = ask_on(&mut connection, &request)
                 .with_context(|| format!("idle client {number} of {count}"))?;
             ensure!(answer.status == 200, "idle client {number} was answered {}", answer.status);
             self.connections.push(connection);
@@ -175,5 +201,43 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::interrupt::Interrupted;
+    use crate::results::{Entry, Kind, Profile};
+
+    fn row() -> Row {
+        Row {
+            scenario: "memory".to_owned(),
+            profile: Profile::Mesh,
+            kind: Kind::Memory,
+            title: String::new(),
+            unit: "connection".to_owned(),
+            units_per_answer: 1.0,
+            caveats: Vec::new(),
+            entries: vec![Entry::default()],
+        }
+    }
+
+    #[test]
+    fn stages_that_were_measured_outlive_a_failure() {
+        let stages = || Sample {
+            resident_kib: [("idle".to_owned(), 7.0)].into_iter().collect(),
+            ..Sample::default()
+        };
+        let failed = || Err(anyhow::anyhow!("no descriptors"));
+        let mut first = row();
+        keep(&mut first, 0, "nginx", Sample::default(), failed()).expect("no interrupt");
+        assert_eq!(first.entries[0].not_run.as_deref(), Some("no descriptors"));
+        let mut later = row();
+        keep(&mut later, 0, "nginx", stages(), failed()).expect("no interrupt");
+        assert_eq!((later.entries[0].samples.len(), &later.entries[0].not_run), (1, &None));
+        assert_eq!(later.caveats, ["nginx, round 1: not measured to its end: no descriptors"]);
+        let ended = keep(&mut later, 0, "nginx", stages(), Err(Interrupted.into()));
+        assert!(ended.is_err() && later.entries[0].samples.len() == 2);
     }
 }

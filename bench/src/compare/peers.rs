@@ -3,8 +3,8 @@
 //! be read, and tested, by itself.
 //!
 //! The rules are the same for all: one process with one worker (but where two are compared, or where a
-//! change of config needs a second process), upstream connections that are kept and used again, client
-//! connections that are never closed for their age or their count of requests.
+//! change of config needs a second process), upstream connections that are kept and used again (as many and
+//! as long by all, as a smaller pool would be a test of connecting), client connections that are never closed for their age or their count of requests.
 
 pub mod described;
 pub mod envoy;
@@ -31,6 +31,9 @@ pub const CONNECTIONS_MAX: u32 = 12_000;
 
 /// Upstream connections that a proxy keeps when they are idle.
 pub const UPSTREAM_IDLE_MAX: u32 = 1_024;
+
+/// For so long, which is longer than any row takes.
+pub const UPSTREAM_IDLE_S: u32 = 3_600;
 
 /// A proxy with one set of settings.
 pub trait Proxy: Debug {

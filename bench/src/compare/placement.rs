@@ -3,8 +3,9 @@
 use rustix::thread::sched_getaffinity;
 use std::collections::BTreeMap;
 
-/// Fewer CPUs than this, and two workers share theirs with the load.
-pub const CPUS_FOR_TWO_WORKERS: usize = 4;
+const SHARED: &str = "shared-core, not comparable";
+const SIBLINGS: &str = "client and upstream run on siblings of the proxy's own core, which takes some of its \
+                        speed: there is one core";
 
 /// A CPU with the core that it is a part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,49 +29,50 @@ pub struct Placement {
     pub caveat: Option<&'static str>,
 }
 
-/// Places `workers` workers. A part gets whole cores where there are enough of them, so that no sibling
-/// takes its time; the proxy comes first, the client gets what is over.
+/// Places `workers` workers, each on a core of its own whose siblings stay idle; the client gets what is
+/// over. Cores count and not their threads: who runs on a sibling takes the proxy's time.
 ///
 /// `cpus` must not be empty.
 pub fn place(cpus: &[Cpu], workers: usize) -> Placement {
-    let chosen = chosen_of(cpus, workers);
-    let placed = |proxy: &[u32], client: &[u32], upstream: &[u32], caveat| Placement {
+    let mut cores: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for cpu in cpus {
+        cores.entry(cpu.core).or_default().push(cpu.number);
+    }
+    let mut cores: Vec<Vec<u32>> = cores.into_values().collect();
+    cores.iter_mut().for_each(|core| core.sort_unstable());
+    cores.sort_by_key(|core| core[0]);
+    let firsts: Vec<u32> = cores.iter().map(|core| core[0]).collect();
+    if cores.len() > workers {
+        let others = &firsts[workers..];
+        // Siblings of the load's cores take nothing from the proxy.
+        let rest = if others.len() > 1 { others.to_vec() } else { cores[workers..].concat() };
+        return between(&firsts[..workers], &rest, None);
+    }
+    let mut siblings: Vec<u32> = cores.iter().flat_map(|core| core[1..].to_vec()).collect();
+    siblings.sort_unstable();
+    match (cpus.len(), workers) {
+        (1, _) => between(&firsts, &firsts, Some("one CPU for everybody")),
+        (_, 1) => between(&firsts, &siblings, Some(SIBLINGS)),
+        // One core has its threads for all.
+        _ if cores.len() < 2 => {
+            let all = &cores[0];
+            between(all, &all[all.len() - 1..], Some(SHARED))
+        }
+        _ if siblings.is_empty() => between(&firsts, &firsts[firsts.len() - 1..], Some(SHARED)),
+        _ => between(&firsts, &siblings, Some(SHARED)),
+    }
+}
+
+/// Client and upstream divide `rest`, and share it where it is one CPU.
+fn between(proxy: &[u32], rest: &[u32], caveat: Option<&'static str>) -> Placement {
+    let (client, upstream) =
+        if rest.len() == 1 { (rest, rest) } else { rest.split_at(rest.len().div_ceil(2)) };
+    Placement {
         proxy: proxy.to_vec(),
         client: client.to_vec(),
         upstream: upstream.to_vec(),
         caveat,
-    };
-    if chosen.len() == 1 {
-        return placed(&chosen, &chosen, &chosen, Some("one CPU for everybody"));
     }
-    if workers > 1 && chosen.len() < CPUS_FOR_TWO_WORKERS {
-        let last = &chosen[chosen.len() - 1..];
-        return placed(&chosen, last, last, Some("shared-core, not comparable"));
-    }
-    if chosen.len() == 2 {
-        return placed(&chosen[..1], &chosen[1..], &chosen[1..], None);
-    }
-    let workers = workers.min(chosen.len() - 2);
-    let (proxy, rest) = chosen.split_at(workers);
-    let (client, upstream) = rest.split_at(rest.len().div_ceil(2));
-    placed(proxy, client, upstream, None)
-}
-
-/// One CPU of each core where that is enough for all parts, else all.
-fn chosen_of(cpus: &[Cpu], workers: usize) -> Vec<u32> {
-    let mut firsts: BTreeMap<u32, u32> = BTreeMap::new();
-    for cpu in cpus {
-        let first = firsts.entry(cpu.core).or_insert(cpu.number);
-        *first = (*first).min(cpu.number);
-    }
-    let needed = if workers > 1 { CPUS_FOR_TWO_WORKERS } else { 3 };
-    if firsts.len() >= needed {
-        return firsts.into_values().collect();
-    }
-    // Siblings last: the proxy's own would be the worst neighbour.
-    let mut all: Vec<Cpu> = cpus.to_vec();
-    all.sort_by_key(|cpu| (firsts.get(&cpu.core) != Some(&cpu.number), cpu.number));
-    all.into_iter().map(|cpu| cpu.number).collect()
 }
 
 /// The CPUs that this process may use.
@@ -124,8 +126,22 @@ mod tests {
     }
 
     #[test]
-    fn two_cores_with_siblings_keep_the_proxys_sibling_for_last() {
-        assert_eq!(parts(&[0, 0, 2, 2], 1), (vec![0], vec![2, 1], vec![3], false));
+    fn siblings_of_the_proxys_core_stay_idle_on_two_cores_too() {
+        assert_eq!(parts(&[0, 0, 2, 2], 1), (vec![0], vec![2], vec![3], false));
+        assert_eq!(parts(&[0, 0, 2], 1), (vec![0], vec![2], vec![2], false));
+    }
+
+    #[test]
+    fn siblings_of_the_only_core_are_used_and_told() {
+        assert_eq!(parts(&[0, 0], 1), (vec![0], vec![1], vec![1], true));
+        assert_eq!(parts(&[0, 0], 2), (vec![0, 1], vec![1], vec![1], true));
+    }
+
+    #[test]
+    fn two_workers_need_three_cores_whatever_their_threads() {
+        assert_eq!(parts(&[0, 0, 2, 2], 2), (vec![0, 2], vec![1], vec![3], true));
+        assert_eq!(parts(&[0, 0, 2, 2, 4, 4], 2), (vec![0, 2], vec![4], vec![5], false));
+        assert_eq!(parts(&[0, 1, 2], 2), (vec![0, 1], vec![2], vec![2], false));
     }
 
     #[test]

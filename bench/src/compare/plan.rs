@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Shorter than this, a load is its own begin and end.
+const DURATION_MIN: Duration = Duration::from_millis(10);
+
 /// The peer that is none: the upstream itself.
 pub const DIRECT: &str = "direct";
 
@@ -74,8 +77,12 @@ impl Plan {
         }
         remarks.dedup();
         ensure!(!rows.is_empty(), "nothing to measure: {}", nothing_because(&remarks));
-        let (runs, time_ms, repeats) = if arguments.quick { (3, 800, 0) } else { (5, 4_000, 2) };
+        let (runs, time_ms, repeats) = if arguments.quick { (3, 1_500, 0) } else { (5, 4_000, 2) };
         let time = arguments.duration.unwrap_or(Duration::from_millis(time_ms));
+        ensure!(
+            time >= DURATION_MIN,
+            "--duration {time:?}: a load takes {DURATION_MIN:?} at least, and says something from 1s on"
+        );
         Ok(Self {
             contestants,
             rows,
@@ -222,6 +229,8 @@ mod tests {
             ("--scenarios http9", "--scenarios http9: known are"),
             ("--scenarios tcp-64 --profile mesh", "profile bare only"),
             ("--instruction-clock", "--requests"),
+            ("--duration 9ms", "--duration 9ms: a load takes 10ms at least"),
+            ("--duration 100us", "--duration 100µs: a load takes 10ms at least"),
             ("--scenarios memory --requests 9 --instruction-clock", "times mean nothing"),
         ] {
             assert!(error(line).contains(why), "{line}: {}", error(line));
@@ -243,6 +252,6 @@ mod tests {
                 ("http1-body-64k", Profile::Mesh),
             ]
         );
-        assert_eq!((plan.runs, plan.length), (3, Length::Time(Duration::from_millis(800))));
+        assert_eq!((plan.runs, plan.length), (3, Length::Time(Duration::from_millis(1_500))));
     }
 }

@@ -36,11 +36,28 @@ pub fn run(arguments: &CompareArguments) -> ExitCode {
             return ExitCode::from(WRONG_USAGE);
         }
     };
+    if !arguments.list
+        && let Err(error) = refuse_results(&arguments.out)
+    {
+        tell(&error);
+        return ExitCode::from(WRONG_USAGE);
+    }
     let done = if arguments.list { list(&plan) } else { compare(plan, &arguments.out) };
     done.unwrap_or_else(|error| {
         tell(&error);
         ExitCode::from(NOTHING_MEASURED)
     })
+}
+
+/// Results of hours are not written over by a line that was typed once more.
+fn refuse_results(out: &Path) -> anyhow::Result<()> {
+    let held = std::fs::read_to_string(out).is_ok_and(|text| Results::parse(&text).is_ok());
+    anyhow::ensure!(
+        !held,
+        "--out {}: it holds results already; name another file, or remove it",
+        out.display()
+    );
+    Ok(())
 }
 
 fn list(plan: &Plan) -> anyhow::Result<ExitCode> {
@@ -57,7 +74,11 @@ fn list(plan: &Plan) -> anyhow::Result<ExitCode> {
     for contestant in &plan.contestants {
         let peer = &contestant.peer;
         writeln!(out, "  {:<22} {}", peer.name, peer.about)?;
-        let released = peer.released.as_ref().map(|day| format!("released {day}"));
+        let released = match (&peer.version, &peer.released) {
+            (_, Some(day)) => Some(format!("released {day}")),
+            (Some(_), None) => Some("release date not known".to_owned()),
+            (None, None) => None,
+        };
         let said: Vec<&str> = [&peer.version, &released, &peer.newer]
             .into_iter()
             .filter_map(Option::as_deref)
@@ -84,13 +105,17 @@ fn compare(plan: Plan, out: &Path) -> anyhow::Result<ExitCode> {
     let bench = bench(&plan, interrupt, folder.path())?;
     let mut results = begin(&plan, &bench, remark);
     let mut configs = Configs::new();
-    let ended = rows(&plan, &bench, &mut results, &mut configs);
+    let mut save = |results: &mut Results, configs: &Configs, interrupted: bool| {
+        results.interrupted = interrupted;
+        results.took_s = began.elapsed().as_secs_f64();
+        finish(results, configs);
+        write(results, out)
+    };
+    let ended = rows(&plan, &bench, &mut results, &mut configs, &mut save);
     bench.progress.done();
     drop(folder);
-    results.interrupted = matches!(&ended, Err(error) if error.is::<Interrupted>());
-    results.took_s = began.elapsed().as_secs_f64();
-    finish(&mut results, configs);
-    write(&results, out)?;
+    let interrupted = matches!(&ended, Err(error) if error.is::<Interrupted>());
+    save(&mut results, &configs, interrupted)?;
     std::io::stdout().write_all(outcome::text(&results, &out.to_string_lossy()).as_bytes())?;
     if results.interrupted {
         return Ok(ExitCode::from(INTERRUPTED));
@@ -108,13 +133,16 @@ fn bench(plan: &Plan, interrupt: Interrupt, folder: &Path) -> anyhow::Result<Ben
         directory: folder.to_owned(),
     };
     let cpus = usable_cpus()?;
+    let placement = place(&cpus, 1);
+    // What this process does meanwhile is not to be the proxy's neighbour. Programs get their own CPUs.
+    start::pin(&placement.upstream)?;
     Ok(Bench {
         generator: Generator { starter: starter.clone(), interrupt: interrupt.clone() },
         starter,
         interrupt,
-        placement: place(&cpus, 1),
+        countable: Countable::here(placement.proxy[0]),
+        placement,
         cpus,
-        countable: Countable::here(),
         length: plan.length,
         runs: plan.runs,
         repeats: plan.repeats,
@@ -129,7 +157,13 @@ fn begin(plan: &Plan, bench: &Bench, remark: String) -> Results {
     environment.instruction_clock = plan.instruction_clock;
     environment.remarks.push(remark);
     environment.remarks.extend(plan.remarks.iter().cloned());
-    if bench.cpus.len() == 2 {
+    if let Some(why) = super::usage::no_cpu_time() {
+        environment.remarks.push(format!("No cost of a proxy is known: {why}."));
+    }
+    if let (None, Some(why)) = (&bench.countable.no_counters, &bench.countable.no_cpu_counters) {
+        environment.remarks.push(format!("Instructions of whole CPUs were not counted: {why}."));
+    }
+    if bench.placement.client == bench.placement.upstream {
         environment.remarks.push(
             "Client and upstream share a CPU: they are often the limit, and not the proxy."
                 .to_owned(),
@@ -156,6 +190,7 @@ fn rows(
     bench: &Bench,
     results: &mut Results,
     configs: &mut Configs,
+    save: &mut dyn FnMut(&mut Results, &Configs, bool) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     for (scenario, profile) in &plan.rows {
         bench.progress.row(scenario.name, scenario.title);
@@ -177,6 +212,8 @@ fn rows(
         results.rows.push(row);
         bench.progress.row_done();
         ended?;
+        // Whoever is killed now leaves the rows until here, as those of a run that was not ended.
+        save(results, configs, true)?;
     }
     Ok(())
 }
@@ -203,10 +240,10 @@ fn empty_row(plan: &Plan, scenario: &Scenario, profile: Profile) -> Row {
     }
 }
 
-fn finish(results: &mut Results, configs: Configs) {
+fn finish(results: &mut Results, configs: &Configs) {
     for ((name, file), text) in configs {
-        if let Some(peer) = results.peers.iter_mut().find(|peer| peer.name == name) {
-            peer.configs.insert(file, text);
+        if let Some(peer) = results.peers.iter_mut().find(|peer| peer.name == *name) {
+            peer.configs.insert(file.clone(), text.clone());
         }
     }
     let samples = results.rows.iter().flat_map(|row| &row.entries).flat_map(|entry| &entry.samples);
@@ -218,7 +255,9 @@ fn finish(results: &mut Results, configs: Configs) {
 /// Whole, or not at all: what was there before stays until then.
 fn write(results: &Results, out: &Path) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(results)? + "\n";
-    let beside = out.with_extension("json.new");
+    // A name that nobody else has: two comparisons may write into one folder.
+    let name = out.file_name().context("--out names no file")?.to_string_lossy();
+    let beside = out.with_file_name(format!("{name}.{}.new", std::process::id()));
     std::fs::write(&beside, text)
         .and_then(|()| std::fs::rename(&beside, out))
         .with_context(|| format!("{} can't be written", out.display()))
@@ -261,6 +300,30 @@ fn rfc3339(time: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn results_are_not_written_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = folder.path().join("all.json");
+        assert!(refuse_results(&out).is_ok(), "nothing is there");
+        std::fs::write(&out, "").expect("a file");
+        assert!(refuse_results(&out).is_ok(), "an empty file holds nothing");
+        let results = Results {
+            format: FORMAT,
+            started: String::new(),
+            took_s: 0.0,
+            command: Vec::new(),
+            interrupted: false,
+            environment: crate::results::Environment::default(),
+            peers: Vec::new(),
+            rows: Vec::new(),
+        };
+        write(&results, &out).expect("it can be written");
+        let why = refuse_results(&out).expect_err("results are there").to_string();
+        assert!(why.contains("name another file, or remove it"), "{why}");
+        let names = std::fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(names, 1, "the file beside it is gone");
+    }
 
     #[test]
     fn writes_moments_as_rfc_3339() {

@@ -74,8 +74,9 @@ impl Bench {
         let members = lane.members();
         let upstream = target.upstream.members();
         let counters = self.countable.no_counters.is_none() && !members.is_empty();
-        let mut counting =
-            counters.then(|| Counting::of(&members, &lane.placement.proxy)).transpose()?;
+        let whole_cpus = self.countable.no_cpu_counters.is_none();
+        let cpus: &[u32] = if whole_cpus { &lane.placement.proxy } else { &[] };
+        let mut counting = counters.then(|| Counting::of(&members, cpus)).transpose()?;
         let (before, upstream_before) = (Usage::of(&members), Usage::of(&upstream));
         let moment = Moment::now();
         let report = self.load(target, length)?;
@@ -89,16 +90,19 @@ impl Bench {
         let spent = Spent {
             elapsed_s: elapsed_s(&moment, &after),
             client_us: (report.cpu_user_us + report.cpu_system_us) as f64,
-            upstream_us: upstream_used.cpu_us,
+            upstream_us: upstream_used
+                .cpu_us
+                .unwrap_or(upstream_used.user_us + upstream_used.system_us),
         };
         let mut busy = busy(&moment, &after, &lane.placement, spent);
-        busy.proxy_cpu_instructions = counting.as_mut().map(Counting::read_cpus).transpose()?;
-        let cost = (!members.is_empty()).then(|| Cost {
+        busy.proxy_cpu_instructions =
+            counting.as_mut().map(Counting::read_cpus).transpose()?.flatten();
+        let cost = used.cpu_us.filter(|_| !members.is_empty()).map(|cpu_us| Cost {
             user_us: used.user_us,
             system_us: used.system_us,
-            cpu_us: used.cpu_us,
+            cpu_us,
             // A nanosecond of the clock is an instruction.
-            instructions: self.instruction_clock.then_some(used.cpu_us * 1_000.0),
+            instructions: self.instruction_clock.then_some(cpu_us * 1_000.0),
             instructions_user: counts.map(|counts| counts.instructions_user),
             instructions_kernel: counts.map(|counts| counts.instructions_kernel),
             cycles: counts.map(|counts| counts.cycles),

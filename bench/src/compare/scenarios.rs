@@ -37,6 +37,8 @@ pub struct Work {
     pub upstream_closes: bool,
     /// Each request has a client connection of its own.
     pub new_connection: bool,
+    /// No HTTP: a message is sent, and comes back.
+    pub echo: bool,
 }
 
 const SMALL: Work = Work {
@@ -46,7 +48,13 @@ const SMALL: Work = Work {
     upload_bytes: 0,
     upstream_closes: false,
     new_connection: false,
+    echo: false,
 };
+
+/// A message both ways.
+const fn echoed(bytes: u64) -> Work {
+    Work { body_bytes: bytes, upload_bytes: bytes, echo: true, ..SMALL }
+}
 
 /// What is done in a row, beside its [`Work`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +121,7 @@ impl Scenario {
 }
 
 /// All of them, in the order in which they run.
-pub const SCENARIOS: [Scenario; 15] = [
+pub const SCENARIOS: [Scenario; 17] = [
     Scenario {
         quick: true,
         ..http1("http1-keepalive-64", "HTTP/1 keep-alive, 64 connections, 100 B answers", SMALL)
@@ -177,6 +185,24 @@ pub const SCENARIOS: [Scenario; 15] = [
             "tcp-64",
             "TCP: bytes of the first scenario's requests and answers, passed on unread",
             SMALL,
+        )
+    },
+    Scenario {
+        family: Family::Tcp,
+        unit: "MiB",
+        ..http1(
+            "tcp-bulk",
+            "TCP: messages of 1 MiB that come back, 16 connections; a MiB here is one each way",
+            Work { connections: 16, ..echoed(1 << 20) },
+        )
+    },
+    Scenario {
+        family: Family::Tcp,
+        unit: "connection",
+        ..http1(
+            "tcp-connect",
+            "TCP: a new connection for each message of 64 bytes that comes back, 64 at a time",
+            Work { new_connection: true, ..echoed(64) },
         )
     },
     Scenario {

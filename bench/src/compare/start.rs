@@ -53,13 +53,18 @@ fn prepare(arguments: &StartArguments) -> anyhow::Result<()> {
     if let Some(group) = &arguments.group {
         std::fs::write(group.join("cgroup.procs"), std::process::id().to_string())?;
     }
-    let mut cpus = CpuSet::new();
-    for cpu in &arguments.cpus {
-        cpus.set(*cpu as usize);
-    }
-    sched_setaffinity(None, &cpus)?;
+    pin(&arguments.cpus)?;
     raise_descriptor_limit();
     Ok(())
+}
+
+/// Holds this thread, and those that it is going to start, to some CPUs.
+pub fn pin(numbers: &[u32]) -> anyhow::Result<()> {
+    let mut cpus = CpuSet::new();
+    for number in numbers {
+        cpus.set(*number as usize);
+    }
+    Ok(sched_setaffinity(None, &cpus)?)
 }
 
 /// 10,000 clients need more than the usual 1,024; a privileged user gets past the hard limit. Without

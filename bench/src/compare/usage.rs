@@ -10,8 +10,9 @@ pub struct Usage {
     pub user_us: f64,
     /// CPU time in the kernel, µs.
     pub system_us: f64,
-    /// CPU time by the scheduler's clock, µs: exact where the other two are shares of it by ticks.
-    pub cpu_us: f64,
+    /// CPU time by the scheduler's clock, µs: exact where the other two are shares of it by ticks. `None`
+    /// where the kernel does not say it.
+    pub cpu_us: Option<f64>,
     /// Went to sleep.
     pub voluntary_switches: f64,
     /// Was put aside.
@@ -22,29 +23,48 @@ impl Usage {
     /// Of all threads that these processes have now; a process that is gone adds nothing.
     pub fn of(pids: &[u32]) -> Self {
         let mut sum = Self::default();
+        let mut scheduled = true;
         for pid in pids {
             if let Some(fields) = stat_fields(&format!("/proc/{pid}/stat")) {
                 sum.user_us += ticks_us(&fields, USER);
                 sum.system_us += ticks_us(&fields, SYSTEM);
             }
             for thread in threads_of(*pid) {
-                sum.add_thread(*pid, thread);
+                scheduled &= sum.add_thread(*pid, thread);
             }
         }
+        sum.cpu_us = sum.cpu_us.filter(|_| scheduled);
         sum
     }
 
-    fn add_thread(&mut self, pid: u32, thread: u32) {
+    /// False if the thread is there, but the scheduler does not say what it used.
+    fn add_thread(&mut self, pid: u32, thread: u32) -> bool {
         let path = format!("/proc/{pid}/task/{thread}");
-        if let Ok(text) = std::fs::read_to_string(format!("{path}/schedstat")) {
-            let run_ns: f64 = first_number(&text).unwrap_or_default();
-            self.cpu_us += run_ns / 1_000.0;
+        let run_ns = std::fs::read_to_string(format!("{path}/schedstat"))
+            .ok()
+            .and_then(|text| run_ns_in(&text));
+        if let Some(run_ns) = run_ns {
+            *self.cpu_us.get_or_insert_default() += run_ns / 1_000.0;
         }
-        if let Ok(text) = std::fs::read_to_string(format!("{path}/status")) {
-            self.voluntary_switches += field_of(&text, "voluntary_ctxt_switches:");
-            self.involuntary_switches += field_of(&text, "nonvoluntary_ctxt_switches:");
-        }
+        let Ok(text) = std::fs::read_to_string(format!("{path}/status")) else { return true };
+        self.voluntary_switches += field_of(&text, "voluntary_ctxt_switches:");
+        self.involuntary_switches += field_of(&text, "nonvoluntary_ctxt_switches:");
+        run_ns.is_some()
     }
+}
+
+/// Why the CPU time of processes is absent, where it is.
+pub fn no_cpu_time() -> Option<String> {
+    Usage::of(&[std::process::id()]).cpu_us.is_none().then(|| {
+        "this kernel has no /proc/PID/schedstat (CONFIG_SCHED_INFO), and ticks are too coarse"
+            .to_owned()
+    })
+}
+
+/// The first number of schedstat. A kernel that does not count says 0 thrice, and no thread that was
+/// started runs for no nanosecond.
+fn run_ns_in(schedstat: &str) -> Option<f64> {
+    first_number(schedstat).filter(|_| schedstat.split_whitespace().any(|word| word != "0"))
 }
 
 impl Sub for Usage {
@@ -56,7 +76,7 @@ impl Sub for Usage {
         Self {
             user_us: less(self.user_us, before.user_us),
             system_us: less(self.system_us, before.system_us),
-            cpu_us: less(self.cpu_us, before.cpu_us),
+            cpu_us: self.cpu_us.zip(before.cpu_us).map(|(now, before)| less(now, before)),
             voluntary_switches: less(self.voluntary_switches, before.voluntary_switches),
             involuntary_switches: less(self.involuntary_switches, before.involuntary_switches),
         }
@@ -78,17 +98,35 @@ pub fn resident_kib(pids: &[u32]) -> f64 {
     pids.iter().map(of).sum()
 }
 
-/// CPU time in µs of this process and of all its descendants, those that ended and were waited for too.
-pub fn ours_us(own: u32, descendants: &[u32]) -> f64 {
-    let of = |pid: &u32| {
-        stat_fields(&format!("/proc/{pid}/stat")).map_or(0.0, |fields| {
-            [USER, SYSTEM, CHILDREN_USER, CHILDREN_SYSTEM]
-                .into_iter()
-                .map(|index| ticks_us(&fields, index))
-                .sum()
-        })
+/// CPU time of a process so far in µs, without its children.
+pub fn own_us(pid: u32) -> f64 {
+    times_us(pid, [USER, SYSTEM])
+}
+
+/// CPU time in µs of the children of a process that ended and that it waited for.
+pub fn children_us(pid: u32) -> f64 {
+    times_us(pid, [CHILDREN_USER, CHILDREN_SYSTEM])
+}
+
+fn times_us(pid: u32, indexes: [usize; 2]) -> f64 {
+    stat_fields(&format!("/proc/{pid}/stat"))
+        .map_or(0.0, |fields| indexes.into_iter().map(|index| ticks_us(&fields, index)).sum())
+}
+
+/// The CPUs that a process may use; none if it is gone.
+pub fn affinity_of(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let list = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    cpus_of(list.unwrap_or_default())
+}
+
+/// Of a list as the kernel writes it: `0-2,5`.
+fn cpus_of(list: &str) -> Vec<u32> {
+    let range = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        Some(first.trim().parse::<u32>().ok()?..=last.trim().parse().ok()?)
     };
-    of(&own) + descendants.iter().map(of).sum::<f64>()
+    list.split(',').filter_map(range).flatten().collect()
 }
 
 // Positions behind the name in /proc/PID/stat (proc_pid_stat(5), where the state is field 3).
@@ -177,7 +215,7 @@ impl CpuTimes {
         Self::parse(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
     }
 
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let line = |line: &str| {
             let mut words = line.strip_prefix("cpu")?.split_whitespace();
             let cpu = words.next()?.parse().ok()?;
@@ -215,11 +253,6 @@ impl CpuTimes {
         let chosen = self.0.iter().filter(|(cpu, _)| cpus.contains(cpu));
         chosen.fold(CpuTime::default(), |sum, (_, time)| sum.plus(*time))
     }
-
-    /// All of them together.
-    pub fn all(&self) -> CpuTime {
-        self.0.values().fold(CpuTime::default(), |sum, time| sum.plus(*time))
-    }
 }
 
 #[cfg(test)]
@@ -237,18 +270,33 @@ mod tests {
         assert_eq!(since.of(&[0]).busy_share(), 0.8);
         assert_eq!(since.of(&[0]).stolen_share(), 0.1);
         assert_eq!(since.of(&[1]).busy_share(), 0.0);
-        assert_eq!(since.all().busy_share(), 0.4);
+        assert_eq!(since.of(&[0, 1]).busy_share(), 0.4);
     }
 
     #[test]
     fn this_process_uses_something() {
         let own = std::process::id();
         let usage = Usage::of(&[own]);
-        assert!(usage.cpu_us > 0.0, "{usage:?}");
+        assert_eq!(usage.cpu_us.is_none(), no_cpu_time().is_some());
+        assert!(usage.cpu_us.is_none_or(|cpu_us| cpu_us > 0.0), "{usage:?}");
         assert!(resident_kib(&[own]) > 100.0);
         assert!(threads_of(own).contains(&own));
-        // Other tests may start threads meanwhile, but time does not run back.
-        assert!(ours_us(own, &[]) >= 0.0);
+        assert!(!affinity_of(own).is_empty());
+    }
+
+    #[test]
+    fn time_that_the_scheduler_does_not_say_is_absent_and_not_nothing() {
+        assert_eq!(run_ns_in("1234 5 6\n"), Some(1_234.0));
+        assert_eq!(run_ns_in("0 0 0\n"), None);
+        let usage = |cpu_us| Usage { cpu_us, ..Usage::default() };
+        assert_eq!((usage(Some(3.0)) - usage(Some(1.0))).cpu_us, Some(2.0));
+        assert_eq!((usage(None) - usage(Some(1.0))).cpu_us, None);
+    }
+
+    #[test]
+    fn reads_lists_of_cpus() {
+        assert_eq!(cpus_of("\t0-2,5\n"), [0, 1, 2, 5]);
+        assert!(cpus_of("").is_empty());
     }
 
     #[test]

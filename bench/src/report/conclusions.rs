@@ -156,12 +156,15 @@ fn about_the_noise(results: &Results) -> Vec<String> {
     let (stolen, others) = (most(|busy| busy.stolen), most(|busy| busy.others));
     if stolen > STOLEN_MAX {
         said.push(format!(
-            "The host took up to {} of the machine while it was measured.",
+            "The host took up to {} of the CPUs of a part while it was measured.",
             numbers::share(stolen)
         ));
     }
     if others > OTHERS_MAX {
-        said.push(format!("Other programs used up to {} of the machine.", numbers::share(others)));
+        said.push(format!(
+            "Other programs used up to {} of the CPUs of a part.",
+            numbers::share(others)
+        ));
     }
     let latency = results.rows.iter().filter(|row| row.kind == Kind::Latency);
     let loads = latency

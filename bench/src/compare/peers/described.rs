@@ -14,18 +14,19 @@
 //! tcp = "…"
 //! ```
 //!
-//! A program that takes flags alone has empty configs. In `command` and in configs are replaced:
+//! A program without a slash in its name is looked for on the path; a relative path with one is relative to
+//! the folder that the comparison is started in. A program that takes flags alone has empty configs. In `command` and in configs are replaced:
 //! `{listen_port}` and `{upstream_port}` (both on 127.0.0.1), `{admin_port}` (free, for metrics),
 //! `{config}` (the config's path), `{dir}` (a folder of its own) and `{cpus}` (the CPUs that it is held
 //! to, as `0,1`). An access log belongs into `{dir}/access.log`: it is emptied after each load.
 
-use super::{ConfigFile, Found, Launch, Proxy, Ready, Setting, on_path};
+use super::{ConfigFile, Found, Launch, Proxy, Ready, Setting, on_path, runs, text_of};
 use crate::compare::processes::output_of;
 use crate::results::Profile;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const PLACEHOLDERS: [&str; 6] =
     ["listen_port", "upstream_port", "admin_port", "config", "dir", "cpus"];
@@ -106,6 +107,28 @@ impl Described {
     }
 }
 
+impl Described {
+    /// Where the program is, absolute.
+    fn program(&self) -> Result<PathBuf, String> {
+        let program = &self.command[0];
+        let how = self.install.as_ref().map(|how| format!(" ({how})")).unwrap_or_default();
+        if !program.contains('/') {
+            let found = on_path(program).ok_or(format!("{program} is not installed{how}"))?;
+            return std::path::absolute(found).map_err(|error| error.to_string());
+        }
+        let path = std::path::absolute(program).map_err(|error| error.to_string())?;
+        if runs(&path) {
+            return Ok(path);
+        }
+        let from = if program.starts_with('/') {
+            ""
+        } else {
+            "; a path is relative to the folder that the comparison is started in"
+        };
+        Err(format!("{program}: {} is no program{from}{how}", path.display()))
+    }
+}
+
 impl Proxy for Described {
     fn name(&self) -> &str {
         &self.name
@@ -116,15 +139,15 @@ impl Proxy for Described {
     }
 
     fn find(&self) -> Result<Found, String> {
-        let program = &self.command[0];
-        if program.contains('/') && Path::new(program).exists() || on_path(program).is_some() {
-            let command: Vec<&str> = self.version.iter().map(String::as_str).collect();
-            let version =
-                output_of(&command).and_then(|text| Some(text.lines().next()?.to_owned()));
-            return Ok(Found { version, ..Found::default() });
-        }
-        let how = self.install.as_ref().map(|how| format!(" ({how})")).unwrap_or_default();
-        Err(format!("{program} is not installed{how}"))
+        let program = self.program()?;
+        let version = self.version.split_first().and_then(|(word, rest)| {
+            // The same program as the one that is measured, also where the path has another.
+            let first = if *word == self.command[0] { text_of(&program) } else { word.clone() };
+            let command: Vec<&str> =
+                [first.as_str()].into_iter().chain(rest.iter().map(String::as_str)).collect();
+            Some(output_of(&command)?.lines().next()?.to_owned())
+        });
+        Ok(Found { version, ..Found::default() })
     }
 
     fn launch(&self, setting: &Setting) -> Result<Launch, String> {
@@ -142,6 +165,7 @@ impl Proxy for Described {
         let config = configs
             .get(family)
             .ok_or_else(|| format!("its description has no config {family} in [{profile}]"))?;
+        let program = self.program()?;
         let path = setting.path(&self.config_name);
         let value = |name: &str| match name {
             "listen_port" => setting.listen_port.to_string(),
@@ -157,7 +181,10 @@ impl Proxy for Described {
             })
         };
         Ok(Launch {
-            command: self.command.iter().map(|word| fill(word)).collect(),
+            command: [text_of(&program)]
+                .into_iter()
+                .chain(self.command[1..].iter().map(|word| fill(word)))
+                .collect(),
             files: vec![ConfigFile { text: fill(config), path: path.clone() }],
             access_log: Some(setting.path("access.log")),
             ready: self

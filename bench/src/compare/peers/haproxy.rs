@@ -1,8 +1,8 @@
 //! haproxy, with its defaults and with what those who tune it for large answers set.
 
 use super::{
-    CONNECTIONS_MAX, ConfigFile, Found, Launch, Proxy, REVISION_HEADER, Reload, Setting, given_or,
-    on_path, releases, text_of,
+    CONNECTIONS_MAX, ConfigFile, Found, Launch, Proxy, REVISION_HEADER, Reload, Setting,
+    UPSTREAM_IDLE_MAX, UPSTREAM_IDLE_S, given_or, on_path, releases, text_of,
 };
 use crate::compare::processes::output_of;
 use crate::compare::scenarios::Family;
@@ -40,7 +40,9 @@ impl Proxy for Haproxy {
         };
         format!(
             "haproxy, one process with one thread (under a master process where the config changes), \
-             {settings}"
+             {settings}; up to {UPSTREAM_IDLE_MAX} kept connections to the upstream, for an hour; in the \
+             profile mesh it writes each line of its log by itself, unbuffered, as it can't do otherwise \
+             to a file"
         )
     }
 
@@ -108,7 +110,10 @@ impl Haproxy {
         if let Some(revision) = setting.revision {
             lines.push(format!("  http-response set-header {REVISION_HEADER} {revision}"));
         }
-        lines.push(format!("  server upstream 127.0.0.1:{}", setting.upstream_port));
+        let server = format!("  server upstream 127.0.0.1:{}", setting.upstream_port);
+        let pool =
+            format!(" pool-max-conn {UPSTREAM_IDLE_MAX} pool-purge-delay {UPSTREAM_IDLE_S}s");
+        lines.push(server + if http { &pool } else { "" });
         lines.join("\n") + "\n"
     }
 }
@@ -121,14 +126,15 @@ fn metrics(port: u16) -> [String; 3] {
     ]
 }
 
+/// What a client chooses is escaped: with a quotation mark in a path a line would be no JSON.
 fn ids_and_log() -> [String; 5] {
     [
         "  log global",
         "  option forwardfor",
         "  unique-id-format %[uuid()]",
         "  unique-id-header X-Request-Id",
-        "  log-format '{\"time\":\"%tr\",\"client\":\"%ci:%cp\",\"method\":\"%HM\",\"path\":\"%HP\",\
-         \"status\":%ST,\"bytes\":%B,\"duration_ms\":%Ta,\"request_id\":\"%ID\",\"upstream\":\"%si:%sp\"}'",
+        "  log-format '{\"time\":\"%tr\",\"client\":\"%ci:%cp\",\"method\":\
+         \"%[capture.req.method,json(utf8s)]\",\"path\":\"%[capture.req.uri,json(utf8s)]\",\"status\":%ST,\"bytes\":%B,\"duration_ms\":%Ta,\"request_id\":\"%ID\",\"upstream\":\"%si:%sp\"}'",
     ]
     .map(str::to_owned)
 }

@@ -1,8 +1,8 @@
 //! Lateen on one of its engines: from flags alone, or under a control plane where its config changes.
 
 use super::{
-    Companion, ConfigFile, Found, Launch, Proxy, REVISION_HEADER, Reload, Setting, built_here,
-    given_or, on_path, text_of, words,
+    Companion, ConfigFile, Found, Launch, Proxy, REVISION_HEADER, Reload, Setting,
+    UPSTREAM_IDLE_MAX, UPSTREAM_IDLE_S, built_here, given_or, on_path, text_of, words,
 };
 use crate::compare::processes::output_of;
 use crate::compare::scenarios::Family;
@@ -43,7 +43,8 @@ impl Proxy for Lateen {
 
     fn about(&self) -> String {
         format!(
-            "Lateen on {}, one worker, its defaults; X-Forwarded-For, a request id, metrics and the \
+            "Lateen on {}, one worker, its defaults, but for up to {UPSTREAM_IDLE_MAX} kept connections \
+             to the upstream, for an hour; X-Forwarded-For, a request id, metrics and the \
              admin endpoint are on in the profile bare too, as they can't be turned off",
             if self.engine == "uring" { "io_uring" } else { self.engine }
         )
@@ -74,6 +75,8 @@ impl Proxy for Lateen {
             }
         }
         command.extend(["--workers".to_owned(), setting.workers.to_string()]);
+        command.extend(["--pool-idle-max".to_owned(), UPSTREAM_IDLE_MAX.to_string()]);
+        command.extend(["--pool-idle-timeout".to_owned(), format!("{UPSTREAM_IDLE_S}s")]);
         // The process has its CPUs already.
         command.extend(words(["--engine", self.engine, "--pin", "off", "--admin"]));
         command.push(format!("127.0.0.1:{}", setting.admin_port));

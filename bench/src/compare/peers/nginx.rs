@@ -2,7 +2,7 @@
 
 use super::{
     CONNECTIONS_MAX, ConfigFile, Found, Launch, Proxy, REVISION_HEADER, Reload, Setting,
-    UPSTREAM_IDLE_MAX, given_or, on_path, releases, text_of, words,
+    UPSTREAM_IDLE_MAX, UPSTREAM_IDLE_S, given_or, on_path, releases, text_of, words,
 };
 use crate::compare::processes::output_of;
 use crate::compare::scenarios::Family;
@@ -38,14 +38,15 @@ impl Proxy for Nginx {
     fn about(&self) -> String {
         let settings = if self.tuned {
             "proxy_buffers 8 16k, no temporary files, request bodies passed on as they come, buffered \
-             access log in the profile mesh"
+             access log in the profile mesh; for TCP its config is the same as that of nginx"
         } else {
             "default buffers"
         };
         format!(
             "nginx, one worker without a master process (with one where the config changes or two \
-             workers run), {settings}; HTTP/1.1 with kept connections to the upstream; room for {} \
-             connections, which it takes when it starts",
+             workers run), {settings}; HTTP/1.1 with up to {UPSTREAM_IDLE_MAX} \
+             kept connections to the upstream, for an hour; two workers listen each for itself \
+             (reuseport); room for {} connections, which it takes when it starts",
             2 * CONNECTIONS_MAX
         )
     }
@@ -111,10 +112,10 @@ http {{
   fastcgi_temp_path {directory}/nginx-f; uwsgi_temp_path {directory}/nginx-u; scgi_temp_path {directory}/nginx-s;
   upstream application {{
     server 127.0.0.1:{upstream};
-    keepalive {UPSTREAM_IDLE_MAX}; keepalive_requests 1000000000;
+    keepalive {UPSTREAM_IDLE_MAX}; keepalive_requests 1000000000; keepalive_timeout {UPSTREAM_IDLE_S}s;
   }}
   server {{
-    listen 127.0.0.1:{listen} backlog=4096;
+    listen 127.0.0.1:{listen} backlog=4096{reuseport};
     location / {{
       proxy_pass http://application; proxy_http_version 1.1; proxy_set_header Connection \"\";
       {ids}
@@ -126,6 +127,7 @@ http {{
 }}
 ",
             head = head(setting),
+            reuseport = reuseport(setting),
         )
     }
 
@@ -149,7 +151,7 @@ fn tcp_config(setting: &Setting, module: &Path) -> String {
 {}
 stream {{
   server {{
-    listen 127.0.0.1:{} backlog=4096;
+    listen 127.0.0.1:{} backlog=4096{};
     proxy_pass 127.0.0.1:{}; proxy_timeout 600s;
   }}
 }}
@@ -157,8 +159,14 @@ stream {{
         module.display(),
         head(setting),
         setting.listen_port,
+        reuseport(setting),
         setting.upstream_port
     )
+}
+
+/// Workers that share a socket leave most connections to one of them.
+fn reuseport(setting: &Setting) -> &'static str {
+    if setting.workers > 1 { " reuseport" } else { "" }
 }
 
 fn head(setting: &Setting) -> String {

@@ -31,7 +31,7 @@ impl Proxy for Floor {
 
     fn about(&self) -> String {
         "the reference programs of perf/floor, one thread: a forwarder with no limits, timeouts, metrics \
-         or ids (a bare pipe for TCP; one that splices for answers of 1 MiB)"
+         or ids (a bare pipe for TCP; those that splice for messages and answers of 1 MiB)"
             .to_owned()
     }
 
@@ -51,6 +51,9 @@ impl Proxy for Floor {
         }
         let floor = self.program()?;
         let (program, more) = match setting.family {
+            Family::Tcp if setting.body_bytes >= SPLICE_BYTES => {
+                (floor.with_file_name("pipe"), words(["--mode", "splice"]).to_vec())
+            }
             Family::Tcp => (floor.with_file_name("pipe"), words(["--mode", "copy"]).to_vec()),
             Family::Http1 if setting.body_bytes >= SPLICE_BYTES => {
                 (floor.with_file_name("floor_splice"), Vec::new())

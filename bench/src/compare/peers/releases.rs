@@ -87,6 +87,8 @@ mod tests {
         assert!(old.newer.is_some_and(|word| word.starts_with("1.30.4 of 2026-07-15")));
         let new = found("nginx", Some("nginx version: nginx/1.32.0".to_owned()));
         assert_eq!((new.released, new.newer), (None, None));
+        let unknown = found("envoy", Some("envoy 1/1.40.0/Clean".to_owned()));
+        assert_eq!((unknown.released, unknown.newer), (None, None), "nobody said its day");
         assert_eq!(found("unknown", None), Found::default());
     }
 }

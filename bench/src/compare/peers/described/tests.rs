@@ -6,7 +6,7 @@ use crate::compare::scenarios::Family;
 const GOOD: &str = r#"
 name = "other"
 about = "another"
-command = ["other", "--config", "{config}", "--cpus={cpus}"]
+command = ["sh", "--config", "{config}", "--cpus={cpus}"]
 
 [bare]
 http1 = "server { listen {listen_port}; to {upstream_port}; log ${client}; in {dir}; }"
@@ -35,7 +35,9 @@ fn setting(directory: &Path) -> Setting<'_> {
 fn fills_in_placeholders() {
     let peer = Described::parse(GOOD).expect("it is right");
     let launch = peer.launch(&setting(Path::new("/run/x"))).expect("it can");
-    assert_eq!(launch.command, ["other", "--config", "/run/x/config", "--cpus=0,3"]);
+    assert_eq!(launch.command[1..], ["--config", "/run/x/config", "--cpus=0,3"]);
+    // What was found is what is started: /usr/sbin is not on everybody's path.
+    assert!(launch.command[0].starts_with('/') && launch.command[0].ends_with("/sh"));
     assert_eq!(launch.files[0].text, "server { listen 1001; to 1002; log ${client}; in /run/x; }");
 }
 
@@ -57,10 +59,17 @@ fn says_what_it_can_not_do() {
 #[test]
 fn a_program_that_is_missing_is_said_with_how_to_get_it() {
     let text = GOOD
-        .replace("\"other\", ", "\"no-such-proxy\", ")
+        .replace("\"sh\", ", "\"no-such-proxy\", ")
         .replace("[bare]", "install = \"cargo install it\"\n[bare]");
     let said = Described::parse(&text).expect("it is right").find().expect_err("it is missing");
     assert_eq!(said, "no-such-proxy is not installed (cargo install it)");
+}
+
+#[test]
+fn a_relative_path_is_said_to_be_one() {
+    let text = GOOD.replace("\"sh\", ", "\"build/no-such-proxy\", ");
+    let said = Described::parse(&text).expect("it is right").find().expect_err("it is missing");
+    assert!(said.starts_with("build/no-such-proxy: /") && said.contains("relative to"), "{said}");
 }
 
 #[test]
