@@ -90,7 +90,11 @@ fn measured(sources: &[Source], peers: &[String]) -> String {
     let version = |name: &str| {
         let mut all = sources.iter().flat_map(|source| &source.results.peers);
         let version = all.find(|peer| peer.name == name).and_then(|peer| peer.version.clone());
-        version.unwrap_or_else(|| name.to_owned())
+        let plain = name.trim_end_matches("-tuned");
+        match version.as_deref().and_then(number_of) {
+            Some(number) => format!("{plain} {number}"),
+            None => plain.to_owned(),
+        }
     };
     let named: Vec<String> = peers.iter().map(|peer| version(peer)).collect();
     let mut unique: Vec<&String> = Vec::new();
@@ -113,6 +117,16 @@ fn measured(sources: &[Source], peers: &[String]) -> String {
         listed(&profiles.into_iter().collect::<Vec<_>>()),
         counted(rounds.len(), "round"),
     )
+}
+
+/// The number in what a program says of its version: `1.22.1` of `nginx version: nginx/1.22.1`.
+fn number_of(said: &str) -> Option<&str> {
+    said.split([' ', '/']).find_map(|word| {
+        let end = word.find(|letter: char| !letter.is_ascii_digit() && letter != '.');
+        let number = &word[..end.unwrap_or(word.len())];
+        (number.starts_with(|first: char| first.is_ascii_digit()) && number.contains('.'))
+            .then_some(number)
+    })
 }
 
 /// How a measure came out against one peer, over rows and points.

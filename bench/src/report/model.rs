@@ -9,7 +9,7 @@ use super::reading::Source;
 use super::series::{self, Series};
 use super::{conclusions, method, overview, sections};
 use crate::judgement::{Conditions, Place};
-use crate::results::Results;
+use crate::results::{Results, Row};
 use std::collections::BTreeMap;
 
 /// The page.
@@ -127,12 +127,19 @@ impl Page {
     pub fn of(sources: &[Source], old: Option<&Source>) -> Page {
         let names = sources.iter().flat_map(|source| peer_names(&source.results));
         let series: BTreeMap<String, Series> = series::assign(names);
-        let several = sources.len() > 1;
+        // Which results a row is of needs saying only where another has the same.
+        let in_several = |row: &Row| {
+            let has = |source: &&Source| {
+                let rows = &source.results.rows;
+                rows.iter().any(|one| (&one.scenario, one.profile) == (&row.scenario, row.profile))
+            };
+            sources.iter().filter(has).count() > 1
+        };
         let mut places = Vec::new();
         for (number, source) in sources.iter().enumerate() {
             for row in &source.results.rows {
                 let anchor = format!("row-{}", places.len() + 1);
-                let file = several.then(|| format!(" · run {}", number + 1));
+                let file = in_several(row).then(|| format!(" · run {}", number + 1));
                 let heading = format!(
                     "{} · {}{}",
                     row.scenario,

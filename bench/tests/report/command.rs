@@ -29,7 +29,7 @@ fn writes_both_and_tells_the_findings() {
     );
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let said = String::from_utf8(done.stdout).expect("text");
-    assert!(said.starts_with("lateen-proxy 0.1.0 was measured beside"), "{said}");
+    assert!(said.starts_with("lateen 0.1.0 was measured beside"), "{said}");
     assert!(said.contains("Beyond the noise, 0 figures got worse and 0 better"), "{said}");
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect(name);
     assert!(read("r.html").contains("<svg"));

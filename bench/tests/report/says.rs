@@ -36,7 +36,7 @@ fn the_headline_is_made_of_the_data() {
     assert_eq!(page.title, "Lateen beside nginx, haproxy and envoy");
     assert_eq!(
         page.findings[0],
-        "lateen-proxy 0.1.0 was measured beside nginx/1.22.1, HAProxy 2.6.12 and Envoy 1.40.0, in 7 \
+        "lateen 0.1.0 was measured beside nginx 1.22.1, haproxy 2.6.12 and envoy 1.40.0, in 7 \
          scenarios (bare and mesh) and up to 5 rounds on 2 CPUs of AMD EPYC 9B45."
     );
     assert_eq!(
