@@ -15,9 +15,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_snapshot::model::{self, ClusterId};
+use lateen_snapshot::model::{self, ClusterId, HashKey};
 
-use crate::decide::balance::{Choice, EndpointIndex, Load};
+use crate::decide::balance::load::Load;
+use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared};
 use crate::forward::pool::{ClusterIdle, IdleList};
 use crate::loaded::{Loaded, compare_endpoints};
 use crate::shard::Shard;
@@ -71,27 +72,37 @@ pub struct Cluster {
     spec: Arc<model::Cluster>,
     /// Beside `spec.endpoints`.
     endpoints: Box<[Rc<Endpoint>]>,
-    /// Where round robin is.
-    turn: Cell<u32>,
+    balancer: Balancer,
+    /// Among [`PICK_METHODS`](crate::observe::metrics::PICK_METHODS).
+    method_index: usize,
     /// Its idle connections.
     pub idle: Rc<ClusterIdle>,
 }
 
 impl Cluster {
-    fn new(spec: Arc<model::Cluster>) -> Self {
+    fn new(spec: Arc<model::Cluster>, shared: Shared, draw: Draw) -> Self {
         let endpoints = spec.endpoints.iter().map(|_| Rc::default()).collect();
-        Self { spec, endpoints, turn: Cell::new(0), idle: Rc::default() }
+        let balancer = Balancer::new(&spec, shared, draw);
+        let method_index = method_index(&spec.balancing);
+        Self { spec, endpoints, balancer, method_index, idle: Rc::default() }
     }
 
     /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
-    fn as_in(&self, spec: Arc<model::Cluster>, stayed: &[Option<u32>]) -> Self {
+    fn as_in(
+        &self,
+        spec: Arc<model::Cluster>,
+        shared: Shared,
+        draw: Draw,
+        stayed: &[Option<u32>],
+    ) -> Self {
         let endpoint = |at: &Option<u32>| match at {
             Some(at) => Rc::clone(&self.endpoints[*at as usize]),
             None => Rc::default(),
         };
         let endpoints = stayed.iter().map(endpoint).collect();
-        let turn = self.turn.clone();
-        Self { spec, endpoints, turn, idle: self.idle.clone() }
+        let balancer = self.balancer.as_in(&spec, shared, draw, stayed);
+        let method_index = method_index(&spec.balancing);
+        Self { spec, endpoints, balancer, method_index, idle: self.idle.clone() }
     }
 
     /// The cluster's name.
@@ -134,19 +145,68 @@ impl Cluster {
         }
     }
 
+    /// How an endpoint is chosen.
+    #[inline]
+    pub fn balancer(&self) -> &Balancer {
+        &self.balancer
+    }
+
+    /// What a request's key is made of; `None`: it needs none.
+    #[inline]
+    pub fn hash_keys(&self) -> Option<&[HashKey]> {
+        match &self.spec.balancing {
+            model::Balancing::RingHash(hashing) | model::Balancing::Maglev(hashing) => {
+                Some(&hashing.keys)
+            }
+            _ => None,
+        }
+    }
+
     /// Picks an endpoint for a request that already went to `tried`.
     #[inline]
-    pub fn pick(&self, shard: &Shard, tried: &[EndpointIndex]) -> Option<EndpointIndex> {
-        Choice {
+    pub fn pick(
+        &self,
+        shard: &Shard,
+        key: Option<u64>,
+        tried: &[EndpointIndex],
+    ) -> Option<EndpointIndex> {
+        let metrics = shard.metrics();
+        metrics.endpoint_pick[self.method_index].increment();
+        let picked = Choice {
             endpoints: &self.endpoints,
-            balancing: self.spec.balancing,
+            balancer: &self.balancer,
             now_ns: lateen_ring::now().as_nanos(),
             random: shard.random(),
-            turn: &self.turn,
+            key,
             tried,
         }
-        .pick()
+        .pick();
+        if self.hash_keys().is_some() && tried.is_empty() {
+            match key {
+                None => metrics.endpoint_pick_keyless.increment(),
+                Some(key) if picked != self.balancer.owner(key) => {
+                    metrics.endpoint_pick_moved.increment();
+                }
+                Some(_) => {}
+            }
+        }
+        picked
     }
+}
+
+const fn method_index(balancing: &model::Balancing) -> usize {
+    match balancing {
+        model::Balancing::LeastRequest => 0,
+        model::Balancing::RoundRobin => 1,
+        model::Balancing::Random => 2,
+        model::Balancing::PeakEwma(_) => 3,
+        model::Balancing::RingHash(_) => 4,
+        model::Balancing::Maglev(_) => 5,
+    }
+}
+
+fn draw(shard: &Shard) -> Draw {
+    Draw { random: shard.random(), now_ns: lateen_ring::now().as_nanos() }
 }
 
 /// The clusters that this worker has used, by name.
@@ -193,7 +253,8 @@ impl Clusters {
         let (serial, spec) = (loaded.serial, &loaded.snapshot.clusters[id.0 as usize]);
         let mut known = self.known.borrow_mut();
         let Some(entry) = known.get(spec.name.as_str()) else {
-            let cluster = Rc::new(Cluster::new(spec.clone()));
+            let shared = loaded.shared_of(id);
+            let cluster = Rc::new(Cluster::new(spec.clone(), shared, draw(shard)));
             if serial < shard.views.live().loaded.serial {
                 cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
             } else {
@@ -218,7 +279,8 @@ impl Clusters {
                 (&compared.0, &compared.1)
             }
         };
-        let cluster = Rc::new(entry.cluster.as_in(spec.clone(), stayed));
+        let shared = loaded.shared_of(id);
+        let cluster = Rc::new(entry.cluster.as_in(spec.clone(), shared, draw(shard), stayed));
         if entry.serial > serial {
             return cluster;
         }

@@ -18,6 +18,7 @@ use lateen_snapshot::model::{Epoch, Protocol};
 use crate::accept::detect::{Detected, detect};
 use crate::client::Connection;
 use crate::cluster::{Chosen, Cluster};
+use crate::decide::balance::key::key_of_connection;
 use crate::failure::{Failure, Stage};
 use crate::forward::connect::connect;
 use crate::forward::pool::{Upstream, close_upstream};
@@ -365,9 +366,12 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
     line.set_due(true);
     if let Some(cluster) = &cluster {
         let timeout = cluster.connect_timeout(shard.config.timeouts.connect);
+        let keys = cluster.hash_keys();
+        let key = keys.and_then(|keys| key_of_connection(keys, connection.peer.ip()));
         while tried.len() < limits::CONNECT_TRIES_MAX {
-            let Some(index) = cluster.pick(shard, &tried) else { break };
-            let in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
+            let Some(index) = cluster.pick(shard, key, &tried) else { break };
+            let mut in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
+            in_flight.leave_untimed();
             line.upstream.set(Some(in_flight.address()));
             // One timeout for all of them: the first, if it is a black hole, must leave some to the
             // rest.

@@ -181,6 +181,8 @@ pub struct Exchange {
     pub tunnel_failure: Cell<Option<Failure>>,
     /// Its route; a placeholder until its head was judged.
     pub route: Cell<RouteUse>,
+    /// What a hashed cluster chooses by.
+    pub key: Cell<Option<u64>>,
     /// The client asked by which config it is answered.
     pub wants_epoch: Cell<bool>,
     endpoint: Cell<Option<EndpointIndex>>,
@@ -212,6 +214,7 @@ impl Exchange {
             ends_by_close: Cell::new(false),
             tunnel_failure: Cell::new(None),
             route: Cell::new(RouteUse::NONE),
+            key: Cell::new(None),
             wants_epoch: Cell::new(false),
             endpoint: Cell::new(None),
             pinned: RefCell::new(Pinned::NotYet),

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use lateen_ring::Instant;
+
 use crate::cluster::Chosen;
 use crate::plant::{self, Plant};
 
@@ -10,6 +12,8 @@ use crate::plant::{self, Plant};
 #[derive(Debug)]
 pub struct InFlight {
     chosen: Chosen,
+    /// `NEVER`: how long it takes says nothing of the endpoint.
+    began: Instant,
 }
 
 impl InFlight {
@@ -17,7 +21,14 @@ impl InFlight {
     #[inline]
     pub fn new(chosen: Chosen) -> Self {
         chosen.endpoint().load.on_start();
-        Self { chosen }
+        chosen.cluster.balancer().on_start();
+        Self { chosen, began: lateen_ring::now() }
+    }
+
+    /// How long it takes says nothing of how fast the endpoint answers: it refused, or will be joined to
+    /// a client for as long as both like.
+    pub fn leave_untimed(&mut self) {
+        self.began = Instant::NEVER;
     }
 
     /// The endpoint.
@@ -38,6 +49,12 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if !plant::has(Plant::LoadKept) {
             self.chosen.endpoint().load.on_end();
+            self.chosen.cluster.balancer().on_end(self.chosen.index, || {
+                let now = lateen_ring::now();
+                let began = self.began;
+                (began != Instant::NEVER)
+                    .then(|| (now.since(began).as_nanos() as u64, now.as_nanos()))
+            });
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::codec::http1::request::{
 use crate::codec::http1::write_request::{RequestEdits, RequestForwarding, write_request};
 use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::{Method, Scheme};
+use crate::decide::balance::key::key_of_request;
 use crate::decide::cors::{CorsPolicy, PREFLIGHT_STATUS, is_preflight};
 use crate::decide::route::plan::{Answer, RoutePlan};
 use crate::decide::route::{Found, RequestView};
@@ -160,6 +161,9 @@ pub fn judge_head(
     };
     exchange.route.set(RouteUse { route: found.route, backend: index as u16 });
     let cluster = live.cluster(shard, cluster);
+    if let Some(keys) = cluster.hash_keys() {
+        exchange.key.set(key_of_request(keys, &view, connection.peer.ip()));
+    }
     let fields = backend.request_edits.as_deref();
     let rewrite = plan.rewrite.as_deref();
     let fallback = head.authority.is_none().then(|| cluster.fallback_authority());

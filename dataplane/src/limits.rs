@@ -166,6 +166,20 @@ pub const REFUSAL_PENALTY_MAX: Duration = Duration::from_secs(30);
 /// Endpoints looked at beyond the two choices before the whole list is scanned. With half of the
 /// endpoints penalised the scan then comes once in 2^10 picks.
 pub const EXTRA_PROBES_MAX: usize = 8;
+/// Points of an endpoint of the weight 1 on a hash ring. Source: issue.
+pub const RING_POINTS: u32 = 160;
+/// Points on one hash ring. Source: issue; Envoy's `maximum_ring_size`.
+pub const RING_POINTS_MAX: usize = 8 << 20;
+/// Entries of Maglev's table for each endpoint, at least. Source: issue; the paper, §5.3.
+pub const MAGLEV_PER_ENDPOINT: u64 = 100;
+/// Entries of Maglev's smallest table: with 100 for each of 100 endpoints 2.4 % of all keys would move when
+/// one goes. Source: Envoy's default `table_size`.
+pub const MAGLEV_ENTRIES_LEAST: u64 = 65_537;
+/// Entries of Maglev's table; a prime. Source: issue; Envoy's greatest `table_size`.
+pub const MAGLEV_ENTRIES_MAX: u64 = 5_000_011;
+/// Entries of a table that a request's key goes over before chance decides. With half of the endpoints
+/// penalised that is once in 2^64 requests.
+pub const KEY_STEPS_MAX: usize = 64;
 
 // Control plane.
 

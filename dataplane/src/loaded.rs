@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lateen_snapshot::model::{Cluster, ClusterId, Epoch, Listener, Snapshot};
 use lateen_snapshot::validate::patterns::Patterns;
 
+use crate::decide::balance::Shared;
 use crate::decide::route::{BuildError, ListenerIndex, RouteTables};
 
 /// A listening address of the process, by the order in which they were first bound. Outlives
@@ -50,6 +51,8 @@ pub struct Loaded {
     pub changed: Vec<Changed>,
     /// Clusters that the one before it had and this one has not.
     pub removed: Vec<String>,
+    /// What the choices of all workers share, of the clusters that have such a thing.
+    shared: HashMap<u32, Shared>,
 }
 
 /// A cluster that the snapshot before had otherwise, and what became of its endpoints: compared here,
@@ -83,6 +86,12 @@ pub fn compare_endpoints(from: &Cluster, to: &Cluster) -> (Box<[Option<u32>]>, B
     (stayed, gone)
 }
 
+/// Made for every cluster that has no such thing yet.
+fn shared_anew(clusters: &[Arc<Cluster>], is_there: impl Fn(u32) -> bool) -> HashMap<u32, Shared> {
+    let missing = (0..).zip(clusters).filter(|(index, _)| !is_there(*index));
+    missing.filter_map(|(index, cluster)| Some((index, Shared::of(cluster)?))).collect()
+}
+
 impl Loaded {
     /// The first snapshot of a process. Listeners get slots in their order. `patterns` has what of
     /// its regular expressions is compiled already.
@@ -97,7 +106,8 @@ impl Loaded {
         let tables = RouteTables::build(&snapshot, patterns)?;
         let by_slot = (0..snapshot.listeners.len()).map(|index| Some(index as u32)).collect();
         let (changed, removed) = (Vec::new(), Vec::new());
-        Ok(Self { serial: 1, epoch, snapshot, tables, by_slot, changed, removed })
+        let shared = shared_anew(&snapshot.clusters, |_| false);
+        Ok(Self { serial: 1, epoch, snapshot, tables, by_slot, changed, removed, shared })
     }
 
     /// The one that comes after `last`. `slots` knows the slot of each address of a snapshot that was
@@ -114,19 +124,26 @@ impl Loaded {
         tables: RouteTables,
         slots: &HashMap<SocketAddr, ListenerSlot>,
     ) -> Result<Self, TooManyListeners> {
-        let mut known: HashMap<&str, &Arc<_>> =
-            last.snapshot.clusters.iter().map(|cluster| (cluster.name.as_str(), cluster)).collect();
+        let clusters = last.snapshot.clusters.iter().zip(0..);
+        let mut known: HashMap<&str, (&Arc<_>, u32)> =
+            clusters.map(|(cluster, at)| (cluster.name.as_str(), (cluster, at))).collect();
+        let mut kept = HashMap::new();
         let mut changed = Vec::new();
         for (index, cluster) in snapshot.clusters.iter_mut().enumerate() {
             match known.remove(cluster.name.as_str()) {
-                Some(before) if before == cluster => *cluster = Arc::clone(before),
-                Some(before) => {
+                Some((before, at)) if before == cluster => {
+                    *cluster = Arc::clone(before);
+                    kept.extend(last.shared.get(&at).map(|of| (index as u32, of.clone())));
+                }
+                Some((before, _)) => {
                     changed.push(Changed::new(ClusterId(index as u32), before, cluster));
                 }
                 None => {}
             }
         }
         let removed = known.into_keys().map(str::to_owned).collect();
+        let mut shared = shared_anew(&snapshot.clusters, |index| kept.contains_key(&index));
+        shared.extend(kept);
         let mut by_slot = Vec::new();
         let mut next = slots.len();
         for (index, listener) in snapshot.listeners.iter().enumerate() {
@@ -143,13 +160,18 @@ impl Loaded {
             }
             by_slot[slot.as_usize()] = Some(index as u32);
         }
-        Ok(Self { serial, epoch, snapshot, tables, by_slot, changed, removed })
+        Ok(Self { serial, epoch, snapshot, tables, by_slot, changed, removed, shared })
     }
 
     /// How a cluster differs from what the one before it had, if it does.
     pub fn change_of(&self, cluster: ClusterId) -> Option<&Changed> {
         let found = self.changed.binary_search_by_key(&cluster.0, |changed| changed.id.0);
         Some(&self.changed[found.ok()?])
+    }
+
+    /// What the choices of all workers in a cluster share.
+    pub fn shared_of(&self, cluster: ClusterId) -> Shared {
+        self.shared.get(&cluster.0).cloned().unwrap_or_default()
     }
 
     /// What stands behind a slot; `None`: nothing any more.

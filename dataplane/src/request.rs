@@ -124,7 +124,7 @@ async fn forward(
     }
     let (cluster, until) = set_out(connection, request, exchange)?;
     let timer = Timer { deadline: &connection.deadline, until };
-    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, &cluster) {
+    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, &cluster, exchange) {
         Ok((in_flight, upstream)) => (in_flight, upstream, true),
         Err(endpoint) => Box::pin(obtain(connection, &cluster, exchange, endpoint, timer)).await?,
     };

@@ -68,6 +68,7 @@ pub(crate) fn clusters(named: &[(&str, &[u8])]) -> Snapshot {
         Arc::new(Cluster {
             name: name.to_owned(),
             endpoints: endpoints.iter().map(|last| Endpoint { address: address(last) }).collect(),
+            weights: Vec::new(),
             balancing: Balancing::LeastRequest,
             connect_timeout_ms: None,
         })

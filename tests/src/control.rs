@@ -194,6 +194,7 @@ impl Mesh {
         self.0.clusters.push(Arc::new(Cluster {
             name: name.to_owned(),
             endpoints,
+            weights: Vec::new(),
             balancing: Balancing::LeastRequest,
             connect_timeout_ms: None,
         }));

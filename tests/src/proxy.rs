@@ -74,12 +74,16 @@ impl Launch {
 
     /// `run` with one worker under this control plane.
     pub fn under(engine: Engine, control: &Control) -> Self {
-        let (socket, state) = (control.socket(), control.state());
+        Self::joining(engine, "test", &control.socket(), &control.state())
+    }
+
+    /// `run` as the proxy `name` with one worker, under whoever listens at `socket`.
+    pub fn joining(engine: Engine, name: &str, socket: &Path, state: &Path) -> Self {
         let flags = [
             "--engine",
             engine.name(),
             "--name",
-            "test",
+            name,
             "--control",
             &socket.to_string_lossy(),
             "--state",

@@ -60,6 +60,7 @@ fn mesh(clusters: usize, endpoints: usize) -> Snapshot {
         Cluster {
             name: format!("shop/service-{index}:80"),
             endpoints: endpoints.collect(),
+            weights: Vec::new(),
             balancing: Balancing::LeastRequest,
             connect_timeout_ms: None,
         }

@@ -42,6 +42,8 @@ pub const CORS_ENTRIES_MAX: usize = 64;
 pub const CLUSTERS_MAX: usize = 65_536;
 /// Endpoints of all clusters: ten times what the largest mesh known to us reaches from one proxy.
 pub const ENDPOINTS_MAX: usize = 1_048_576;
+/// What a request's key may be made of, in a cluster.
+pub const HASH_KEYS_MAX: usize = 16;
 /// Regular expressions in all rules: each is compiled for its proxy and kept.
 pub const REGEXES_MAX: usize = 4_096;
 
@@ -59,6 +61,8 @@ pub const PATH_BYTES_MAX: usize = 1_024;
 pub const METHOD_BYTES_MAX: usize = 32;
 /// A header field's or query parameter's name. Source: HTTPHeaderName, 256.
 pub const FIELD_NAME_BYTES_MAX: usize = 256;
+/// A cookie's name.
+pub const COOKIE_NAME_BYTES_MAX: usize = 256;
 /// A header field's or query parameter's value. Source: HTTPHeader, 4,096.
 pub const FIELD_VALUE_BYTES_MAX: usize = 4_096;
 /// What the edits of a route and one of its backends add to a head, as lines: with it and a proxy's
@@ -79,6 +83,10 @@ pub const ORIGIN_BYTES_MAX: usize = 320;
 
 /// Weight of one backend. Source: BackendRef, 1,000,000.
 pub const WEIGHT_MAX: u32 = 1_000_000;
+/// The greatest weight of an endpoint: with more, the lightest would be called too rarely to be of use.
+pub const ENDPOINT_WEIGHT_MAX: u32 = 1_000;
+/// The greatest bound of a hashed cluster: an endpoint's load over the average, in percent.
+pub const BOUND_PERCENT_MAX: u32 = 10_000;
 /// Denominator of a mirror's share. Source: none in the Gateway API's Fraction; a millionth is enough.
 pub const DENOMINATOR_MAX: u32 = 1_000_000;
 /// A time span, in milliseconds: 30 days.

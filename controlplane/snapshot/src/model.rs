@@ -353,6 +353,9 @@ pub struct Cluster {
     pub name: String,
     /// Where it can be reached; no address twice, in no particular order. May be empty: 503.
     pub endpoints: Vec<Endpoint>,
+    /// Of each endpoint, its share of the requests beside the others': 1 to
+    /// [`ENDPOINT_WEIGHT_MAX`](crate::limits::ENDPOINT_WEIGHT_MAX). Empty: all have the same.
+    pub weights: Vec<u32>,
     /// Which of them gets a request.
     pub balancing: Balancing,
     /// Until a connection to one of them stands, in milliseconds; `None`: the proxy's own
@@ -367,8 +370,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
 }
 
-/// Which endpoint gets a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which endpoint gets a request, beside its weight.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Balancing {
     /// The less loaded of two that chance chose.
     #[default]
@@ -377,4 +380,44 @@ pub enum Balancing {
     RoundRobin,
     /// Any, evenly.
     Random,
+    /// Of two that chance chose, the one that will probably answer sooner.
+    PeakEwma(PeakEwma),
+    /// The one whose point on a ring comes next after the request's key (consistent hashing).
+    RingHash(Box<Hashing>),
+    /// The one that a table has for the request's key (Maglev).
+    Maglev(Box<Hashing>),
+}
+
+/// How latency is remembered: it rises at once and falls slowly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeakEwma {
+    /// What an endpoint is taken to need before it has answered; more than 0.
+    pub default_rtt_ms: u32,
+    /// How long it takes until a past latency counts for 1/e; more than 0.
+    pub decay_ms: u32,
+}
+
+/// What a request's key is made of, and how far it binds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hashing {
+    /// The first of these that a request has is its key; one that has none goes anywhere. Not empty.
+    pub keys: Vec<HashKey>,
+    /// An endpoint that has more in flight than so many percent of the average is passed over for the
+    /// next one (consistent hashing with bounded loads); more than 100. `None`: never.
+    pub bound_percent: Option<u32>,
+}
+
+/// A part of a request that can be its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HashKey {
+    /// The value of this header field, the first if there are several. Lower case.
+    Header(String),
+    /// The value of this cookie.
+    Cookie(String),
+    /// The first value of this query parameter.
+    Query(String),
+    /// The path without the query.
+    Path,
+    /// The client's address without its port. A connection that is not HTTP has no other.
+    SourceAddress,
 }

@@ -12,6 +12,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::limits::{BOUND_PERCENT_MAX, ENDPOINT_WEIGHT_MAX};
 use crate::model::*;
 
 /// Valid snapshots.
@@ -45,16 +46,42 @@ fn replaces_prefix(route: &Route) -> bool {
 }
 
 fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
-    let balancing = select(vec![Balancing::LeastRequest, Balancing::RoundRobin, Balancing::Random]);
-    let cluster = (btree_set(address(), 0..4), balancing, option::of(0..100_000_u32));
+    let weights = vec(1..=ENDPOINT_WEIGHT_MAX, 4);
+    let weights = prop_oneof![Just(Vec::new()), weights];
+    let cluster = (btree_set(address(), 0..4), weights, balancing(), option::of(0..100_000_u32));
     btree_map("[a-z]{1,8}/[a-z]{1,8}:[1-9]", cluster, 0..5).prop_map(|clusters| {
-        let into_cluster = |(name, (addresses, balancing, connect_timeout_ms))| {
+        let into_cluster = |(name, (addresses, weights, balancing, connect_timeout_ms))| {
             let addresses: BTreeSet<SocketAddr> = addresses;
-            let endpoints = addresses.into_iter().map(|address| Endpoint { address }).collect();
-            Arc::new(Cluster { name, endpoints, balancing, connect_timeout_ms })
+            let endpoints: Vec<Endpoint> =
+                addresses.into_iter().map(|address| Endpoint { address }).collect();
+            let mut weights: Vec<u32> = weights;
+            weights.truncate(endpoints.len());
+            Arc::new(Cluster { name, endpoints, weights, balancing, connect_timeout_ms })
         };
         clusters.into_iter().map(into_cluster).collect()
     })
+}
+
+fn balancing() -> impl Strategy<Value = Balancing> {
+    let key = prop_oneof![
+        "[a-z]{1,8}".prop_map(HashKey::Header),
+        "[a-zA-Z]{1,8}".prop_map(HashKey::Cookie),
+        "[a-zA-Z]{1,8}".prop_map(HashKey::Query),
+        Just(HashKey::Path),
+        Just(HashKey::SourceAddress),
+    ];
+    let hashing = (vec(key, 1..4), option::of(101..=BOUND_PERCENT_MAX))
+        .prop_map(|(keys, bound_percent)| Box::new(Hashing { keys, bound_percent }));
+    let ewma = (1..100_000_u32, 1..100_000_u32)
+        .prop_map(|(default_rtt_ms, decay_ms)| PeakEwma { default_rtt_ms, decay_ms });
+    prop_oneof![
+        Just(Balancing::LeastRequest),
+        Just(Balancing::RoundRobin),
+        Just(Balancing::Random),
+        ewma.prop_map(Balancing::PeakEwma),
+        hashing.clone().prop_map(Balancing::RingHash),
+        hashing.prop_map(Balancing::Maglev),
+    ]
 }
 
 fn address() -> impl Strategy<Value = SocketAddr> {

@@ -19,7 +19,10 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::limits::*;
-use crate::model::{Cluster, Epoch, HostRoutes, Listener, Protocol, Snapshot, TcpRoute};
+use crate::model::{
+    Balancing, Cluster, Epoch, HashKey, Hashing, HostRoutes, Listener, PeakEwma, Protocol,
+    Snapshot, TcpRoute,
+};
 use patterns::Patterns;
 use text::Problem;
 
@@ -125,6 +128,8 @@ fn check_cluster<'s>(
     text::name(&cluster.name)?;
     first_of_its_name(&cluster.name, names)?;
     duration("connect_timeout_ms", cluster.connect_timeout_ms)?;
+    check_weights(cluster)?;
+    check_balancing(&cluster.balancing).map_err(|problem| problem.inside("balancing"))?;
     sorted.clear();
     for (index, endpoint) in cluster.endpoints.iter().enumerate() {
         address(endpoint.address)
@@ -136,6 +141,61 @@ fn check_cluster<'s>(
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         None => Ok(()),
         Some(pair) => Err(Problem::new("endpoints", pair[0], "no address may stand there twice")),
+    }
+}
+
+fn check_weights(cluster: &Cluster) -> Result<(), Problem> {
+    let (weights, endpoints) = (cluster.weights.len(), cluster.endpoints.len());
+    if weights != 0 && weights != endpoints {
+        let wanted = format!("none, or one for each of {endpoints} endpoints");
+        return Err(Problem::new("weights", weights, wanted));
+    }
+    match cluster.weights.iter().find(|weight| !(1..=ENDPOINT_WEIGHT_MAX).contains(*weight)) {
+        None => Ok(()),
+        Some(weight) => {
+            Err(Problem::new("weights", weight, format!("from 1 to {ENDPOINT_WEIGHT_MAX}")))
+        }
+    }
+}
+
+fn check_balancing(balancing: &Balancing) -> Result<(), Problem> {
+    match balancing {
+        Balancing::LeastRequest | Balancing::RoundRobin | Balancing::Random => Ok(()),
+        Balancing::PeakEwma(PeakEwma { default_rtt_ms, decay_ms }) => {
+            positive_duration("default_rtt_ms", *default_rtt_ms)?;
+            positive_duration("decay_ms", *decay_ms)
+        }
+        Balancing::RingHash(hashing) | Balancing::Maglev(hashing) => check_hashing(hashing),
+    }
+}
+
+fn positive_duration(field: &'static str, span_ms: u32) -> Result<(), Problem> {
+    match span_ms {
+        0 => Err(Problem::new(field, span_ms, "at least 1")),
+        _ => duration(field, Some(span_ms)),
+    }
+}
+
+fn check_hashing(hashing: &Hashing) -> Result<(), Problem> {
+    at_most(hashing.keys.len(), HASH_KEYS_MAX, "keys")?;
+    if hashing.keys.is_empty() {
+        return Err(Problem::new("keys", 0, "at least one"));
+    }
+    for key in &hashing.keys {
+        match key {
+            HashKey::Header(name) => text::field_name("keys.header", name)?,
+            HashKey::Cookie(name) => text::cookie_name("keys.cookie", name)?,
+            HashKey::Query(name) => {
+                text::query_text("keys.query", name, FIELD_NAME_BYTES_MAX)?;
+            }
+            HashKey::Path | HashKey::SourceAddress => {}
+        }
+    }
+    match hashing.bound_percent {
+        Some(percent) if !(101..=BOUND_PERCENT_MAX).contains(&percent) => {
+            Err(Problem::new("bound_percent", percent, format!("from 101 to {BOUND_PERCENT_MAX}")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -58,6 +58,7 @@ fn a_large_snapshot_arrives() {
     let cluster = Cluster {
         name: "shop/cart:80".into(),
         endpoints: (0..20_000).map(endpoint).collect(),
+        weights: Vec::new(),
         balancing: Balancing::LeastRequest,
         connect_timeout_ms: None,
     };

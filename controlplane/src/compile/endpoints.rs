@@ -60,10 +60,11 @@ pub(super) fn collect_clusters<'d>(
                 ServiceSource::Own(spec) => own_endpoints(spec, port),
                 ServiceSource::Core(spec) => {
                     warn_of_no_slice(service, port, of_service, findings);
-                    (slice_endpoints(spec, port, of_service), None)
+                    let addresses = slice_endpoints(spec, port, of_service);
+                    (addresses.into_iter().map(|address| (address, 1)).collect(), None)
                 }
             };
-            let cluster = cluster_of(service, port, endpoints, settings[clusters.len()]);
+            let cluster = cluster_of(service, port, endpoints, &settings[clusters.len()]);
             let cluster = match before.get(&cluster.name) {
                 Some(same) if **same == cluster => Arc::clone(same),
                 _ => Arc::new(cluster),
@@ -77,15 +78,20 @@ pub(super) fn collect_clusters<'d>(
 fn cluster_of(
     service: &Service<'_>,
     port: &ServicePort<'_>,
-    mut addresses: Vec<SocketAddr>,
-    settings: Settings,
+    mut endpoints: Vec<(SocketAddr, u32)>,
+    settings: &Settings,
 ) -> Cluster {
-    addresses.sort_unstable();
-    addresses.dedup();
+    endpoints.sort_unstable();
+    endpoints.dedup_by_key(|(address, _)| *address);
+    let weights = match endpoints.iter().all(|(_, weight)| *weight == 1) {
+        true => Vec::new(),
+        false => endpoints.iter().map(|(_, weight)| *weight).collect(),
+    };
     Cluster {
         name: format!("{}/{}:{}", service.namespace(), service.name(), port.number),
-        endpoints: addresses.into_iter().map(|address| Endpoint { address }).collect(),
-        balancing: settings.balancing.unwrap_or_default(),
+        endpoints: endpoints.into_iter().map(|(address, _)| Endpoint { address }).collect(),
+        weights,
+        balancing: settings.balancing.clone().unwrap_or_default(),
         connect_timeout_ms: settings.connect_timeout_ms,
     }
 }
@@ -93,7 +99,7 @@ fn cluster_of(
 fn own_endpoints(
     spec: &ServiceSpec,
     port: &ServicePort<'_>,
-) -> (Vec<SocketAddr>, Option<DnsSource>) {
+) -> (Vec<(SocketAddr, u32)>, Option<DnsSource>) {
     // The language checked that one of the two is there for each port of the service.
     let by_name = |ports: &Option<std::collections::BTreeMap<String, u16>>| {
         ports.as_ref().and_then(|ports| ports.get(port.name?).copied())
@@ -106,7 +112,7 @@ fn own_endpoints(
     let endpoints = spec.endpoints.iter().flatten();
     let addresses = endpoints.map(|endpoint| {
         let number = endpoint.port.or_else(|| by_name(&endpoint.ports)).unwrap_or(port.number);
-        SocketAddr::new(endpoint.address, number)
+        (SocketAddr::new(endpoint.address, number), endpoint.weight.unwrap_or(1))
     });
     (addresses.collect(), None)
 }

@@ -13,8 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use lateen_snapshot::model::{
-    Cluster, ClusterId, Direction, Endpoint, HostPattern, HostRoutes, Listener, Protocol, RouteId,
-    RouteTable, RouteTableId, TcpBackend, TcpRoute, VirtualHost,
+    Balancing, Cluster, ClusterId, Direction, Endpoint, HostPattern, HostRoutes, Listener,
+    Protocol, RouteId, RouteTable, RouteTableId, TcpBackend, TcpRoute, VirtualHost,
 };
 
 use crate::compile::attach::missing_gateway;
@@ -78,7 +78,8 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
         snapshot.clusters.push(Arc::new(Cluster {
             name: name.clone(),
             endpoints: vec![Endpoint { address: SocketAddr::new(target.address, target.port) }],
-            balancing: settings.balancing.unwrap_or_default(),
+            weights: Vec::new(),
+            balancing: Balancing::default(),
             connect_timeout_ms: settings.connect_timeout_ms,
         }));
         let route = RouteId(snapshot.routes.len() as u32);

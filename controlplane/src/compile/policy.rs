@@ -8,20 +8,27 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use lateen_snapshot::limits::DURATION_MS_MAX;
-use lateen_snapshot::model::Balancing;
+use lateen_snapshot::model::{Balancing, HashKey, Hashing, PeakEwma};
 
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::references::{list_names, missing_service};
 use crate::compile::services::Services;
 use crate::language::diagnostic::Diagnostic;
-use crate::language::kinds::traffic_policy::{LoadBalancingType, TargetRef, TrafficPolicySpec};
+use crate::language::kinds::traffic_policy::{
+    Hash, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, TrafficPolicySpec,
+};
 use crate::language::object::Declared;
 use crate::language::schema::check::nearest;
 use crate::language::text::duration_ms;
 
+/// What an endpoint is taken to need before it has answered, and how long a latency is remembered.
+/// Source: FEATURES, Defaults; Linkerd's.
+const DEFAULT_RTT_MS: u32 = 30;
+const RTT_DECAY_MS: u32 = 10_000;
+
 /// What policies say; `None`: nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) connect_timeout_ms: Option<u32>,
     pub(super) idle_timeout_ms: Option<u32>,
@@ -48,11 +55,11 @@ impl Timeouts {
 
 impl Settings {
     /// What is said here; what is not, as `other` says.
-    pub(super) fn or(self, other: Self) -> Self {
+    pub(super) fn or(self, other: &Self) -> Self {
         Self {
             connect_timeout_ms: self.connect_timeout_ms.or(other.connect_timeout_ms),
             idle_timeout_ms: self.idle_timeout_ms.or(other.idle_timeout_ms),
-            balancing: self.balancing.or(other.balancing),
+            balancing: self.balancing.or_else(|| other.balancing.clone()),
             timeouts: self.timeouts.or(other.timeouts),
         }
     }
@@ -87,7 +94,7 @@ impl<'d> Policies<'d> {
             for (index, reference) in policy.spec.target_refs.iter().enumerate() {
                 let path = format!("spec.targetRefs[{index}]");
                 check_target(policy, reference, &path, services, &routes, findings);
-                policies.attach(policy, reference, index, settings, findings);
+                policies.attach(policy, reference, index, &settings, findings);
             }
         }
         policies
@@ -98,14 +105,14 @@ impl<'d> Policies<'d> {
         policy: &Item<'d, TrafficPolicySpec>,
         reference: &'d TargetRef,
         index: usize,
-        settings: Settings,
+        settings: &Settings,
         findings: &mut Findings,
     ) {
         let section = reference.section_name.as_deref();
         let target = (kind_of(reference), policy.namespace(), &*reference.name, section);
         match self.by_target.entry(target) {
             Entry::Vacant(free) => {
-                free.insert((settings, policy.declared, index));
+                free.insert((settings.clone(), policy.declared, index));
             }
             Entry::Occupied(taken) => {
                 let (_, first, first_index) = taken.get();
@@ -138,9 +145,12 @@ impl<'d> Policies<'d> {
             return Settings::default();
         }
         let of = |section| self.by_target.get(&(kind, namespace, name, section));
-        let whole = of(None).map(|found| found.0).unwrap_or_default();
         let part = section.and_then(|section| of(Some(section)));
-        part.map(|found| found.0).unwrap_or_default().or(whole)
+        let part = part.map(|found| found.0.clone()).unwrap_or_default();
+        match of(None) {
+            Some((whole, ..)) => part.or(whole),
+            None => part,
+        }
     }
 }
 
@@ -239,12 +249,50 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
             request_ms: time_limit(written.request.as_deref(), "request"),
             backend_request_ms: time_limit(written.backend_request.as_deref(), "backendRequest"),
         },
-        balancing: policy.spec.load_balancing.as_ref().map(|balancing| match balancing.r#type {
-            LoadBalancingType::LeastRequest => Balancing::LeastRequest,
-            LoadBalancingType::RoundRobin => Balancing::RoundRobin,
-            LoadBalancingType::Random => Balancing::Random,
-        }),
+        balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
     }
+}
+
+fn balancing_of(written: &LoadBalancing) -> Balancing {
+    match (written.r#type, &written.hash) {
+        (LoadBalancingType::LeastRequest, _) => Balancing::LeastRequest,
+        (LoadBalancingType::RoundRobin, _) => Balancing::RoundRobin,
+        (LoadBalancingType::Random, _) => Balancing::Random,
+        (LoadBalancingType::PeakEwma, _) => {
+            let ewma = written.peak_ewma.as_ref();
+            let span_ms = |text: Option<&String>, otherwise: u32| {
+                let written = text.and_then(|text| duration_ms(text));
+                // The language saw to it that it is more than 0.
+                written.map_or(otherwise, |ms| ms.clamp(1, DURATION_MS_MAX.into()) as u32)
+            };
+            Balancing::PeakEwma(PeakEwma {
+                default_rtt_ms: span_ms(
+                    ewma.and_then(|ewma| ewma.default_rtt.as_ref()),
+                    DEFAULT_RTT_MS,
+                ),
+                decay_ms: span_ms(ewma.and_then(|ewma| ewma.decay.as_ref()), RTT_DECAY_MS),
+            })
+        }
+        (LoadBalancingType::RingHash, Some(hash)) => Balancing::RingHash(hashing_of(hash)),
+        (LoadBalancingType::Maglev, Some(hash)) => Balancing::Maglev(hashing_of(hash)),
+        (LoadBalancingType::RingHash | LoadBalancingType::Maglev, None) => {
+            unreachable!("the language asks for what these hash")
+        }
+    }
+}
+
+fn hashing_of(hash: &Hash) -> Box<Hashing> {
+    let keys = hash.keys.iter().map(|key| {
+        let name = || key.name.clone().unwrap_or_default();
+        match key.r#type {
+            HashKeyType::Header => HashKey::Header(name().to_ascii_lowercase()),
+            HashKeyType::Cookie => HashKey::Cookie(name()),
+            HashKeyType::Query => HashKey::Query(name()),
+            HashKeyType::Path => HashKey::Path,
+            HashKeyType::SourceAddress => HashKey::SourceAddress,
+        }
+    });
+    Box::new(Hashing { keys: keys.collect(), bound_percent: hash.bound_percent })
 }
 
 /// No limit: where the snapshot has no word for it, its longest one.

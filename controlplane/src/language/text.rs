@@ -285,6 +285,11 @@ fn is_hostname(text: &str) -> bool {
         && text.parse::<IpAddr>().is_err()
 }
 
+/// Whether a text is a token: the name of a header field or a cookie. Source: RFC 9110 §5.6.2.
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
 /// RFC 9110, 5.6.2: `tchar`.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)

@@ -185,8 +185,13 @@ mod tests {
     fn snapshot(clusters: &[(&str, u16)], to: u32) -> Arc<Snapshot> {
         let cluster = |&(name, port): &(&str, u16)| {
             let endpoints = vec![Endpoint { address: ([127, 0, 0, 1], port).into() }];
-            let balancing = Balancing::Random;
-            Arc::new(Cluster { name: name.into(), endpoints, balancing, connect_timeout_ms: None })
+            Arc::new(Cluster {
+                name: name.into(),
+                endpoints,
+                weights: Vec::new(),
+                balancing: Balancing::Random,
+                connect_timeout_ms: None,
+            })
         };
         let tcp = TcpRoute {
             name: "t".into(),

@@ -111,6 +111,7 @@ pub(crate) fn snapshot(endpoints: u16) -> Arc<Snapshot> {
     let cluster = Cluster {
         name: "shop/cart:80".into(),
         endpoints: (0..endpoints).map(endpoint).collect(),
+        weights: Vec::new(),
         balancing: Balancing::LeastRequest,
         connect_timeout_ms: None,
     };

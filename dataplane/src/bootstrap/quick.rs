@@ -73,6 +73,7 @@ pub fn snapshot(
         clusters: vec![Arc::new(Cluster {
             name: "upstream".to_owned(),
             endpoints: upstream.iter().map(|&address| Endpoint { address }).collect(),
+            weights: Vec::new(),
             balancing: Balancing::LeastRequest,
             connect_timeout_ms: None,
         })],

@@ -1,5 +1,6 @@
-//! Which endpoint gets the next request: the less loaded of two that chance chose (power of two
-//! choices), save that an endpoint which refused a connection is tried last for a while.
+//! Which endpoint gets the next request. By default the less loaded of two that chance chose (power of
+//! two choices); otherwise as a policy says. Whatever it says, an endpoint which refused a connection is
+//! tried last for a while.
 //!
 //! Before: the conductors know that a request needs an upstream. After: `forward` takes a
 //! connection to the endpoint from its pool or makes one. A worker has a [`Load`] of its own for each
@@ -11,11 +12,23 @@
 //! Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS
 //! 12(10), 2001.
 
-use std::cell::Cell;
+pub mod consistent;
+pub mod key;
+pub mod latency;
+pub mod load;
+pub mod weighted;
 
-use lateen_snapshot::model::Balancing;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use lateen_snapshot::model::{Balancing, Cluster, PeakEwma};
 
 use crate::limits;
+use consistent::Table;
+use latency::Latency;
+use load::Load;
+use weighted::{Turns, Weights};
 
 /// Position of an endpoint in its cluster's list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,63 +46,139 @@ impl EndpointIndex {
     }
 }
 
-/// How busy one endpoint is, and how willing, as one worker sees it. Survives snapshots.
-///
-/// ```text
-///  healthy ──refused──► penalised 1 s ──time──► on trial ──refused──► penalised 2 s … 30 s
-///     ▲                     │                      │
-///     └───────connected─────┴───────connected──────┘
-/// ```
-#[derive(Debug, Default)]
-pub struct Load {
-    /// Requests (or tunnels) that were given to it and have not ended.
-    in_flight: Cell<u32>,
-    /// Refusals in a row, counted once per penalty, up to 32.
-    refusals: Cell<u8>,
-    /// Tried last until then; 0 when it never refused since it last connected.
-    penalty_until_ns: Cell<u64>,
+/// What the choices of all workers in a cluster share.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// The endpoints' weights, where they differ.
+    weights: Option<Arc<Weights>>,
+    /// Where keys lead, if they count.
+    table: Option<Arc<Table>>,
 }
 
-impl Load {
-    /// A request was given to the endpoint.
+impl Shared {
+    /// `None`: there is nothing to share.
+    ///
+    /// Cost: that of a [`Table`], so never on a worker.
+    pub fn of(cluster: &Cluster) -> Option<Self> {
+        let weights = Weights::of(&cluster.weights).map(Arc::new);
+        let table = Table::of(cluster).map(Arc::new);
+        (weights.is_some() || table.is_some()).then_some(Self { weights, table })
+    }
+}
+
+/// What a balancer begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// Any 64 evenly spread bits.
+    pub random: u64,
+    /// The worker's clock.
+    pub now_ns: u64,
+}
+
+/// How one worker chooses in a cluster, and what it remembers for that.
+#[derive(Debug)]
+pub struct Balancer {
+    shared: Shared,
+    method: Method,
+}
+
+#[derive(Debug)]
+enum Method {
+    LeastRequest,
+    Random,
+    /// Where the last choice fell; moved on by each.
+    RoundRobin(Cell<u32>),
+    WeightedRoundRobin(Turns),
+    PeakEwma {
+        terms: PeakEwma,
+        /// Beside the endpoints.
+        latencies: Box<[Rc<Latency>]>,
+    },
+    Keyed(Keyed),
+}
+
+#[derive(Debug)]
+struct Keyed {
+    bound_percent: Option<u32>,
+    /// Of the worker, at all endpoints.
+    in_flight: Rc<Cell<u32>>,
+}
+
+impl Balancer {
+    /// Begins.
+    pub fn new(cluster: &Cluster, shared: Shared, draw: Draw) -> Self {
+        let stayed = vec![None; cluster.endpoints.len()];
+        let none = Self { shared: Shared::default(), method: Method::LeastRequest };
+        none.as_in(cluster, shared, draw, &stayed)
+    }
+
+    /// Goes on in the same cluster as another snapshot has it; of each endpoint `stayed` says where it
+    /// stood.
+    pub fn as_in(
+        &self,
+        cluster: &Cluster,
+        shared: Shared,
+        draw: Draw,
+        stayed: &[Option<u32>],
+    ) -> Self {
+        let latency_of = |terms: &PeakEwma, at: Option<u32>| match (&self.method, at) {
+            (Method::PeakEwma { latencies, .. }, Some(at)) => Rc::clone(&latencies[at as usize]),
+            _ => Rc::new(Latency::unknown(terms, draw.now_ns)),
+        };
+        let method = match (&cluster.balancing, &shared.weights, &self.method) {
+            (Balancing::LeastRequest, ..) => Method::LeastRequest,
+            (Balancing::Random, ..) => Method::Random,
+            (Balancing::RoundRobin, Some(weights), _) => {
+                Method::WeightedRoundRobin(Turns::new(weights, draw.random))
+            }
+            (Balancing::RoundRobin, None, Method::RoundRobin(turn)) => {
+                Method::RoundRobin(turn.clone())
+            }
+            (Balancing::RoundRobin, None, _) => Method::RoundRobin(Cell::new(0)),
+            (Balancing::PeakEwma(terms), ..) => {
+                let latencies = stayed.iter().map(|at| latency_of(terms, *at)).collect();
+                Method::PeakEwma { terms: *terms, latencies }
+            }
+            (Balancing::RingHash(hashing) | Balancing::Maglev(hashing), _, before) => {
+                let in_flight = match before {
+                    Method::Keyed(keyed) => Rc::clone(&keyed.in_flight),
+                    _ => Rc::default(),
+                };
+                Method::Keyed(Keyed { bound_percent: hashing.bound_percent, in_flight })
+            }
+        };
+        Self { shared, method }
+    }
+
+    /// Where a key leads whatever the state of the endpoints; `None`: keys do not count.
+    pub fn owner(&self, key: u64) -> Option<EndpointIndex> {
+        self.shared.table.as_ref()?.walk(key).next().map(EndpointIndex)
+    }
+
+    /// A request was given to an endpoint.
     #[inline]
     pub fn on_start(&self) {
-        self.in_flight.set(self.in_flight.get() + 1);
-    }
-
-    /// That request ended, however it did; to be called exactly once per
-    /// [`on_start`](Self::on_start).
-    #[inline]
-    pub fn on_end(&self) {
-        debug_assert!(self.in_flight.get() > 0, "on_end without on_start");
-        self.in_flight.set(self.in_flight.get().saturating_sub(1));
-    }
-
-    /// A connect was refused or timed out: the endpoint is tried last for 1 s, doubling with each
-    /// penalty that is followed by another refusal, to at most 30 s. Refusals within a penalty (many
-    /// connects fail at once) do not lengthen it.
-    pub fn on_refused(&self, now_ns: u64) {
-        const FIRST_NS: u64 = limits::REFUSAL_PENALTY.as_nanos() as u64;
-        const MOST_NS: u64 = limits::REFUSAL_PENALTY_MAX.as_nanos() as u64;
-        if now_ns < self.penalty_until_ns.get() {
-            return;
+        if let Method::Keyed(keyed) = &self.method {
+            keyed.in_flight.set(keyed.in_flight.get() + 1);
         }
-        // 32 doublings are far past the maximum: the shift cannot overflow 64 bits meaningfully.
-        let refusals = self.refusals.get();
-        let penalty_ns = FIRST_NS.saturating_mul(1 << refusals.min(32)).min(MOST_NS);
-        self.refusals.set(refusals.saturating_add(1).min(32));
-        self.penalty_until_ns.set(now_ns.saturating_add(penalty_ns));
     }
 
-    /// A connect succeeded: refusals are forgotten.
-    pub fn on_connected(&self) {
-        self.refusals.set(0);
-        self.penalty_until_ns.set(0);
-    }
-
-    /// Requests in flight, as this worker counts them.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.get()
+    /// A request at an endpoint ended, or was given up. `span_ns` is how long that took until `now_ns`,
+    /// asked for where it counts; `None`: it says nothing of how long requests take there.
+    #[inline]
+    pub fn on_end(&self, endpoint: EndpointIndex, span_ns: impl Fn() -> Option<(u64, u64)>) {
+        match &self.method {
+            Method::LeastRequest
+            | Method::Random
+            | Method::RoundRobin(_)
+            | Method::WeightedRoundRobin(_) => {}
+            Method::PeakEwma { terms, latencies } => {
+                if let Some((elapsed_ns, now_ns)) = span_ns() {
+                    latencies[endpoint.as_usize()].observe(terms, elapsed_ns, now_ns);
+                }
+            }
+            Method::Keyed(keyed) => keyed.in_flight.set(keyed.in_flight.get().saturating_sub(1)),
+        }
     }
 }
 
@@ -99,13 +188,13 @@ pub struct Choice<'a, E> {
     /// Those to choose from.
     pub endpoints: &'a [E],
     /// How to choose.
-    pub balancing: Balancing,
+    pub balancer: &'a Balancer,
     /// The worker's clock.
     pub now_ns: u64,
     /// Any 64 evenly spread bits.
     pub random: u64,
-    /// Where the last choice of [`Balancing::RoundRobin`] fell; moved on by each.
-    pub turn: &'a Cell<u32>,
+    /// The request's key, if it has one.
+    pub key: Option<u64>,
     /// The endpoints that this request already went to; a handful at most.
     pub tried: &'a [EndpointIndex],
 }
@@ -116,37 +205,37 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     /// before the rest.
     ///
     /// Cost: two probes whatever the count; [`limits::EXTRA_PROBES_MAX`] more when both fall on
-    /// penalised or tried endpoints; a scan of the list only when these fail too. Does not
-    /// allocate.
+    /// penalised or tried endpoints; a scan of the list only when these fail too. Turns by weight and a
+    /// ring cost a search besides. Does not allocate.
     #[inline]
     pub fn pick(&self) -> Option<EndpointIndex> {
         let count = self.endpoints.len() as u64;
         if count < 2 {
             return self.scan(0);
         }
-        match self.balancing {
-            Balancing::LeastRequest => {}
-            Balancing::RoundRobin => {
-                let next = wrap(u64::from(self.turn.get()) + 1, count);
+        match &self.balancer.method {
+            Method::LeastRequest | Method::PeakEwma { .. } => {}
+            Method::RoundRobin(turn) => {
+                let next = wrap(u64::from(turn.get()) + 1, count);
                 // A list that has become shorter: begin anew.
                 let next = if next < count { next } else { 0 };
-                self.turn.set(next as u32);
+                turn.set(next as u32);
                 return self.scan(next);
             }
-            Balancing::Random => {
-                let index = below(self.random >> 32, count);
+            Method::WeightedRoundRobin(turns) => return self.pick_by_turns(turns),
+            Method::Random => {
+                let index = self.draw(self.random);
                 return if self.is_usable(index) {
                     Some(EndpointIndex(index as u32))
                 } else {
                     self.pick_further()
                 };
             }
+            Method::Keyed(keyed) => return self.pick_by_key(keyed),
         }
-        let first = below(self.random >> 32, count);
-        let offset = 1 + below(self.random & 0xffff_ffff, count - 1);
-        let second = wrap(first + offset, count);
+        let (first, second) = self.draw_two(count);
         match (self.is_usable(first), self.is_usable(second)) {
-            (true, true) => Some(self.less_loaded(first, second)),
+            (true, true) => Some(self.better(first, second)),
             (true, false) => Some(EndpointIndex(first as u32)),
             (false, true) => Some(EndpointIndex(second as u32)),
             (false, false) => self.pick_further(),
@@ -160,34 +249,118 @@ impl<E: AsRef<Load>> Choice<'_, E> {
 
     #[inline]
     fn is_usable(&self, index: u64) -> bool {
-        self.load(index).penalty_until_ns.get() <= self.now_ns
+        self.load(index).penalty_until_ns() <= self.now_ns
             && !self.tried.contains(&EndpointIndex(index as u32))
     }
 
-    /// On a tie the first wins; chance chose it evenly.
     #[inline]
-    fn less_loaded(&self, first: u64, second: u64) -> EndpointIndex {
-        let second_is_less = self.load(second).in_flight() < self.load(first).in_flight();
-        EndpointIndex(if second_is_less { second } else { first } as u32)
+    fn weights(&self) -> Option<&Weights> {
+        self.balancer.shared.weights.as_deref()
     }
 
-    /// The choices were unusable: a few more probes, still keeping the less loaded of two where that
-    /// is asked for, then the scan.
+    /// One by chance and weight.
+    #[inline]
+    fn draw(&self, random: u64) -> u64 {
+        match self.weights() {
+            None => below(random >> 32, self.endpoints.len() as u64),
+            Some(weights) => weights.draw(random),
+        }
+    }
+
+    /// Two different ones by chance and weight.
+    #[inline]
+    fn draw_two(&self, count: u64) -> (u64, u64) {
+        let first = self.draw(self.random);
+        if self.weights().is_none() {
+            let offset = 1 + below(self.random & 0xffff_ffff, count - 1);
+            return (first, wrap(first + offset, count));
+        }
+        let mut random = self.random;
+        for _ in 0..limits::EXTRA_PROBES_MAX {
+            random = mix(random);
+            let second = self.draw(random);
+            if second != first {
+                return (first, second);
+            }
+        }
+        (first, wrap(first + 1, count))
+    }
+
+    /// The better one of two. On a tie the first wins; chance chose it evenly.
+    #[inline]
+    fn better(&self, first: u64, second: u64) -> EndpointIndex {
+        let second_is_better = match (&self.balancer.method, self.weights()) {
+            (Method::PeakEwma { terms, latencies }, weights) => {
+                let cost = |index: u64| {
+                    let in_flight = f64::from(self.load(index).in_flight());
+                    let in_flight = in_flight / weights.map_or(1.0, |of| of.over_mean(index));
+                    latencies[index as usize].cost(terms, in_flight, self.now_ns)
+                };
+                cost(second) < cost(first)
+            }
+            (_, None) => self.load(second).in_flight() < self.load(first).in_flight(),
+            // Both were drawn by their weights: a heavier one is as good with as much more to do.
+            (_, Some(weights)) => {
+                let waiting = |index: u64| u64::from(self.load(index).in_flight());
+                let weight = |index: u64| u64::from(weights.of_one(index));
+                waiting(second) * weight(first) < waiting(first) * weight(second)
+            }
+        };
+        EndpointIndex(if second_is_better { second } else { first } as u32)
+    }
+
+    /// The next by turn, passing over those that are unusable.
+    fn pick_by_turns(&self, turns: &Turns) -> Option<EndpointIndex> {
+        let weights = self.weights().expect("turns are made of them");
+        for _ in 0..=limits::EXTRA_PROBES_MAX {
+            let index = turns.take(weights)?;
+            if self.is_usable(index) {
+                return Some(EndpointIndex(index as u32));
+            }
+        }
+        self.pick_further()
+    }
+
+    /// Where the request's key leads; if that is unusable, or has more than its share in flight, where it
+    /// leads next.
+    fn pick_by_key(&self, keyed: &Keyed) -> Option<EndpointIndex> {
+        let table = self.balancer.shared.table.as_ref();
+        let table = table.expect("a cluster that has endpoints and goes by keys has a table");
+        let most = keyed.bound_percent.map_or(u64::MAX, |percent| {
+            let count = self.endpoints.len() as u64;
+            let with_this = u64::from(keyed.in_flight.get()) + 1;
+            (with_this * u64::from(percent)).div_ceil(count * 100)
+        });
+        let mut full = None;
+        for index in table.walk(self.key.unwrap_or(self.random)).take(limits::KEY_STEPS_MAX) {
+            if !self.is_usable(u64::from(index)) {
+                continue;
+            }
+            if u64::from(self.load(u64::from(index)).in_flight()) < most {
+                return Some(EndpointIndex(index));
+            }
+            full = full.or(Some(EndpointIndex(index)));
+        }
+        full.or_else(|| self.pick_further())
+    }
+
+    /// The choices were unusable: a few more probes, still keeping the better of two where that is
+    /// asked for, then the scan.
     #[cold]
     fn pick_further(&self) -> Option<EndpointIndex> {
         let count = self.endpoints.len() as u64;
+        let compares =
+            matches!(self.balancer.method, Method::LeastRequest | Method::PeakEwma { .. });
         let mut found = None;
         for probe in 1..=limits::EXTRA_PROBES_MAX as u64 {
-            let index = below(mix(self.random.wrapping_add(probe)) >> 32, count);
+            let index = self.draw(mix(self.random.wrapping_add(probe)));
             if !self.is_usable(index) {
                 continue;
             }
             match found {
-                None if self.balancing == Balancing::Random => {
-                    return Some(EndpointIndex(index as u32));
-                }
+                None if !compares => return Some(EndpointIndex(index as u32)),
                 None => found = Some(index),
-                Some(other) => return Some(self.less_loaded(other, index)),
+                Some(other) => return Some(self.better(other, index)),
             }
         }
         match found {
@@ -208,7 +381,7 @@ impl<E: AsRef<Load>> Choice<'_, E> {
             if self.tried.contains(&index) {
                 continue;
             }
-            let until_ns = self.load(at).penalty_until_ns.get();
+            let until_ns = self.load(at).penalty_until_ns();
             if until_ns <= self.now_ns {
                 return Some(index);
             }
@@ -242,5 +415,4 @@ const fn mix(value: u64) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "balance_tests.rs"]
 mod tests;

@@ -2,4 +2,5 @@
 
 pub mod balance;
 pub mod cors;
+pub mod request_parts;
 pub mod route;

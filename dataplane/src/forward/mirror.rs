@@ -75,17 +75,20 @@ impl Copy {
     async fn send(self) {
         let Self { place, cluster, message, method } = self;
         let shard = &place.0;
-        let Some(index) = cluster.pick(shard, &[]) else {
+        let Some(index) = cluster.pick(shard, None, &[]) else {
             return shard.metrics().mirror_failed.increment();
         };
-        let in_flight = InFlight::new(Chosen { cluster, index });
+        let mut in_flight = InFlight::new(Chosen { cluster, index });
         let deadline = Deadline::new();
         let pooled = shard.pool.take(shard, in_flight.chosen());
         let upstream = match pooled {
             Some(upstream) => upstream,
             None => match connect(shard, in_flight.chosen(), &deadline, None).await {
                 Ok(upstream) => upstream,
-                Err(_) => return shard.metrics().mirror_failed.increment(),
+                Err(_) => {
+                    in_flight.leave_untimed();
+                    return shard.metrics().mirror_failed.increment();
+                }
             },
         };
         deadline.set(lateen_ring::now() + limits::MIRROR_TIMEOUT);

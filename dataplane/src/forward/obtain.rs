@@ -44,9 +44,10 @@ impl Tried {
 pub fn take_pooled(
     connection: &Connection,
     cluster: &Rc<Cluster>,
+    exchange: &Exchange,
 ) -> Result<(InFlight, Upstream), Option<EndpointIndex>> {
     let shard = &connection.shard;
-    let index = cluster.pick(shard, &[]).ok_or(None)?;
+    let index = cluster.pick(shard, exchange.key.get(), &[]).ok_or(None)?;
     let chosen = Chosen { cluster: cluster.clone(), index };
     let upstream = shard.pool.take(shard, &chosen).ok_or(Some(index))?;
     shard.metrics().pool_hit.increment();
@@ -71,9 +72,9 @@ pub async fn obtain(
     while tried.count < limits::CONNECT_TRIES_MAX {
         let chosen = first.take();
         let was_chosen = chosen.is_some();
-        let picked = chosen.or_else(|| cluster.pick(shard, tried.as_slice()));
+        let picked = chosen.or_else(|| cluster.pick(shard, exchange.key.get(), tried.as_slice()));
         let Some(index) = picked else { break };
-        let in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
+        let mut in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
         if !was_chosen && let Some(upstream) = shard.pool.take(shard, in_flight.chosen()) {
             shard.metrics().pool_hit.increment();
             return Ok((in_flight, upstream, true));
@@ -84,6 +85,7 @@ pub async fn obtain(
             Ok(upstream) => return Ok((in_flight, upstream, false)),
             Err(failed) => failure = failed,
         }
+        in_flight.leave_untimed();
         tried.push(index);
         if failure.cause != Cause::ConnectFailed {
             break;

@@ -247,6 +247,10 @@ impl ConnectionMetrics {
     }
 }
 
+/// How an endpoint may be chosen, by the position of its counter.
+pub const PICK_METHODS: [&str; 6] =
+    ["least_request", "round_robin", "random", "peak_ewma", "ring_hash", "maglev"];
+
 /// The counters of one worker, which alone writes them.
 #[derive(Debug)]
 pub struct WorkerMetrics {
@@ -263,6 +267,13 @@ pub struct WorkerMetrics {
     pub mirror_skipped: Counter,
     /// `mirror_failed_total`: copies without an answer.
     pub mirror_failed: Counter,
+    /// `endpoint_pick_total`: choices of an endpoint, by how it was chosen ([`PICK_METHODS`]).
+    pub endpoint_pick: [Counter; PICK_METHODS.len()],
+    /// `endpoint_pick_keyless_total`: choices by key for a request that had none.
+    pub endpoint_pick_keyless: Counter,
+    /// `endpoint_pick_moved_total`: choices by key of another endpoint than the key's own, which refuses
+    /// connections or has more than its share.
+    pub endpoint_pick_moved: Counter,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -300,6 +311,9 @@ impl Default for WorkerMetrics {
             mirror: Counter::default(),
             mirror_skipped: Counter::default(),
             mirror_failed: Counter::default(),
+            endpoint_pick: Default::default(),
+            endpoint_pick_keyless: Counter::default(),
+            endpoint_pick_moved: Counter::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),

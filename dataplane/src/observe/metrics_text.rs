@@ -13,7 +13,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::failure::{Classification, ResponseFlag};
-use crate::observe::metrics::{CloseReason, ConnectionSide, Metrics, StatusClass, WorkerMetrics};
+use crate::observe::metrics::{
+    CloseReason, ConnectionSide, Metrics, PICK_METHODS, StatusClass, WorkerMetrics,
+};
 use crate::observe::process::ProcessFigures;
 
 /// MIME type of the text.
@@ -37,6 +39,7 @@ impl Collector for Scrape {
         page.requests()?;
         page.connections()?;
         page.pools_and_bytes()?;
+        page.picks()?;
         page.mirrors()?;
         page.control()?;
         page.engine_and_workers()?;
@@ -111,6 +114,20 @@ impl Page<'_, '_> {
         self.counter("mirror_skipped", "Copies of requests that were not made", skipped)?;
         let failed = self.sum(|worker| worker.mirror_failed.value());
         self.counter("mirror_failed", "Copies of requests without an answer", failed)
+    }
+
+    fn picks(&mut self) -> Result<(), Error> {
+        let picks = PICK_METHODS.into_iter().enumerate().map(|(index, method)| {
+            ([("method", method)], self.sum(|worker| worker.endpoint_pick[index].value()))
+        });
+        let picks: Vec<_> = picks.collect();
+        self.counters("endpoint_pick", "Choices of an endpoint, by how it was chosen", picks)?;
+        let keyless = self.sum(|worker| worker.endpoint_pick_keyless.value());
+        let help = "Choices by key for a request that had none";
+        self.counter("endpoint_pick_keyless", help, keyless)?;
+        let moved = self.sum(|worker| worker.endpoint_pick_moved.value());
+        let help = "Choices by key of another endpoint than the key's own";
+        self.counter("endpoint_pick_moved", help, moved)
     }
 
     fn pools_and_bytes(&mut self) -> Result<(), Error> {

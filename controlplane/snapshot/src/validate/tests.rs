@@ -79,6 +79,7 @@ fn example() -> Snapshot {
     let cluster = Cluster {
         name: "shop/cart:80".into(),
         endpoints: vec![Endpoint { address: "10.0.0.1:80".parse().expect("an address") }],
+        weights: Vec::new(),
         balancing: Balancing::LeastRequest,
         connect_timeout_ms: Some(1000),
     };

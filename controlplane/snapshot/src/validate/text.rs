@@ -208,6 +208,15 @@ pub(super) fn field_name(field: &'static str, name: &str) -> Result<(), Problem>
     Err(Problem::quoted(field, name, "a header field's name in lower case is needed"))
 }
 
+/// Source: RFC 6265 §4.1.1.
+pub(super) fn cookie_name(field: &'static str, name: &str) -> Result<(), Problem> {
+    not_longer(field, name, COOKIE_NAME_BYTES_MAX)?;
+    if is_token(name) {
+        return Ok(());
+    }
+    Err(Problem::quoted(field, name, "a cookie's name is needed"))
+}
+
 /// A header field's name that edits may touch.
 pub(super) fn editable_name(field: &'static str, name: &str) -> Result<(), Problem> {
     field_name(field, name)?;

@@ -58,6 +58,9 @@ pub struct Endpoint {
     /// Its port for each of the service's, by name, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<BTreeMap<String, u16>>,
+    /// Its share of the requests beside that of the others; 1 unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
 }
 
 /// A DNS name and ports.

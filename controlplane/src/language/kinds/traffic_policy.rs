@@ -58,9 +58,65 @@ pub struct LoadBalancing {
     /// How it is chosen; `LeastRequest` unless told otherwise.
     #[serde(default)]
     pub r#type: LoadBalancingType,
+    /// How latency is remembered. Only with `PeakEwma`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_ewma: Option<PeakEwma>,
+    /// What of a request decides. Needed by `RingHash` and `Maglev`, and only with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<Hash>,
 }
 
-/// How an endpoint is chosen.
+/// How latency is remembered: it rises at once and falls slowly.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PeakEwma {
+    /// What an endpoint is taken to need before it has answered; `30ms` unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_rtt: Option<String>,
+    /// How long it takes until a past latency counts for about a third (1/e); `10s` unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay: Option<String>,
+}
+
+/// What of a request decides which endpoint gets it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hash {
+    /// The first of these that a request has decides; one that has none goes to any endpoint.
+    pub keys: Vec<HashKey>,
+    /// An endpoint that has more requests in flight than so many percent of the average is passed over
+    /// for the next one; never unless told otherwise. 125 is a usual value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_percent: Option<u32>,
+}
+
+/// A part of a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HashKey {
+    /// What kind of part it is.
+    pub r#type: HashKeyType,
+    /// Its name, for a header field, a cookie or a query parameter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A kind of part of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HashKeyType {
+    /// The value of a header field; of several fields of that name, the first.
+    Header,
+    /// The value of a cookie.
+    Cookie,
+    /// The value of a query parameter; of several of that name, the first.
+    Query,
+    /// The path, without the query.
+    Path,
+    /// The client's address, without its port. The only one that a TCP connection has.
+    SourceAddress,
+}
+
+/// How an endpoint is chosen. All of them go by the endpoints' weights, where they have some.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LoadBalancingType {
     /// The less loaded of two that chance chose.
@@ -70,4 +126,13 @@ pub enum LoadBalancingType {
     RoundRobin,
     /// Any, evenly.
     Random,
+    /// Of two that chance chose, the one that will probably answer sooner: by its latency, and by how many
+    /// requests it has in flight.
+    PeakEwma,
+    /// The one whose point on a ring comes next after the request's hash. When an endpoint goes, only its
+    /// own requests go elsewhere.
+    RingHash,
+    /// The one that a table has for the request's hash: more even than a ring, but when an endpoint goes, a
+    /// few other requests go elsewhere too.
+    Maglev,
 }

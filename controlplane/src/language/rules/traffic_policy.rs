@@ -1,8 +1,10 @@
 //! Rules of a TrafficPolicy.
 
-use crate::language::kinds::traffic_policy::{TargetRef, Timeouts, TrafficPolicySpec};
+use crate::language::kinds::traffic_policy::{
+    HashKey, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, Timeouts, TrafficPolicySpec,
+};
 use crate::language::rules::findings::Findings;
-use crate::language::text::duration_ms;
+use crate::language::text::{duration_ms, is_token};
 
 pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     let targets = &policy.target_refs;
@@ -26,12 +28,80 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
         let help = "give it `timeouts` or `loadBalancing`";
         findings.error_with_help("spec", "this policy says nothing", help);
     }
-    if policy.load_balancing.is_some() {
+    if let Some(balancing) = &policy.load_balancing {
         check_fits("loadBalancing", |kind| kind == "Service", targets, findings);
+        check_balancing(balancing, findings);
     }
     if let Some(timeouts) = &policy.timeouts {
         check_timeouts(timeouts, targets, findings);
     }
+}
+
+fn check_balancing(balancing: &LoadBalancing, findings: &mut Findings<'_>) {
+    let kind = balancing.r#type;
+    if balancing.peak_ewma.is_some() && kind != LoadBalancingType::PeakEwma {
+        let message = format!("`peakEwma` says nothing for the type `{kind:?}`");
+        findings.conflict("spec.loadBalancing.peakEwma", "spec.loadBalancing.type", message);
+    }
+    for (field, text) in balancing.peak_ewma.iter().flat_map(|ewma| {
+        [("defaultRtt", ewma.default_rtt.as_deref()), ("decay", ewma.decay.as_deref())]
+    }) {
+        if text.and_then(duration_ms) == Some(0) {
+            let path = format!("spec.loadBalancing.peakEwma.{field}");
+            findings.error_with_help(&path, format!("`{field}` is 0"), "at least `1ms`");
+        }
+    }
+    let is_hashed = matches!(kind, LoadBalancingType::RingHash | LoadBalancingType::Maglev);
+    match &balancing.hash {
+        None if is_hashed => {
+            let message = format!("the type `{kind:?}` needs `hash`");
+            let help = "say what of a request decides, such as `hash: {keys: [{type: Header, name: x-user}]}`";
+            findings.error_with_help("spec.loadBalancing", message, help);
+        }
+        Some(_) if !is_hashed => {
+            let message = format!("`hash` says nothing for the type `{kind:?}`");
+            findings.conflict("spec.loadBalancing.hash", "spec.loadBalancing.type", message);
+        }
+        Some(hash) => check_keys(&hash.keys, findings),
+        None => {}
+    }
+}
+
+fn check_keys(keys: &[HashKey], findings: &mut Findings<'_>) {
+    let path = |index: usize| format!("spec.loadBalancing.hash.keys[{index}]");
+    for (index, key) in keys.iter().enumerate() {
+        let has_name =
+            matches!(key.r#type, HashKeyType::Header | HashKeyType::Cookie | HashKeyType::Query);
+        match &key.name {
+            None if has_name => {
+                let message = format!("a key of the type `{:?}` needs a `name`", key.r#type);
+                findings.error(&path(index), message);
+            }
+            Some(_) if !has_name => {
+                let message = format!("a key of the type `{:?}` has no `name`", key.r#type);
+                let (at, of) = (format!("{}.name", path(index)), format!("{}.type", path(index)));
+                findings.conflict(&at, &of, message);
+            }
+            Some(name) if key.r#type != HashKeyType::Query && !is_token(name) => {
+                let message = format!("`{name}` can't be the name of a header field or a cookie");
+                let help = "letters, digits and !#$%&'*+-.^_`|~";
+                findings.error_with_help(&format!("{}.name", path(index)), message, help);
+            }
+            _ => {}
+        }
+    }
+    let each = keys.iter().enumerate().map(|(index, key)| {
+        let lower = key.name.as_ref().map(|name| match key.r#type {
+            HashKeyType::Header => name.to_ascii_lowercase(),
+            _ => name.clone(),
+        });
+        (
+            format!("{}.type", path(index)),
+            (format!("{:?}", key.r#type), lower),
+            format!("{:?}", key.r#type),
+        )
+    });
+    findings.unique("the key", each);
 }
 
 fn check_timeouts(timeouts: &Timeouts, targets: &[TargetRef], findings: &mut Findings<'_>) {

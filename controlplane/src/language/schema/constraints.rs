@@ -282,6 +282,7 @@ const SERVICE: Table = &[
     ("endpoints[].address", Text(Format::Ip)),
     ("endpoints[].port", PORT),
     ("endpoints[].ports{}", PORT),
+    ("endpoints[].weight", Range(1, 1_000)),
     ("dns.name", Text(Format::PreciseHostname)),
     ("dns.port", PORT),
     ("dns.ports{}", PORT),
@@ -319,6 +320,11 @@ const TRAFFIC_POLICY: Table = &[
     ("timeouts.request", Text(Format::Duration)),
     ("timeouts.backendRequest", Text(Format::Duration)),
     ("timeouts.idle", Text(Format::Duration)),
+    ("loadBalancing.peakEwma.defaultRtt", Text(Format::Duration)),
+    ("loadBalancing.peakEwma.decay", Text(Format::Duration)),
+    ("loadBalancing.hash.keys", Items(1, 16)),
+    ("loadBalancing.hash.keys[].name", Length(1, 256)),
+    ("loadBalancing.hash.boundPercent", Range(101, 10_000)),
 ];
 
 fn apply_table(schema: &mut Json, prefix: &str, table: Table) {

@@ -9,6 +9,7 @@ use lateen_snapshot::model::{FieldMatch, PathMatch, RouteId, RouteMatch, Rule, V
 use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::codec::http1::head::Fields;
+use crate::decide::request_parts::{query_value, split_target};
 use crate::decide::route::hosts::short_word;
 use crate::decide::route::regexes::{RegexIndex, Regexes, WorkerRegexes};
 use crate::decide::route::{BuildError, Found, RequestView};
@@ -41,10 +42,7 @@ impl<'a> Target<'a> {
 
     fn parts(&self) -> (&'a [u8], Option<&'a [u8]>) {
         let target = self.request.target;
-        *self.parts.get_or_init(|| match target.iter().position(|&byte| byte == b'?') {
-            Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
-            None => (target, None),
-        })
+        *self.parts.get_or_init(|| split_target(target))
     }
 
     /// The values of all field lines of this name. `Host` is the authority, wherever it stood: a
@@ -279,17 +277,9 @@ impl FieldCondition {
         }
     }
 
-    /// As sent, without decoding; a name without `=` has an empty value.
     fn holds_for_query(&self, target: &Target<'_>) -> bool {
         let Some(query) = target.parts().1 else { return false };
-        let value = query.split(|&byte| byte == b'&').find_map(|parameter| {
-            match parameter.strip_prefix(&*self.name)? {
-                [] => Some(&b""[..]),
-                [b'=', value @ ..] => Some(value),
-                _ => None,
-            }
-        });
-        value.is_some_and(|value| match &self.value {
+        query_value(query, &self.name).is_some_and(|value| match &self.value {
             ValueCondition::Exact(expected) => **expected == *value,
             ValueCondition::Regex(index) => target.own.is_match(target.shared, *index, value),
         })

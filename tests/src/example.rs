@@ -1,0 +1,129 @@
+//! A file of `deploy/examples`, applied by a real control plane to a real proxy. Its ports are replaced:
+//! 8080 is where the proxy listens, 9001, 9002, … are the instances.
+
+use crate::binary;
+use crate::control::free_address;
+use crate::http::{Response, exchange};
+use crate::peer::Peer;
+use crate::proxy::{Engine, Launch, Proxy};
+use crate::wait::eventually;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// A control plane, a proxy that listens to it, and the example that both run on.
+#[derive(Debug)]
+pub struct Example {
+    /// The proxy.
+    pub proxy: Proxy,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    control: Child,
+    folder: TempDir,
+}
+
+impl Example {
+    /// Starts both and applies the file `name`, with these instances.
+    ///
+    /// # Panics
+    /// When it is not there, not accepted, or not in force on every worker.
+    pub fn apply(engine: Engine, name: &str, instances: &[SocketAddr]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("proxies.sock");
+        let control = Command::new(binary::lateen())
+            .args(["serve", "--api", &api(folder.path())])
+            .arg("--socket")
+            .arg(&socket)
+            .arg("--state")
+            .arg(folder.path().join("control"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the control plane starts");
+        let mut example = Starting { control: Some(control) };
+        eventually("the control plane's sockets", || {
+            (socket.exists() && folder.path().join("api.sock").exists()).then_some(())
+        });
+        let proxy = Launch::joining(engine, "edge", &socket, &folder.path().join("proxy")).start();
+        let listen = free_address();
+        let file = written(folder.path(), name, listen, instances);
+        let applied = Command::new(binary::lateen())
+            .args(["apply", "--api", &api(folder.path()), "-f"])
+            .arg(&file)
+            .output()
+            .expect("the command runs");
+        assert!(
+            applied.status.success(),
+            "{name} was not applied:\n{}{}",
+            String::from_utf8_lossy(&applied.stdout),
+            String::from_utf8_lossy(&applied.stderr)
+        );
+        let control = example.control.take().expect("it was started");
+        Self { proxy, listen, control, folder }
+    }
+
+    /// Sends a request of its own connection and reads the answer.
+    pub fn ask(&self, request: &str) -> Response {
+        exchange(&mut Peer::connect(self.listen), request)
+    }
+
+    /// The body of the answer to a GET with these header lines (each with its CRLF).
+    pub fn get(&self, lines: &str) -> String {
+        let response = self
+            .ask(&format!("GET / HTTP/1.1\r\nHost: a.example\r\n{lines}Connection: close\r\n\r\n"));
+        assert_eq!(response.status, 200, "{response:?}");
+        String::from_utf8_lossy(&response.body).into_owned()
+    }
+
+    /// Where the control plane keeps its things.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        end(&mut self.control);
+    }
+}
+
+/// Ends the control plane if something goes wrong before an [`Example`] has it.
+struct Starting {
+    control: Option<Child>,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(control) = &mut self.control {
+            end(control);
+        }
+    }
+}
+
+fn end(control: &mut Child) {
+    // It may have ended by itself; the test says why then.
+    let _ = control.kill();
+    let _ = control.wait();
+}
+
+fn api(folder: &Path) -> String {
+    format!("unix:{}", folder.join("api.sock").display())
+}
+
+fn written(folder: &Path, name: &str, listen: SocketAddr, instances: &[SocketAddr]) -> PathBuf {
+    let path = binary::repository().join("deploy/examples").join(name);
+    let mut text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let ports = instances.iter().map(SocketAddr::port).zip(9001..);
+    for (port, placeholder) in ports.chain([(listen.port(), 8080)]) {
+        let written = format!("port: {placeholder}");
+        assert!(text.contains(&written), "{name} has no `{written}`");
+        text = text.replace(&written, &format!("port: {port}"));
+    }
+    assert!(!text.contains("port: 900"), "{name} has an instance that the test has not");
+    let file = folder.join(name);
+    fs::write(&file, text).expect("there is room");
+    file
+}
