@@ -174,7 +174,7 @@ impl Page {
                 .iter()
                 .enumerate()
                 .map(|(index, source)| {
-                    let name = several.then(|| format!("Run {}", index + 1));
+                    let name = (sources.len() > 1).then(|| format!("Run {}", index + 1));
                     machine::of(name, source)
                 })
                 .collect(),
@@ -186,7 +186,7 @@ impl Page {
 #[derive(Debug, Clone)]
 pub struct Placed<'a> {
     /// What was measured.
-    pub row: &'a crate::results::Row,
+    pub row: &'a Row,
     /// Of its section.
     pub anchor: String,
     /// Of its section.

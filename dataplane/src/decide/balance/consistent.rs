@@ -209,7 +209,8 @@ fn maglev_entries(endpoints: usize) -> u64 {
     if least >= MAGLEV_ENTRIES_MAX {
         return MAGLEV_ENTRIES_MAX;
     }
-    let is_prime = |number: &u64| (2..).take_while(|n| n * n <= *number).all(|n| number % n != 0);
+    let is_prime =
+        |number: &u64| (2..).take_while(|n| n * n <= *number).all(|n| !number.is_multiple_of(n));
     (least..=MAGLEV_ENTRIES_MAX).find(is_prime).unwrap_or(MAGLEV_ENTRIES_MAX)
 }
 
