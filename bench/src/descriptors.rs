@@ -10,6 +10,20 @@ pub(crate) fn raise_to_hard_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Descriptors that a program may have where a privileged user raises the limit.
+const PRIVILEGED: u64 = 65_536;
+
+/// Raises the soft limit past the hard one, as a privileged user may: 10,000 clients need more than the
+/// usual 1,024. Anybody else gets the hard one, and what needs more says so.
+pub(crate) fn raise_past_hard_limit() {
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let wanted = PRIVILEGED.max(hard.min(1 << 20));
+    let limit = Rlimit { current: Some(wanted), maximum: Some(wanted.max(hard)) };
+    if setrlimit(Resource::Nofile, limit).is_err() {
+        raise_to_hard_limit();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -263,10 +263,7 @@ impl Measured<'_> {
 
     /// Keeps a config as it was written, with the run's folder by a word.
     fn record(&self, proxy: &dyn Proxy, launch: &Launch, setting: &Setting, configs: &mut Configs) {
-        let profile = match self.profile {
-            Profile::Bare => "bare",
-            Profile::Mesh => "mesh",
-        };
+        let profile = self.profile.name();
         let how = if setting.revision.is_some() { "-change" } else { "" };
         let workers = if setting.workers > 1 { "-2-workers" } else { "" };
         let family = format!("{profile}/{}{how}{workers}", self.scenario.family.name());

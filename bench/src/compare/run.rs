@@ -11,6 +11,7 @@ use super::processes::Starter;
 use super::progress::Progress;
 use super::scenarios::{Method, NOT_THERE_YET, SCENARIOS, Scenario};
 use super::{change, closed, machine, memory, outcome, rates, start};
+use crate::descriptors::raise_past_hard_limit;
 use crate::results::{Entry, FORMAT, Profile, Results, Row};
 use anyhow::Context;
 use std::cell::Cell;
@@ -100,7 +101,7 @@ fn compare(plan: Plan, out: &Path) -> anyhow::Result<ExitCode> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(out);
     drop(file.with_context(|| format!("--out {}", out.display()))?);
     let interrupt = Interrupt::on_signals()?;
-    start::raise_descriptor_limit();
+    raise_past_hard_limit();
     let (folder, remark) = temporary_folder()?;
     let bench = bench(&plan, interrupt, folder.path())?;
     let mut results = begin(&plan, &bench, remark);

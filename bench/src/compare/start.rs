@@ -2,17 +2,13 @@
 //! becomes that program. The comparison could not do so from outside without code that runs between
 //! fork and exec, which is unsafe in a program with threads.
 
+use crate::descriptors::raise_past_hard_limit;
 use clap::Args;
-use rustix::process::{
-    Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
-};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
-
-/// Descriptors that a program may have where a privileged user raises the limit.
-const DESCRIPTORS: u64 = 65_536;
 
 /// Where a program is to run.
 #[derive(Args, Clone, Debug)]
@@ -54,7 +50,7 @@ fn prepare(arguments: &StartArguments) -> anyhow::Result<()> {
         std::fs::write(group.join("cgroup.procs"), std::process::id().to_string())?;
     }
     pin(&arguments.cpus)?;
-    raise_descriptor_limit();
+    raise_past_hard_limit();
     Ok(())
 }
 
@@ -65,16 +61,4 @@ pub fn pin(numbers: &[u32]) -> anyhow::Result<()> {
         cpus.set(*number as usize);
     }
     Ok(sched_setaffinity(None, &cpus)?)
-}
-
-/// 10,000 clients need more than the usual 1,024; a privileged user gets past the hard limit. Without
-/// success the limit stays, and what needs more says so.
-pub fn raise_descriptor_limit() {
-    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    for wanted in [DESCRIPTORS.max(hard.min(1 << 20)), hard] {
-        let limit = Rlimit { current: Some(wanted), maximum: Some(wanted.max(hard)) };
-        if setrlimit(Resource::Nofile, limit).is_ok() {
-            return;
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! What processes and CPUs used so far, as `/proc` says it: two readings make a figure.
 
+use crate::cpu::ticks_of;
 use std::collections::BTreeMap;
 use std::ops::Sub;
 
@@ -25,10 +26,9 @@ impl Usage {
         let mut sum = Self::default();
         let mut scheduled = true;
         for pid in pids {
-            if let Some(fields) = stat_fields(&format!("/proc/{pid}/stat")) {
-                sum.user_us += ticks_us(&fields, USER);
-                sum.system_us += ticks_us(&fields, SYSTEM);
-            }
+            let [user, system, ..] = ticks_of_process(*pid);
+            sum.user_us += user as f64 * tick_us();
+            sum.system_us += system as f64 * tick_us();
             for thread in threads_of(*pid) {
                 scheduled &= sum.add_thread(*pid, thread);
             }
@@ -100,17 +100,20 @@ pub fn resident_kib(pids: &[u32]) -> f64 {
 
 /// CPU time of a process so far in µs, without its children.
 pub fn own_us(pid: u32) -> f64 {
-    times_us(pid, [USER, SYSTEM])
+    let [user, system, ..] = ticks_of_process(pid);
+    (user + system) as f64 * tick_us()
 }
 
 /// CPU time in µs of the children of a process that ended and that it waited for.
 pub fn children_us(pid: u32) -> f64 {
-    times_us(pid, [CHILDREN_USER, CHILDREN_SYSTEM])
+    let [.., user, system] = ticks_of_process(pid);
+    (user + system) as f64 * tick_us()
 }
 
-fn times_us(pid: u32, indexes: [usize; 2]) -> f64 {
-    stat_fields(&format!("/proc/{pid}/stat"))
-        .map_or(0.0, |fields| indexes.into_iter().map(|index| ticks_us(&fields, index)).sum())
+/// As [`ticks_of`]; zeros for a process that is gone.
+fn ticks_of_process(pid: u32) -> [u64; 4] {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    ticks_of(&text).unwrap_or_default()
 }
 
 /// The CPUs that a process may use; none if it is gone.
@@ -127,21 +130,6 @@ fn cpus_of(list: &str) -> Vec<u32> {
         Some(first.trim().parse::<u32>().ok()?..=last.trim().parse().ok()?)
     };
     list.split(',').filter_map(range).flatten().collect()
-}
-
-// Positions behind the name in /proc/PID/stat (proc_pid_stat(5), where the state is field 3).
-const USER: usize = 11;
-const SYSTEM: usize = 12;
-const CHILDREN_USER: usize = 13;
-const CHILDREN_SYSTEM: usize = 14;
-
-fn stat_fields(path: &str) -> Option<Vec<String>> {
-    let text = std::fs::read_to_string(path).ok()?;
-    Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
-}
-
-fn ticks_us(fields: &[String], index: usize) -> f64 {
-    fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default() * tick_us()
 }
 
 fn tick_us() -> f64 {

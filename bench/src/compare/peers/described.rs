@@ -157,9 +157,10 @@ impl Proxy for Described {
         if setting.workers > 1 {
             return Err("its description is for one worker".to_owned());
         }
-        let (profile, configs) = match setting.profile {
-            Profile::Bare => ("bare", &self.bare),
-            Profile::Mesh => ("mesh", &self.mesh),
+        let profile = setting.profile.name();
+        let configs = match setting.profile {
+            Profile::Bare => &self.bare,
+            Profile::Mesh => &self.mesh,
         };
         let family = setting.family.name();
         let config = configs
