@@ -22,6 +22,7 @@ use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared};
 use crate::forward::pool::{ClusterIdle, IdleList};
 use crate::loaded::{Loaded, compare_endpoints};
 use crate::shard::Shard;
+use crate::totals::ClusterTotals;
 
 /// What one worker knows of one endpoint.
 #[derive(Default)]
@@ -77,14 +78,21 @@ pub struct Cluster {
     method_index: usize,
     /// Its idle connections.
     pub idle: Rc<ClusterIdle>,
+    /// What all workers count of it together.
+    pub totals: Arc<ClusterTotals>,
 }
 
 impl Cluster {
-    fn new(spec: Arc<model::Cluster>, shared: Shared, draw: Draw) -> Self {
+    fn new(
+        spec: Arc<model::Cluster>,
+        shared: Shared,
+        totals: Arc<ClusterTotals>,
+        draw: Draw,
+    ) -> Self {
         let endpoints = spec.endpoints.iter().map(|_| Rc::default()).collect();
         let balancer = Balancer::new(&spec, shared, draw);
         let method_index = method_index(&spec.balancing);
-        Self { spec, endpoints, balancer, method_index, idle: Rc::default() }
+        Self { spec, endpoints, balancer, method_index, idle: Rc::default(), totals }
     }
 
     /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
@@ -102,7 +110,8 @@ impl Cluster {
         let endpoints = stayed.iter().map(endpoint).collect();
         let balancer = self.balancer.as_in(&spec, shared, draw, stayed);
         let method_index = method_index(&spec.balancing);
-        Self { spec, endpoints, balancer, method_index, idle: self.idle.clone() }
+        let (idle, totals) = (self.idle.clone(), self.totals.clone());
+        Self { spec, endpoints, balancer, method_index, idle, totals }
     }
 
     /// The cluster's name.
@@ -254,7 +263,8 @@ impl Clusters {
         let mut known = self.known.borrow_mut();
         let Some(entry) = known.get(spec.name.as_str()) else {
             let shared = loaded.shared_of(id);
-            let cluster = Rc::new(Cluster::new(spec.clone(), shared, draw(shard)));
+            let totals = loaded.totals.of_cluster(&spec.name);
+            let cluster = Rc::new(Cluster::new(spec.clone(), shared, totals, draw(shard)));
             if serial < shard.views.live().loaded.serial {
                 cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
             } else {

@@ -13,7 +13,8 @@
 //! 7. [`observe`]: counters, log lines, the admin endpoint.
 //!
 //! What the process runs on is [`loaded`] once; each worker has a [`live`] view of it, and what it
-//! knows of [`cluster`]s. What a worker owns stands in [`shard`]; nothing on the packet's way is shared between workers.
+//! knows of [`cluster`]s. What a worker owns stands in [`shard`]; nothing on the packet's way is shared
+//! between workers, but [`totals`] that they draw on in batches.
 
 pub mod bootstrap;
 pub mod supervise;
@@ -25,6 +26,7 @@ pub mod shard;
 pub mod loaded;
 pub mod live;
 pub mod cluster;
+pub mod totals;
 pub mod accept;
 pub mod client;
 pub mod connection;

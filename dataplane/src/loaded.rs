@@ -17,6 +17,7 @@ use lateen_snapshot::validate::patterns::Patterns;
 
 use crate::decide::balance::Shared;
 use crate::decide::route::{BuildError, ListenerIndex, RouteTables};
+use crate::totals::Totals;
 
 /// A listening address of the process, by the order in which they were first bound. Outlives
 /// snapshots: what stands behind it may change.
@@ -53,6 +54,8 @@ pub struct Loaded {
     pub removed: Vec<String>,
     /// What the choices of all workers share, of the clusters that have such a thing.
     shared: HashMap<u32, Shared>,
+    /// What is counted by the process, whatever the snapshot.
+    pub totals: Arc<Totals>,
 }
 
 /// A cluster that the snapshot before had otherwise, and what became of its endpoints: compared here,
@@ -107,7 +110,8 @@ impl Loaded {
         let by_slot = (0..snapshot.listeners.len()).map(|index| Some(index as u32)).collect();
         let (changed, removed) = (Vec::new(), Vec::new());
         let shared = shared_anew(&snapshot.clusters, |_| false);
-        Ok(Self { serial: 1, epoch, snapshot, tables, by_slot, changed, removed, shared })
+        let totals = Arc::default();
+        Ok(Self { serial: 1, epoch, snapshot, tables, by_slot, changed, removed, shared, totals })
     }
 
     /// The one that comes after `last`. `slots` knows the slot of each address of a snapshot that was
@@ -160,7 +164,8 @@ impl Loaded {
             }
             by_slot[slot.as_usize()] = Some(index as u32);
         }
-        Ok(Self { serial, epoch, snapshot, tables, by_slot, changed, removed, shared })
+        let totals = Arc::clone(&last.totals);
+        Ok(Self { serial, epoch, snapshot, tables, by_slot, changed, removed, shared, totals })
     }
 
     /// How a cluster differs from what the one before it had, if it does.

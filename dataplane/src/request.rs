@@ -209,8 +209,8 @@ fn set_out(
 fn due(shard: &Shard, exchange: &Exchange, plan: &RoutePlan) -> Instant {
     let after_ms = |ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into()));
     let of_process = || shard.config.timeouts.request;
-    let whole = plan.request_timeout_ms.map_or_else(of_process, after_ms);
-    let of_backend = plan.backend_request_timeout_ms.and_then(after_ms);
+    let whole = plan.policy.request_timeout_ms.map_or_else(of_process, after_ms);
+    let of_backend = plan.policy.backend_request_timeout_ms.and_then(after_ms);
     let whole = whole.map_or(Instant::NEVER, |timeout| exchange.began + timeout);
     let of_backend = of_backend.map_or(Instant::NEVER, |timeout| lateen_ring::now() + timeout);
     whole.min(of_backend)

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use lateen_ring::Runtime;
 use lateen_ring::sim::SimConfig;
 use lateen_snapshot::model::{
-    Balancing, Cluster, Direction, Endpoint, Epoch, Listener, Protocol, Snapshot, TcpRoute,
+    Balancing, Cluster, ClusterPolicy, Direction, Endpoint, Epoch, Listener, Protocol, Snapshot,
+    TcpRoute,
 };
 use lateen_snapshot::validate::patterns::Patterns;
 
@@ -71,6 +72,7 @@ pub(crate) fn clusters(named: &[(&str, &[u8])]) -> Snapshot {
             weights: Vec::new(),
             balancing: Balancing::LeastRequest,
             connect_timeout_ms: None,
+            policy: ClusterPolicy::default(),
         })
     };
     Snapshot { clusters: named.iter().map(cluster).collect(), ..Snapshot::default() }

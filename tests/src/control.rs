@@ -6,9 +6,10 @@ use lateen_snapshot::encoding::{VERSION, encode};
 use lateen_snapshot::frame::{Patience, Receiver, Sender, split};
 use lateen_snapshot::message::{Hello, Publish, ToControl, ToProxy, WorkerSwitch};
 use lateen_snapshot::model::{
-    Action, Balancing, Cluster, ClusterId, Direction, Endpoint, Epoch, HeaderEdits, HostPattern,
-    HostRoutes, Listener, PathMatch, Protocol, Route, RouteId, RouteMatch, RouteTable,
-    RouteTableId, Rule, Snapshot, TcpBackend, TcpRoute, VirtualHost, WeightedBackend,
+    Action, Balancing, Cluster, ClusterId, ClusterPolicy, Direction, Endpoint, Epoch, HeaderEdits,
+    HostPattern, HostRoutes, Listener, PathMatch, Protocol, Route, RouteId, RouteMatch,
+    RoutePolicy, RouteTable, RouteTableId, Rule, Snapshot, TcpBackend, TcpRoute, VirtualHost,
+    WeightedBackend,
 };
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -197,6 +198,7 @@ impl Mesh {
             weights: Vec::new(),
             balancing: Balancing::LeastRequest,
             connect_timeout_ms: None,
+            policy: ClusterPolicy::default(),
         }));
         ClusterId(self.0.clusters.len() as u32 - 1)
     }
@@ -212,8 +214,7 @@ impl Mesh {
             rewrite: None,
             mirrors: Vec::new(),
             cors: None,
-            request_timeout_ms: None,
-            backend_request_timeout_ms: None,
+            policy: RoutePolicy::default(),
         });
         RouteId(self.0.routes.len() as u32 - 1)
     }

@@ -63,6 +63,7 @@ fn mesh(clusters: usize, endpoints: usize) -> Snapshot {
             weights: Vec::new(),
             balancing: Balancing::LeastRequest,
             connect_timeout_ms: None,
+            policy: ClusterPolicy::default(),
         }
         .into()
     };
@@ -79,8 +80,7 @@ fn mesh(clusters: usize, endpoints: usize) -> Snapshot {
         rewrite: None,
         mirrors: Vec::new(),
         cors: None,
-        request_timeout_ms: None,
-        backend_request_timeout_ms: None,
+        policy: RoutePolicy::default(),
     };
     let host = |index: usize| VirtualHost {
         hosts: ["", ".shop", ".shop.svc", ".shop.svc.cluster.local"]

@@ -218,6 +218,13 @@ pub struct Route {
     pub mirrors: Vec<Mirror>,
     /// Which other origins' pages may call this.
     pub cors: Option<Box<Cors>>,
+    /// How they are treated.
+    pub policy: RoutePolicy,
+}
+
+/// How the requests of a route are treated. What few routes have is in a box.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RoutePolicy {
     /// From the request's head to the response's last byte, in milliseconds; `None`: the proxy's own
     /// `--request-timeout`; 0: none.
     pub request_timeout_ms: Option<u32>,
@@ -361,7 +368,13 @@ pub struct Cluster {
     /// Until a connection to one of them stands, in milliseconds; `None`: the proxy's own
     /// `--connect-timeout`.
     pub connect_timeout_ms: Option<u32>,
+    /// How its endpoints are treated.
+    pub policy: ClusterPolicy,
 }
+
+/// How the endpoints of a cluster are treated. What few clusters have is in a box.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterPolicy {}
 
 /// One instance of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -56,7 +56,8 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                 addresses.into_iter().map(|address| Endpoint { address }).collect();
             let mut weights: Vec<u32> = weights;
             weights.truncate(endpoints.len());
-            Arc::new(Cluster { name, endpoints, weights, balancing, connect_timeout_ms })
+            let policy = ClusterPolicy::default();
+            Arc::new(Cluster { name, endpoints, weights, balancing, connect_timeout_ms, policy })
         };
         clusters.into_iter().map(into_cluster).collect()
     })
@@ -212,8 +213,10 @@ fn route(clusters: u32) -> impl Strategy<Value = Route> {
             rewrite: filters.0.map(Box::new),
             mirrors: filters.1,
             cors: filters.2.map(Box::new),
-            request_timeout_ms: about.1,
-            backend_request_timeout_ms: backend_timeout,
+            policy: RoutePolicy {
+                request_timeout_ms: about.1,
+                backend_request_timeout_ms: backend_timeout,
+            },
         },
     )
 }

@@ -12,7 +12,7 @@ use lateen_snapshot::encoding::{self, VERSION};
 use lateen_snapshot::frame::{Frame, FrameError, Patience, Receiver, Sender, split};
 use lateen_snapshot::limits::{FRAME_TIMEOUT, INLINE_BYTES_MAX};
 use lateen_snapshot::message::{Publish, ToProxy};
-use lateen_snapshot::model::{Balancing, Cluster, Endpoint, Epoch, Snapshot};
+use lateen_snapshot::model::{Balancing, Cluster, ClusterPolicy, Endpoint, Epoch, Snapshot};
 use lateen_snapshot::sealed;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -61,6 +61,7 @@ fn a_large_snapshot_arrives() {
         weights: Vec::new(),
         balancing: Balancing::LeastRequest,
         connect_timeout_ms: None,
+        policy: ClusterPolicy::default(),
     };
     let snapshot = Snapshot { clusters: vec![cluster.into()], ..Snapshot::default() };
     let epoch = Epoch { store: 1, number: 1 };

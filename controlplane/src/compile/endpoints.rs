@@ -93,6 +93,7 @@ fn cluster_of(
         weights,
         balancing: settings.balancing.clone().unwrap_or_default(),
         connect_timeout_ms: settings.connect_timeout_ms,
+        policy: settings.policy.clone(),
     }
 }
 

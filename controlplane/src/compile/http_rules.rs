@@ -13,14 +13,14 @@ use gateway_api::apis::experimental::httproutes::{
 };
 use lateen_snapshot::limits::{REGEX_BYTES_MAX, REGEX_PROGRAM_BYTES_MAX};
 use lateen_snapshot::model::{
-    Action, FieldMatch, PathMatch, Route, RouteMatch, ValueMatch, WeightedBackend,
+    Action, FieldMatch, PathMatch, Route, RouteMatch, RoutePolicy, ValueMatch, WeightedBackend,
 };
 use lateen_snapshot::validate::text::compile_regex;
 
 use crate::compile::filters::{compile_backend_filters, compile_filters, leave_to_cors};
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
-use crate::compile::policy::{Policies, Settings, TargetKind, Timeouts, timeout_ms};
+use crate::compile::policy::{Policies, Settings, TargetKind, either, timeout_ms};
 use crate::compile::references::{References, Wanted};
 use crate::language::object::Declared;
 
@@ -36,12 +36,12 @@ pub(super) struct HttpRoute<'d> {
 pub(super) struct HttpRule {
     /// Any of them; one at least.
     pub(super) matches: Vec<RouteMatch>,
-    /// What happens, without timeouts: those depend on where the route is attached.
+    /// What happens, without a policy: that depends on where the route is attached.
     pub(super) route: Route,
     /// What the rule, and policies about it and its route, say.
-    pub(super) timeouts: Timeouts,
+    pub(super) said: RoutePolicy,
     /// What the policies about its backends agree on.
-    pub(super) backend_timeouts: Timeouts,
+    pub(super) of_backends: RoutePolicy,
 }
 
 /// Compiles all HTTPRoutes. `settings` are those of the mesh's clusters.
@@ -87,8 +87,8 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 leave_to_cors(route, &path, &backend.response_headers, self.findings);
             }
         }
-        let timeouts = self.timeouts_of(route, &path, rule);
-        let backend_timeouts = self.agree_on_timeouts(route, &path, &action, timeouts);
+        let said = self.said_of(route, &path, rule);
+        let of_backends = self.agree(route, &path, &action, &said);
         HttpRule {
             matches: self.compile_matches(route, &path, rule),
             route: Route {
@@ -99,11 +99,10 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 rewrite: filters.rewrite.map(Box::new),
                 mirrors: filters.mirrors,
                 cors: filters.cors.map(Box::new),
-                request_timeout_ms: None,
-                backend_request_timeout_ms: None,
+                policy: RoutePolicy::default(),
             },
-            timeouts,
-            backend_timeouts,
+            said,
+            of_backends,
         }
     }
 
@@ -149,41 +148,43 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         }
     }
 
-    fn timeouts_of(&mut self, route: &Declared, path: &str, rule: &HttpRouteRules) -> Timeouts {
+    fn said_of(&mut self, route: &Declared, path: &str, rule: &HttpRouteRules) -> RoutePolicy {
         let written = rule.timeouts.as_ref();
         let mut time_limit = |text: Option<&String>, field: &str| {
             let path = format!("{path}.timeouts.{field}");
             timeout_ms(route, text.map(String::as_str), &path, self.findings)
         };
-        let own = Timeouts {
-            request_ms: time_limit(written.and_then(|all| all.request.as_ref()), "request"),
-            backend_request_ms: time_limit(
+        let own = RoutePolicy {
+            request_timeout_ms: time_limit(written.and_then(|all| all.request.as_ref()), "request"),
+            backend_request_timeout_ms: time_limit(
                 written.and_then(|all| all.backend_request.as_ref()),
                 "backendRequest",
             ),
         };
         let (namespace, name) = (&route.key.namespace, &route.key.name);
         let section = rule.name.as_deref();
-        own.or(self.policies.about(TargetKind::HttpRoute, namespace, name, section).timeouts)
+        let of_route = self.policies.about(TargetKind::HttpRoute, namespace, name, section);
+        either(own, &of_route.of_requests)
     }
 
     /// A rule has one limit of each sort, whichever backend is chosen: where its backends' policies
     /// differ it must not be too short for any of them.
-    fn agree_on_timeouts(
+    fn agree(
         &mut self,
         route: &Declared,
         path: &str,
         action: &Action,
-        said: Timeouts,
-    ) -> Timeouts {
-        let Action::Forward(backends) = action else { return Timeouts::default() };
-        let of_backends: Vec<Timeouts> = backends
+        said: &RoutePolicy,
+    ) -> RoutePolicy {
+        let Action::Forward(backends) = action else { return RoutePolicy::default() };
+        let all = self.settings;
+        let of_backends: Vec<&RoutePolicy> = backends
             .iter()
             .filter(|backend| backend.weight > 0)
-            .filter_map(|backend| Some(self.settings[backend.cluster?.0 as usize].timeouts))
+            .filter_map(|backend| Some(&all[backend.cluster?.0 as usize].of_requests))
             .collect();
-        let mut agree = |field: &str, is_said: bool, limit: fn(&Timeouts) -> Option<u32>| {
-            let limits: Vec<Option<u32>> = of_backends.iter().map(limit).collect();
+        let mut agree = |field: &str, is_said: bool, limit: fn(&RoutePolicy) -> Option<u32>| {
+            let limits: Vec<Option<u32>> = of_backends.iter().map(|of| limit(of)).collect();
             let (agreed, is_unanimous) = longest(&limits);
             if !is_unanimous && !is_said {
                 let message =
@@ -194,10 +195,12 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             }
             agreed
         };
-        Timeouts {
-            request_ms: agree("request", said.request_ms.is_some(), |all| all.request_ms),
-            backend_request_ms: agree("backendRequest", said.backend_request_ms.is_some(), |all| {
-                all.backend_request_ms
+        let (request, backend_request) =
+            (said.request_timeout_ms.is_some(), said.backend_request_timeout_ms.is_some());
+        RoutePolicy {
+            request_timeout_ms: agree("request", request, |all| all.request_timeout_ms),
+            backend_request_timeout_ms: agree("backendRequest", backend_request, |all| {
+                all.backend_request_timeout_ms
             }),
         }
     }

@@ -81,9 +81,10 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
             weights: Vec::new(),
             balancing: Balancing::default(),
             connect_timeout_ms: settings.connect_timeout_ms,
+            policy: settings.policy.clone(),
         }));
         let route = RouteId(snapshot.routes.len() as u32);
-        snapshot.routes.push(route_to(name.clone(), cluster, settings.timeouts));
+        snapshot.routes.push(route_to(name.clone(), cluster, settings.of_requests));
         let tcp = TcpRoute {
             name,
             backends: vec![TcpBackend { cluster: Some(cluster), weight: 1 }],

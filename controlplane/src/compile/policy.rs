@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use lateen_snapshot::limits::DURATION_MS_MAX;
-use lateen_snapshot::model::{Balancing, HashKey, Hashing, PeakEwma};
+use lateen_snapshot::model::{Balancing, ClusterPolicy, HashKey, Hashing, PeakEwma, RoutePolicy};
 
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
@@ -33,24 +33,10 @@ pub(super) struct Settings {
     pub(super) connect_timeout_ms: Option<u32>,
     pub(super) idle_timeout_ms: Option<u32>,
     pub(super) balancing: Option<Balancing>,
-    pub(super) timeouts: Timeouts,
-}
-
-/// Time limits of a request, as the snapshot has them: 0 for none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Timeouts {
-    pub(super) request_ms: Option<u32>,
-    pub(super) backend_request_ms: Option<u32>,
-}
-
-impl Timeouts {
-    /// What is said here; what is not, as `other` says.
-    pub(super) fn or(self, other: Self) -> Self {
-        Self {
-            request_ms: self.request_ms.or(other.request_ms),
-            backend_request_ms: self.backend_request_ms.or(other.backend_request_ms),
-        }
-    }
+    /// Of the endpoints of a service.
+    pub(super) policy: ClusterPolicy,
+    /// Of requests.
+    pub(super) of_requests: RoutePolicy,
 }
 
 impl Settings {
@@ -60,9 +46,24 @@ impl Settings {
             connect_timeout_ms: self.connect_timeout_ms.or(other.connect_timeout_ms),
             idle_timeout_ms: self.idle_timeout_ms.or(other.idle_timeout_ms),
             balancing: self.balancing.or_else(|| other.balancing.clone()),
-            timeouts: self.timeouts.or(other.timeouts),
+            policy: either_cluster(self.policy, &other.policy),
+            of_requests: either(self.of_requests, &other.of_requests),
         }
     }
+}
+
+/// Field by field what `this` says; what it does not, as `other` says.
+pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
+    RoutePolicy {
+        request_timeout_ms: this.request_timeout_ms.or(other.request_timeout_ms),
+        backend_request_timeout_ms: this
+            .backend_request_timeout_ms
+            .or(other.backend_request_timeout_ms),
+    }
+}
+
+fn either_cluster(_this: ClusterPolicy, _other: &ClusterPolicy) -> ClusterPolicy {
+    ClusterPolicy {}
 }
 
 /// What a policy is attached to. Both kinds of Service are one.
@@ -245,9 +246,13 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
     Settings {
         connect_timeout_ms: time_limit(written.connect.as_deref(), "connect").map(never_is_long),
         idle_timeout_ms: time_limit(written.idle.as_deref(), "idle").map(never_is_long),
-        timeouts: Timeouts {
-            request_ms: time_limit(written.request.as_deref(), "request"),
-            backend_request_ms: time_limit(written.backend_request.as_deref(), "backendRequest"),
+        policy: ClusterPolicy {},
+        of_requests: RoutePolicy {
+            request_timeout_ms: time_limit(written.request.as_deref(), "request"),
+            backend_request_timeout_ms: time_limit(
+                written.backend_request.as_deref(),
+                "backendRequest",
+            ),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
     }

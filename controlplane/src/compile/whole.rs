@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use gateway_api::apis::experimental::gateways::GatewaySpec;
 use lateen_snapshot::model::{
-    Action, Cluster, ClusterId, HeaderEdits, HostPattern, Route, RouteId, Rule, TcpBackend,
-    TcpRoute, VirtualHost, WeightedBackend,
+    Action, Cluster, ClusterId, HeaderEdits, HostPattern, Route, RouteId, RoutePolicy, Rule,
+    TcpBackend, TcpRoute, VirtualHost, WeightedBackend,
 };
 
 use crate::compile::attach::{Attachments, HostAttachment, ListenerKey, attach_routes};
@@ -20,7 +20,7 @@ use crate::compile::findings::Findings;
 use crate::compile::hosts::HostRank;
 use crate::compile::http_rules::{HttpRoute, compile_http_routes};
 use crate::compile::objects::{Item, Objects};
-use crate::compile::policy::{Policies, Settings, TargetKind, Timeouts};
+use crate::compile::policy::{Policies, Settings, TargetKind, either};
 use crate::compile::precedence::{Age, Precedence};
 use crate::compile::references::References;
 use crate::compile::services::Services;
@@ -141,7 +141,7 @@ pub(super) fn rule_to(route: RouteId) -> Rule {
 }
 
 /// A route that sends everything to one cluster.
-pub(super) fn route_to(name: String, cluster: ClusterId, timeouts: Timeouts) -> Route {
+pub(super) fn route_to(name: String, cluster: ClusterId, policy: RoutePolicy) -> Route {
     Route {
         name,
         action: Action::Forward(vec![WeightedBackend {
@@ -155,8 +155,7 @@ pub(super) fn route_to(name: String, cluster: ClusterId, timeouts: Timeouts) -> 
         rewrite: None,
         mirrors: Vec::new(),
         cors: None,
-        request_timeout_ms: timeouts.request_ms,
-        backend_request_timeout_ms: timeouts.backend_request_ms,
+        policy,
     }
 }
 
@@ -166,7 +165,7 @@ fn default_routes(services: &Services<'_>, settings: &[Settings]) -> Vec<Route> 
     let routes = ports.map(|(service, port)| {
         let (namespace, name) = (service.namespace(), service.name());
         let name = format!("Service/{namespace}/{name}/{}", port.number);
-        route_to(name, port.cluster, settings[port.cluster.0 as usize].timeouts)
+        route_to(name, port.cluster, settings[port.cluster.0 as usize].of_requests.clone())
     });
     routes.collect()
 }
@@ -177,8 +176,8 @@ struct Linker<'a, 'd> {
     tcp: &'a [TcpRule<'d>],
     settings: &'a [Settings],
     routes: Vec<Route>,
-    /// A rule is one route for each set of timeouts that it has where it is attached.
-    ids: HashMap<(usize, usize, Timeouts), RouteId>,
+    /// A rule is one route for each policy that it has where it is attached.
+    ids: HashMap<(usize, usize, RoutePolicy), RouteId>,
     findings: &'a mut Findings,
 }
 
@@ -186,7 +185,7 @@ impl<'d> Linker<'_, 'd> {
     fn link_ports(&mut self, attached: &Attachments) -> HashMap<(ClusterId, &'d str), Vec<Rule>> {
         let mut rules = HashMap::new();
         for (&port, routes) in &attached.http_ports {
-            let of_port = self.settings[port.0 as usize].timeouts;
+            let of_port = &self.settings[port.0 as usize].of_requests;
             for (namespace, routes) in by_namespace(routes, |route| self.http[route].declared) {
                 let ranked = routes.into_iter().map(|route| (HostRank::default(), route));
                 rules.insert((port, namespace), self.order(ranked.collect(), of_port));
@@ -243,7 +242,7 @@ impl<'d> Linker<'_, 'd> {
                 continue;
             }
             by_routes.insert(key, linked.len());
-            let rules = self.order(routes, Timeouts::default());
+            let rules = self.order(routes, &RoutePolicy::default());
             linked.push(VirtualHost { hosts: vec![pattern.clone()], port: None, rules });
         }
         linked
@@ -255,7 +254,7 @@ impl<'d> Linker<'_, 'd> {
     }
 
     /// The rules of some routes in their order of precedence.
-    fn order(&mut self, routes: Vec<(HostRank, usize)>, of_parent: Timeouts) -> Vec<Rule> {
+    fn order(&mut self, routes: Vec<(HostRank, usize)>, of_parent: &RoutePolicy) -> Vec<Rule> {
         let all = self.http;
         let mut ordered = Vec::new();
         for (rank, route) in routes {
@@ -278,17 +277,13 @@ impl<'d> Linker<'_, 'd> {
             .collect()
     }
 
-    fn route_id(&mut self, route: usize, rule_index: usize, of_parent: Timeouts) -> RouteId {
+    fn route_id(&mut self, route: usize, rule_index: usize, of_parent: &RoutePolicy) -> RouteId {
         let rule = &self.http[route].rules[rule_index];
-        let timeouts = rule.timeouts.or(of_parent).or(rule.backend_timeouts);
+        let policy = either(either(rule.said.clone(), of_parent), &rule.of_backends);
         let routes = &mut self.routes;
-        *self.ids.entry((route, rule_index, timeouts)).or_insert_with(|| {
+        *self.ids.entry((route, rule_index, policy.clone())).or_insert_with(|| {
             let id = RouteId(routes.len() as u32);
-            routes.push(Route {
-                request_timeout_ms: timeouts.request_ms,
-                backend_request_timeout_ms: timeouts.backend_request_ms,
-                ..rule.route.clone()
-            });
+            routes.push(Route { policy, ..rule.route.clone() });
             id
         })
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use lateen_snapshot::model::{Action, ClusterId, Listener, Route, Snapshot};
+use lateen_snapshot::model::{Action, ClusterId, ClusterPolicy, Listener, Route, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::serve::plan::Snapshots;
@@ -165,8 +165,8 @@ fn write_route(snapshot: &Snapshot, route: &Route) -> String {
         route.response_headers,
         route.rewrite,
         route.cors,
-        route.request_timeout_ms,
-        route.backend_request_timeout_ms
+        route.policy.request_timeout_ms,
+        route.policy.backend_request_timeout_ms
     );
     text
 }
@@ -191,6 +191,7 @@ mod tests {
                 weights: Vec::new(),
                 balancing: Balancing::Random,
                 connect_timeout_ms: None,
+                policy: ClusterPolicy::default(),
             })
         };
         let tcp = TcpRoute {

@@ -143,8 +143,10 @@ fn effects(route: &Route, snapshot: &Snapshot) -> Vec<String> {
         lines.push(format!("mirror {}/{} to {cluster}", mirror.numerator, mirror.denominator));
     }
     lines.extend(route.cors.iter().map(|cors| format!("{cors:?}")));
-    lines.extend(route.request_timeout_ms.map(|ms| format!("timeout {ms} ms")));
-    lines.extend(route.backend_request_timeout_ms.map(|ms| format!("backend timeout {ms} ms")));
+    lines.extend(route.policy.request_timeout_ms.map(|ms| format!("timeout {ms} ms")));
+    lines.extend(
+        route.policy.backend_request_timeout_ms.map(|ms| format!("backend timeout {ms} ms")),
+    );
     lines.retain(|line| !line.is_empty());
     lines
 }

@@ -11,7 +11,7 @@ use lateen_control::status::ProxyStatus;
 use lateen_snapshot::encoding::VERSION;
 use lateen_snapshot::frame::{Frame, Patience, Receiver, Sender, split};
 use lateen_snapshot::message::{Hello, PROTOCOL, ToControl, ToProxy, WorkerSwitch};
-use lateen_snapshot::model::{Balancing, Cluster, Endpoint, Epoch, Snapshot};
+use lateen_snapshot::model::{Balancing, Cluster, ClusterPolicy, Endpoint, Epoch, Snapshot};
 
 pub(crate) const STORE: u64 = 0x4f2a_90bb;
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -114,6 +114,7 @@ pub(crate) fn snapshot(endpoints: u16) -> Arc<Snapshot> {
         weights: Vec::new(),
         balancing: Balancing::LeastRequest,
         connect_timeout_ms: None,
+        policy: ClusterPolicy::default(),
     };
     Arc::new(Snapshot { clusters: vec![cluster.into()], ..Snapshot::default() })
 }

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lateen_snapshot::model::{
-    Action, Balancing, Cluster, ClusterId, Direction, Endpoint, HeaderEdits, HostPattern,
-    HostRoutes, Listener, PathMatch, Protocol, Route, RouteId, RouteMatch, RouteTable,
-    RouteTableId, Rule, Snapshot, TcpBackend, TcpRoute, VirtualHost, WeightedBackend,
+    Action, Balancing, Cluster, ClusterId, ClusterPolicy, Direction, Endpoint, HeaderEdits,
+    HostPattern, HostRoutes, Listener, PathMatch, Protocol, Route, RouteId, RouteMatch,
+    RoutePolicy, RouteTable, RouteTableId, Rule, Snapshot, TcpBackend, TcpRoute, VirtualHost,
+    WeightedBackend,
 };
 
 /// What clients speak.
@@ -67,8 +68,7 @@ pub fn snapshot(
             rewrite: None,
             mirrors: Vec::new(),
             cors: None,
-            request_timeout_ms: None,
-            backend_request_timeout_ms: None,
+            policy: RoutePolicy::default(),
         }],
         clusters: vec![Arc::new(Cluster {
             name: "upstream".to_owned(),
@@ -76,6 +76,7 @@ pub fn snapshot(
             weights: Vec::new(),
             balancing: Balancing::LeastRequest,
             connect_timeout_ms: None,
+            policy: ClusterPolicy::default(),
         })],
     }
 }

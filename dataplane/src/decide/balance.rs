@@ -249,7 +249,9 @@ impl<E: AsRef<Load>> Choice<'_, E> {
 
     #[inline]
     fn is_usable(&self, index: u64) -> bool {
-        self.load(index).penalty_until_ns() <= self.now_ns
+        let load = self.load(index);
+        load.penalty_until_ns() <= self.now_ns
+            && !load.is_out_of_service()
             && !self.tried.contains(&EndpointIndex(index as u32))
     }
 
@@ -369,24 +371,26 @@ impl<E: AsRef<Load>> Choice<'_, E> {
         }
     }
 
-    /// The first usable endpoint from `start` on, else the untried one whose penalty ends first.
+    /// The first usable endpoint from `start` on, else the untried one whose penalty ends first; those out
+    /// of service come after all others.
     /// The start is random, so that one survivor's neighbour does not get all that the dead would
     /// have.
     fn scan(&self, start: u64) -> Option<EndpointIndex> {
         let count = self.endpoints.len() as u64;
-        let mut soonest: Option<(u64, EndpointIndex)> = None;
+        let mut soonest: Option<((bool, u64), EndpointIndex)> = None;
         for step in 0..count {
             let at = wrap(start + step, count);
             let index = EndpointIndex(at as u32);
             if self.tried.contains(&index) {
                 continue;
             }
-            let until_ns = self.load(at).penalty_until_ns();
-            if until_ns <= self.now_ns {
+            let load = self.load(at);
+            let rank = (load.is_out_of_service(), load.penalty_until_ns().max(self.now_ns));
+            if rank == (false, self.now_ns) {
                 return Some(index);
             }
-            if soonest.is_none_or(|(least_ns, _)| until_ns < least_ns) {
-                soonest = Some((until_ns, index));
+            if soonest.is_none_or(|(least, _)| rank < least) {
+                soonest = Some((rank, index));
             }
         }
         soonest.map(|(_, index)| index)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Balancing, Cluster, Endpoint};
+use crate::model::{Balancing, Cluster, ClusterPolicy, Endpoint};
 use crate::testing::{epochs, snapshots};
 
 const EPOCH: Epoch = Epoch { store: 0x1122_3344_5566_7788, number: 42 };
@@ -17,6 +17,7 @@ fn small() -> Snapshot {
         weights: Vec::new(),
         balancing: Balancing::RoundRobin,
         connect_timeout_ms: Some(300),
+        policy: ClusterPolicy::default(),
     };
     Snapshot { clusters: vec![Arc::new(cluster)], ..Snapshot::default() }
 }

@@ -48,8 +48,8 @@ fn check_route(route: &Route, clusters: usize) -> Result<(), Problem> {
     if let Some(cors) = &route.cors {
         check_cors(cors).map_err(|problem| problem.inside("cors"))?;
     }
-    duration("request_timeout_ms", route.request_timeout_ms)?;
-    duration("backend_request_timeout_ms", route.backend_request_timeout_ms)
+    duration("request_timeout_ms", route.policy.request_timeout_ms)?;
+    duration("backend_request_timeout_ms", route.policy.backend_request_timeout_ms)
 }
 
 fn check_forward(backends: &[WeightedBackend], clusters: usize) -> Result<(), Problem> {

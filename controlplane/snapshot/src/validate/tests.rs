@@ -65,8 +65,7 @@ fn example() -> Snapshot {
             expose_headers: vec!["*".into()],
             max_age_s: 5,
         })),
-        request_timeout_ms: Some(15_000),
-        backend_request_timeout_ms: None,
+        policy: RoutePolicy { request_timeout_ms: Some(15_000), ..RoutePolicy::default() },
     };
     let host = VirtualHost {
         hosts: vec![
@@ -82,6 +81,7 @@ fn example() -> Snapshot {
         weights: Vec::new(),
         balancing: Balancing::LeastRequest,
         connect_timeout_ms: Some(1000),
+        policy: ClusterPolicy::default(),
     };
     Snapshot {
         listeners: vec![http, tcp],
@@ -443,11 +443,11 @@ fn refuses_bad_routes() {
             "route 0 (\"HTTPRoute/shop/cart/0\"): cors.max_age_s: 4294967295: at most",
         ),
         (
-            |s| s.routes[0].request_timeout_ms = Some(u32::MAX),
+            |s| s.routes[0].policy.request_timeout_ms = Some(u32::MAX),
             "route 0 (\"HTTPRoute/shop/cart/0\"): request_timeout_ms: 4294967295: at most",
         ),
         (
-            |s| s.routes[0].backend_request_timeout_ms = Some(u32::MAX),
+            |s| s.routes[0].policy.backend_request_timeout_ms = Some(u32::MAX),
             "route 0 (\"HTTPRoute/shop/cart/0\"): backend_request_timeout_ms: 4294967295: at most",
         ),
     ]);

@@ -1,6 +1,6 @@
 //! Few keys lead elsewhere when endpoints come and go, and each has its share of them.
 
-use lateen_snapshot::model::{Endpoint, HashKey, Hashing};
+use lateen_snapshot::model::{ClusterPolicy, Endpoint, HashKey, Hashing};
 
 use super::*;
 
@@ -15,6 +15,7 @@ fn cluster(make: Make, last_octets: impl IntoIterator<Item = u8>, weights: &[u32
         weights: weights.to_vec(),
         balancing: make(Box::new(hashing)),
         connect_timeout_ms: None,
+        policy: ClusterPolicy::default(),
     }
 }
 

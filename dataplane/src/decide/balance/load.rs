@@ -20,8 +20,22 @@ pub struct Load {
     in_flight: Cell<u32>,
     /// Refusals in a row, counted once per penalty, up to 32.
     refusals: Cell<u8>,
+    /// Why it is out of service, a bit for each [`OutOfService`]; 0: it is not.
+    out_of_service: Cell<u8>,
     /// Tried last until then; 0 when it never refused since it last connected.
     penalty_until_ns: Cell<u64>,
+}
+
+/// Why an endpoint gets no requests while others can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum OutOfService {
+    /// It failed too often.
+    Ejected = 1,
+    /// It does not pass its health checks.
+    Unhealthy = 2,
+    /// It is being taken away: what it has it may finish.
+    Terminating = 4,
 }
 
 impl Load {
@@ -65,6 +79,23 @@ impl Load {
     #[inline]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.get()
+    }
+
+    /// Takes the endpoint out of service for a reason, or lets that reason go.
+    pub fn set_out_of_service(&self, why: OutOfService, is_out: bool) {
+        let others = self.out_of_service.get() & !(why as u8);
+        self.out_of_service.set(if is_out { others | why as u8 } else { others });
+    }
+
+    /// Whether there is a reason not to give it requests while others can take them.
+    #[inline]
+    pub fn is_out_of_service(&self) -> bool {
+        self.out_of_service.get() != 0
+    }
+
+    /// Whether it is out of service for this reason.
+    pub fn is_out_for(&self, why: OutOfService) -> bool {
+        self.out_of_service.get() & why as u8 != 0
     }
 
     /// Until when it is tried last.

@@ -1,6 +1,6 @@
 //! The balancer's promises: evenness, least load, refusals last.
 
-use lateen_snapshot::model::{Endpoint, HashKey, Hashing};
+use lateen_snapshot::model::{ClusterPolicy, Endpoint, HashKey, Hashing};
 use proptest::prelude::*;
 
 use super::*;
@@ -31,6 +31,7 @@ fn cluster(balancing: Balancing, count: usize, weights: &[u32]) -> Cluster {
         weights: weights.to_vec(),
         balancing,
         connect_timeout_ms: None,
+        policy: ClusterPolicy::default(),
     }
 }
 

@@ -3,7 +3,9 @@
 //! Before it: a route was found. After it: the codec writes heads by these edits, and the conductor
 //! forwards to the backend, sends the client elsewhere, or refuses.
 
-use lateen_snapshot::model::{Action, ClusterId, HeaderEdits, Mirror, Redirect, Rewrite, Route};
+use lateen_snapshot::model::{
+    Action, ClusterId, HeaderEdits, Mirror, Redirect, Rewrite, Route, RoutePolicy,
+};
 
 use crate::codec::http1::edits::Edits;
 use crate::decide::cors::CorsPolicy;
@@ -21,10 +23,8 @@ pub struct RoutePlan {
     pub cors: Option<Box<CorsPolicy>>,
     /// Changes to answers of the proxy's own; those of a backend are in its plan.
     pub response_edits: Option<Box<Edits>>,
-    /// See [`Route::request_timeout_ms`].
-    pub request_timeout_ms: Option<u32>,
-    /// See [`Route::backend_request_timeout_ms`].
-    pub backend_request_timeout_ms: Option<u32>,
+    /// How they are treated.
+    pub policy: RoutePolicy,
     /// Who gets a copy.
     pub mirrors: Box<[Mirror]>,
     /// The route's changes to the fields of copies.
@@ -113,8 +113,7 @@ impl RoutePlan {
             rewrite: route.rewrite.clone(),
             cors: route.cors.as_ref().map(|cors| Box::new(CorsPolicy::of(cors))),
             response_edits: compile(&[&route.response_headers], reserved)?,
-            request_timeout_ms: route.request_timeout_ms,
-            backend_request_timeout_ms: route.backend_request_timeout_ms,
+            policy: route.policy.clone(),
             mirrors: route.mirrors.clone().into(),
         })
     }

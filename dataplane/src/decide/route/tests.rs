@@ -2,8 +2,8 @@
 
 use lateen_snapshot::model::{
     Action, Direction, FieldMatch, HeaderEdits, HostPattern, HostRoutes, Listener, PathMatch,
-    Protocol, Route, RouteMatch, RouteTable, RouteTableId, Rule, ValueMatch, VirtualHost,
-    WeightedBackend,
+    Protocol, Route, RouteMatch, RoutePolicy, RouteTable, RouteTableId, Rule, ValueMatch,
+    VirtualHost, WeightedBackend,
 };
 use lateen_snapshot::validate::patterns::Patterns;
 
@@ -84,8 +84,7 @@ pub(super) fn route(action: Action) -> Route {
         rewrite: None,
         mirrors: Vec::new(),
         cors: None,
-        request_timeout_ms: None,
-        backend_request_timeout_ms: None,
+        policy: RoutePolicy::default(),
     }
 }
 
