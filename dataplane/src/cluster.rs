@@ -15,14 +15,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lateen_snapshot::model::retry::RetryBudget;
 use lateen_snapshot::model::{self, ClusterId, HashKey};
 
 use crate::decide::balance::load::Load;
 use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared};
+use crate::decide::retry::budget::BudgetLease;
 use crate::forward::pool::{ClusterIdle, IdleList};
 use crate::loaded::{Loaded, compare_endpoints};
 use crate::shard::Shard;
-use crate::totals::ClusterTotals;
+use crate::totals::{ClusterTotals, RequestCount};
 
 /// What one worker knows of one endpoint.
 #[derive(Default)]
@@ -80,6 +82,13 @@ pub struct Cluster {
     pub idle: Rc<ClusterIdle>,
     /// What all workers count of it together.
     pub totals: Arc<ClusterTotals>,
+    retries: Rc<Retries>,
+}
+
+/// What one worker knows of the tries beyond the first.
+struct Retries {
+    requests: Arc<RequestCount>,
+    lease: BudgetLease,
 }
 
 impl Cluster {
@@ -92,7 +101,10 @@ impl Cluster {
         let endpoints = spec.endpoints.iter().map(|_| Rc::default()).collect();
         let balancer = Balancer::new(&spec, shared, draw);
         let method_index = method_index(&spec.balancing);
-        Self { spec, endpoints, balancer, method_index, idle: Rc::default(), totals }
+        let requests = totals.retries.join(retry_terms(&spec), draw.now_ns);
+        let retries = Rc::new(Retries { requests, lease: BudgetLease::default() });
+        let idle = Rc::default();
+        Self { spec, endpoints, balancer, method_index, idle, totals, retries }
     }
 
     /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
@@ -111,7 +123,8 @@ impl Cluster {
         let balancer = self.balancer.as_in(&spec, shared, draw, stayed);
         let method_index = method_index(&spec.balancing);
         let (idle, totals) = (self.idle.clone(), self.totals.clone());
-        Self { spec, endpoints, balancer, method_index, idle, totals }
+        let retries = self.retries.clone();
+        Self { spec, endpoints, balancer, method_index, idle, totals, retries }
     }
 
     /// The cluster's name.
@@ -171,6 +184,18 @@ impl Cluster {
         }
     }
 
+    /// A request came that goes to one of them.
+    #[inline]
+    pub fn note_request(&self) {
+        self.retries.requests.increment();
+    }
+
+    /// Pays for one more try from the cluster's budget.
+    pub fn pay_for_try(&self, now_ns: u64) -> bool {
+        let terms = retry_terms(&self.spec);
+        self.retries.lease.pay(now_ns, |wanted| self.totals.retries.draw(terms, wanted, now_ns))
+    }
+
     /// Picks an endpoint for a request that already went to `tried`.
     #[inline]
     pub fn pick(
@@ -201,6 +226,10 @@ impl Cluster {
         }
         picked
     }
+}
+
+fn retry_terms(spec: &model::Cluster) -> RetryBudget {
+    spec.policy.retry_budget.unwrap_or_default()
 }
 
 const fn method_index(balancing: &model::Balancing) -> usize {

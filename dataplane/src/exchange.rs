@@ -18,10 +18,12 @@ use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::message::{Method, Version};
 use crate::decide::balance::EndpointIndex;
 use crate::decide::route::plan::{Answer, BackendPlan, RoutePlan};
-use crate::failure::{Failure, Stage};
+use crate::failure::{Failure, ResponseFlag, Stage};
+use crate::hedging::Hedge;
 use crate::live::Live;
 use crate::observe::access_log::Entry;
 use crate::shard::Shard;
+use crate::tries::Tries;
 
 /// A request that is to be forwarded.
 #[derive(Debug)]
@@ -54,6 +56,11 @@ impl Request {
     pub fn for_mirrors(&self) -> &[u8] {
         let own = self.rare.as_ref().and_then(|rare| rare.for_mirrors.as_ref());
         own.unwrap_or(&self.message)
+    }
+
+    /// Whether all of it is in memory still after a try.
+    pub fn is_kept(&self) -> bool {
+        !self.message.is_empty()
     }
 
     /// What is known before its head was read.
@@ -98,8 +105,18 @@ pub struct Rare {
     pub added: AddedFields,
     /// What mirrors get, if it is not what the backend gets.
     pub for_mirrors: Option<Vec<u8>>,
-    /// Mirrors get a copy, for which its body is waited for.
+    /// Its body is waited for: mirrors get a copy, or it may be sent again.
     pub awaits_body: bool,
+    /// When the caller waits no longer, as it says.
+    pub deadline: Option<Instant>,
+    /// Tries beyond the first; `None`: there are none by its route.
+    pub tries: Option<Tries>,
+    /// Second requests of its route.
+    pub hedge: Option<Rc<Hedge>>,
+    /// Where the head ends in the message, without what is said of a try.
+    pub head_bytes: usize,
+    /// How much is said of the try that was sent last.
+    pub try_bytes: usize,
 }
 
 /// What a response gets beside its route's edits.
@@ -166,6 +183,10 @@ pub struct Exchange {
     pub upstream_done_at: Cell<Instant>,
     /// Tries beyond the first.
     pub retries: Cell<u32>,
+    /// When all tries must be over.
+    pub due: Cell<Instant>,
+    /// A flag of a response that is no failure of the proxy's.
+    pub remark: Cell<Option<ResponseFlag>>,
     /// The upstream has sent at least a byte.
     pub heard_upstream: Cell<bool>,
     /// From when on the response is due: the request went up whole, or the upstream would not take
@@ -207,6 +228,8 @@ impl Exchange {
             answered_at: Cell::new(Instant::NEVER),
             upstream_done_at: Cell::new(Instant::NEVER),
             retries: Cell::new(0),
+            due: Cell::new(Instant::NEVER),
+            remark: Cell::new(None),
             heard_upstream: Cell::new(false),
             request_over_at: Cell::new(Instant::NEVER),
             read_by_count: Cell::new(false),
@@ -322,6 +345,9 @@ impl Exchange {
         metrics.request.increment();
         let latency_us = lateen_ring::now().micros_since(self.began);
         metrics.record_response(self.status.get(), failure, latency_us);
+        if let (Some(flag), None) = (self.remark.get(), failure) {
+            metrics.record_flag(flag);
+        }
     }
 
     fn log(&self, connection: &Connection, failure: Option<Failure>) {
@@ -355,7 +381,7 @@ impl Exchange {
                 path: parts.path,
                 version: self.version.get().as_str(),
                 status: self.status.get(),
-                flag: failure.map(|failure| failure.outcome().flag),
+                flag: failure.map(|failure| failure.outcome().flag).or(self.remark.get()),
                 request_bytes: self.request_bytes.get(),
                 response_bytes: self.response_bytes.get(),
                 total_us,

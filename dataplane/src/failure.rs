@@ -111,6 +111,8 @@ pub enum Cause {
     UpstreamProtocol,
     /// The endpoint made no progress in time, or `--request-timeout` ended.
     UpstreamTimeout,
+    /// The caller's deadline had passed before anything was done.
+    DeadlinePassed,
     /// The proxy broke it off itself: a drain's grace was over, or its task panicked.
     CutOff,
 }
@@ -159,11 +161,13 @@ pub enum ResponseFlag {
     NoRoute,
     /// NC: no cluster.
     NoCluster,
+    /// URX: no try was left.
+    RetryLimitExceeded,
 }
 
 impl ResponseFlag {
     /// Every flag, at its [`index`](Self::index).
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::UpstreamConnectionFailure,
         Self::NoHealthyUpstream,
         Self::UpstreamReset,
@@ -176,6 +180,7 @@ impl ResponseFlag {
         Self::LocalReset,
         Self::NoRoute,
         Self::NoCluster,
+        Self::RetryLimitExceeded,
     ];
 
     /// How many flags there are.
@@ -201,6 +206,7 @@ impl ResponseFlag {
             Self::LocalReset => "LR",
             Self::NoRoute => "NR",
             Self::NoCluster => "NC",
+            Self::RetryLimitExceeded => "URX",
         }
     }
 }
@@ -316,6 +322,16 @@ impl Failure {
         Self { stage, side: Side::Upstream, cause: Cause::UpstreamTimeout, retryable: false }
     }
 
+    /// The caller waits no longer: nothing was done.
+    pub const fn deadline_passed() -> Self {
+        Self {
+            stage: Stage::Decide,
+            side: Side::Local,
+            cause: Cause::DeadlinePassed,
+            retryable: false,
+        }
+    }
+
     /// The proxy broke it off: the endpoint may be working on the request, so never repeated.
     pub const fn cut_off(stage: Stage) -> Self {
         Self { stage, side: Side::Local, cause: Cause::CutOff, retryable: false }
@@ -335,7 +351,7 @@ impl Failure {
             Cause::ConnectFailed => (Some(503), Flag::UpstreamConnectionFailure),
             Cause::UpstreamReset => (Some(502), Flag::UpstreamReset),
             Cause::UpstreamProtocol => (Some(502), Flag::UpstreamProtocolError),
-            Cause::UpstreamTimeout => (Some(504), Flag::UpstreamTimeout),
+            Cause::UpstreamTimeout | Cause::DeadlinePassed => (Some(504), Flag::UpstreamTimeout),
             Cause::CutOff => (None, Flag::LocalReset),
         };
         let classification = match (self.side, self.cause) {
@@ -360,6 +376,7 @@ mod tests {
             (Failure::upstream_protocol(Stage::ResponseHead), Some(502), "UPE", "failure"),
             (Failure::upstream_timeout(Stage::ResponseHead), Some(504), "UT", "failure"),
             (Failure::overflow(Stage::Accept), Some(503), "UO", "failure"),
+            (Failure::deadline_passed(), Some(504), "UT", "failure"),
             (Failure::no_route(), Some(404), "NR", "success"),
             (Failure::no_cluster(), Some(500), "NC", "failure"),
             (Failure::client_gone(Stage::ResponseBody), None, "DC", "success"),

@@ -6,12 +6,13 @@
 //! pinned here, once: whatever a request does later it does on that one.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use lateen_ring::spare_vector;
 use lateen_snapshot::model::Redirect;
 
 use crate::client::Connection;
-use crate::codec::body::{BodyProgress, Framing};
+use crate::codec::body::{BodyEncoding, BodyProgress, Framing};
 use crate::codec::http1::edits::Edits;
 use crate::codec::http1::redirect::{Redirected, put_location};
 use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
@@ -23,6 +24,7 @@ use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::{Method, Scheme};
 use crate::decide::balance::key::key_of_request;
 use crate::decide::cors::{CorsPolicy, PREFLIGHT_STATUS, is_preflight};
+use crate::decide::retry::may_repeat;
 use crate::decide::route::plan::{Answer, RoutePlan};
 use crate::decide::route::{Found, RequestView};
 use crate::exchange::{AddedFields, Exchange, Logged, Rare, Request, RouteUse};
@@ -31,6 +33,7 @@ use crate::forward::received::Received;
 use crate::forward::transfer::{Stopped, Timer, receive};
 use crate::limits;
 use crate::live::Live;
+use crate::tries::Tries;
 
 /// What a head asks for.
 #[derive(Debug)]
@@ -150,6 +153,12 @@ pub fn judge_head(
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
+    if head.timeout_ms == Some(0) {
+        let reply = OwnReply::failed(Failure::deadline_passed());
+        let answer = own_answer(connection, live, &head, reply);
+        received.consume(head.consumed);
+        return Ok(Some(answer));
+    }
     let chosen = plan.choose(shard.random());
     let (index, backend) = chosen.expect("a route that does not answer has backends");
     let Some(cluster) = backend.cluster else {
@@ -183,7 +192,10 @@ pub fn judge_head(
     write_request(&head, &forwarding, &mut request.message);
     request.edits_response = backend.response_edits.is_some();
     let has_mirrors = !plan.mirrors.is_empty();
-    if head.upgrade.is_some() || plan.cors.is_some() || head.wants_epoch || has_mirrors {
+    let retry = plan.policy.retry.as_deref().filter(|retry| retry.attempts > 0);
+    let changes_response = head.upgrade.is_some() || plan.cors.is_some() || head.wants_epoch;
+    let has_tries = retry.is_some() || plan.policy.hedging.is_some();
+    if changes_response || has_mirrors || has_tries || head.timeout_ms.is_some() {
         let mut added = added_by_route(&view, plan);
         if head.wants_epoch {
             put_epoch(live, &mut added.lines);
@@ -192,9 +204,23 @@ pub fn judge_head(
         let has_own = has_mirrors && backend.edits_requests;
         let for_mirrors = has_own.then(|| write_for_mirrors(&head, forwarding, plan));
         let upgrade = head.upgrade.map(Box::from);
+        let hedge =
+            live.hedge(found.route).filter(|_| head.method.is_idempotent() && upgrade.is_none());
+        let hedge = hedge.cloned();
+        let repeats = hedge.is_some() || retry.is_some_and(|retry| may_repeat(retry, head.method));
         // A client that waits for a 100 sends nothing before the upstream has the head.
-        let awaits_body = has_mirrors && upgrade.is_none() && !head.expect_continue;
-        request.rare = Some(Box::new(Rare { upgrade, added, for_mirrors, awaits_body }));
+        let awaits_body = (has_mirrors || repeats) && upgrade.is_none() && !head.expect_continue;
+        request.rare = Some(Box::new(Rare {
+            upgrade,
+            added,
+            for_mirrors,
+            awaits_body,
+            deadline: head.timeout_ms.map(|ms| exchange.began + Duration::from_millis(ms)),
+            tries: (retry.is_some() || hedge.is_some()).then(|| Tries::new(repeats)),
+            hedge,
+            head_bytes: request.message.len(),
+            try_bytes: 0,
+        }));
     }
     request.method = head.method;
     request.version = head.version;
@@ -248,8 +274,8 @@ fn take_body(received: &mut Received, request: &mut Request, exchange: &Exchange
     exchange.request_bytes.set(length);
 }
 
-/// Waits for the rest of a body that mirrors are to get a copy of, if it is not too long: whether they
-/// get one must not hang on how its bytes came.
+/// Waits for the rest of a body that mirrors are to get a copy of, or that may be sent again, if it is
+/// not too long: whether that can be must not hang on how its bytes came.
 ///
 /// # Errors
 /// The client is too slow with it, or leaves.
@@ -259,32 +285,76 @@ pub async fn await_body(
     request: &mut Request,
     exchange: &Exchange,
 ) -> Result<(), Failure> {
-    let Framing::Length(length @ 1..=limits::MIRROR_BODY_BYTES_MAX) = request.framing else {
-        return Ok(());
-    };
     if request.body.is_done() {
         return Ok(());
     }
     let shard = &connection.shard;
-    let timeout = shard.config.timeouts.body;
-    while (received.bytes().len() as u64) < length {
-        received.settle();
-        match receive(&connection.stream, connection.counts(), connection.timer(), timeout).await {
-            Ok(Some(lease)) => received.push(lease),
-            Ok(None) => return Err(Failure::client_gone(Stage::Request)),
-            Err(Stopped::Broken(reason)) => {
-                connection.closes_for(reason);
-                return Err(Failure::client_gone(Stage::Request));
+    match request.framing {
+        Framing::Length(length @ 1..=limits::RETRY_BODY_BYTES_MAX) => {
+            while (received.bytes().len() as u64) < length {
+                receive_more(connection, received).await?;
             }
-            Err(Stopped::TimedOut) => {
-                return Err(Failure::refused(Stage::Request, Refusal::RequestTimeout));
-            }
+            take_body(received, request, exchange, length);
+            shard.metrics().bytes_copied.add(length);
         }
+        Framing::Chunked if repeats(request) => {
+            take_chunks(connection, received, request, exchange).await?;
+        }
+        _ => {}
     }
-    take_body(received, request, exchange, length);
-    shard.metrics().bytes_copied.add(length);
-    exchange.request_whole.set(true);
+    exchange.request_whole.set(request.body.is_done());
     Ok(())
+}
+
+fn repeats(request: &Request) -> bool {
+    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
+    tries.is_some_and(|tries| tries.repeats)
+}
+
+/// Takes chunks until the body is whole, or longer than what is kept: the rest goes up as it comes.
+async fn take_chunks(
+    connection: &Connection,
+    received: &mut Received,
+    request: &mut Request,
+    exchange: &Exchange,
+) -> Result<(), Failure> {
+    let shard = &connection.shard;
+    loop {
+        let Request { message, body, .. } = request;
+        let taken = body.transcode(received.bytes(), message, BodyEncoding::Chunked);
+        let Ok(taken) = taken else {
+            return Err(Failure::refused(Stage::Request, Refusal::BadRequest));
+        };
+        received.consume(taken.consumed);
+        let so_far = exchange.request_bytes.get() + taken.body_bytes as u64;
+        exchange.request_bytes.set(so_far);
+        shard.metrics().bytes_copied.add(taken.body_bytes as u64);
+        if shard.config.sizes.body_bytes_max.is_some_and(|most| so_far > most) {
+            return Err(Failure::refused(Stage::Request, Refusal::ContentTooLarge));
+        }
+        if request.body.is_done() || so_far > limits::RETRY_BODY_BYTES_MAX {
+            return Ok(());
+        }
+        receive_more(connection, received).await?;
+    }
+}
+
+/// Waits for more of a body.
+async fn receive_more(connection: &Connection, received: &mut Received) -> Result<(), Failure> {
+    let timeout = connection.shard.config.timeouts.body;
+    received.settle();
+    match receive(&connection.stream, connection.counts(), connection.timer(), timeout).await {
+        Ok(Some(lease)) => {
+            received.push(lease);
+            Ok(())
+        }
+        Ok(None) => Err(Failure::client_gone(Stage::Request)),
+        Err(Stopped::Broken(reason)) => {
+            connection.closes_for(reason);
+            Err(Failure::client_gone(Stage::Request))
+        }
+        Err(Stopped::TimedOut) => Err(Failure::refused(Stage::Request, Refusal::RequestTimeout)),
+    }
 }
 
 fn refuse(error: RequestError) -> Failure {

@@ -97,6 +97,25 @@ pub const MIRROR_BODY_BYTES_MAX: u64 = 64 * 1024;
 pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Endpoints that one request tries to connect to.
 pub const CONNECT_TRIES_MAX: usize = 3;
+/// Endpoints that are remembered as tried for one request: those of all its tries.
+pub const TRIED_MAX: usize = 12;
+/// Bytes of a request's body that are kept, and waited for, so that it can be sent again. Source:
+/// FEATURES; Linkerd.
+pub const RETRY_BODY_BYTES_MAX: u64 = 64 * 1024;
+/// The longest `Retry-After` that is waited for. Source: the issue of traffic policies.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+/// Tries that a worker draws from a budget at a time.
+pub const RETRIES_DRAWN: u32 = 8;
+/// How long a worker leaves an empty budget alone.
+pub const RETRY_BUDGET_LOOK: Duration = Duration::from_millis(10);
+/// Requests of a route that must have been answered lately before one can be said to be slow.
+pub const HEDGE_SAMPLES_MIN: f64 = 1_000.0;
+/// How often it is looked how long requests of a route take.
+pub const HEDGE_LOOK: Duration = Duration::from_secs(1);
+/// Second requests that are paid for at once.
+pub const HEDGE_BURST: u64 = 10;
+/// How long what was drawn from a budget may be kept. Source: the budget's window.
+pub const RETRY_LEASE: Duration = Duration::from_secs(10);
 /// At a drain, connections idle for longer than this close at once; the others get as long to send
 /// one more request, which is answered with `Connection: close`.
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
@@ -242,6 +261,8 @@ pub const ADMIN_LINGER: Duration = Duration::from_millis(500);
 pub const ADMIN_STACK_BYTES: usize = 128 * KIB;
 
 const _: () = {
+    assert!(TRIED_MAX >= CONNECT_TRIES_MAX + lateen_snapshot::limits::RETRIES_MAX as usize);
+    assert!(lateen_snapshot::limits::RETRIES_MAX < 9, "the count of a try is one digit");
     assert!(HEAD_BYTES_MAX_LEAST <= HEAD_BYTES_MAX && HEAD_BYTES_MAX <= HEAD_BYTES_MAX_MOST);
     assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a target that is allowed must fit in a head");
     assert!(TARGET_BYTES_MAX >= 8000, "RFC 9112 section 3");

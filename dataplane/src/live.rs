@@ -8,10 +8,11 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lateen_snapshot::model::{ClusterId, Listener};
+use lateen_snapshot::model::{ClusterId, Listener, RouteId};
 
 use crate::cluster::Cluster;
 use crate::decide::route::regexes::WorkerRegexes;
+use crate::hedging::Hedge;
 use crate::loaded::{Changed, EpochWord, ListenerSlot, Loaded};
 use crate::shard::Shard;
 
@@ -23,6 +24,8 @@ pub struct Live {
     pub regexes: WorkerRegexes,
     /// Beside the snapshot's clusters.
     clusters: Box<[OnceCell<Rc<Cluster>>]>,
+    /// Beside the snapshot's routes, if any of them sends second requests.
+    hedges: Box<[OnceCell<Rc<Hedge>>]>,
 }
 
 impl Live {
@@ -30,7 +33,18 @@ impl Live {
     pub fn new(loaded: Arc<Loaded>) -> Self {
         let clusters = vec![OnceCell::new(); loaded.snapshot.clusters.len()].into_boxed_slice();
         let regexes = WorkerRegexes::of(&loaded.tables);
-        Self { loaded, regexes, clusters }
+        let routes = &loaded.snapshot.routes;
+        let any_hedged = routes.iter().any(|route| route.policy.hedging.is_some());
+        let hedges = vec![OnceCell::new(); if any_hedged { routes.len() } else { 0 }];
+        Self { loaded, regexes, clusters, hedges: hedges.into() }
+    }
+
+    /// The second requests of a route; `None`: it has none.
+    pub fn hedge(&self, id: RouteId) -> Option<&Rc<Hedge>> {
+        let route = &self.loaded.snapshot.routes[id.0 as usize];
+        let after = route.policy.hedging?;
+        let total = || self.loaded.totals.of_hedged_route(&route.name);
+        Some(self.hedges[id.0 as usize].get_or_init(|| Rc::new(Hedge::new(after, total()))))
     }
 
     /// A cluster of it.

@@ -10,30 +10,29 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
-use lateen_ring::{Instant, Moved, Stream, keep_vector, spare_vector};
+use lateen_ring::{Instant, Moved, keep_vector, spare_vector};
 
+use crate::attempt::{Ended, Try, Way, first_try, send_message, set_out, start_rival, try_again};
 use crate::client::Connection;
-use crate::cluster::{Chosen, Cluster};
+use crate::cluster::Chosen;
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::http1::reply::{LocalReply, write_local_reply};
 use crate::codec::http1::request::allowed_methods;
 use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::Method;
-use crate::decide::route::plan::RoutePlan;
 use crate::exchange::{CutWatch, Exchange, Request};
 use crate::failure::{Cause, Failure, Side, Stage};
-use crate::forward::mirror::mirror;
-use crate::forward::obtain::{dial, obtain, take_pooled};
+use crate::forward::obtain::take_pooled;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::forward::request_body::send_request_body;
-use crate::forward::response::{Call, Responded, respond};
+use crate::forward::response::{Call, HedgeNews, Hedging, Responded, respond};
 use crate::forward::transfer::{Timer, one, send};
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
 use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head};
 use crate::observe::metrics::CloseReason;
+use crate::observe::metrics::retry::HedgeEnd;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
 
@@ -110,8 +109,8 @@ struct Done {
     sends_on: bool,
 }
 
-/// Chooses an endpoint, gets a connection and exchanges the messages; a pooled connection that died
-/// before it answered is replaced once where the request may be sent again.
+/// Chooses an endpoint, gets a connection and exchanges the messages; does so again, as the route and
+/// the rules of safety allow, where a try comes to nothing.
 async fn forward(
     connection: &Connection,
     received: &mut Received,
@@ -122,35 +121,37 @@ async fn forward(
     if request.rare.as_ref().is_some_and(|rare| rare.awaits_body) {
         Box::pin(await_body(connection, received, request, exchange)).await?;
     }
-    let (cluster, until) = set_out(connection, request, exchange)?;
-    let timer = Timer { deadline: &connection.deadline, until };
-    let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, &cluster, exchange) {
-        Ok((in_flight, upstream)) => (in_flight, upstream, true),
-        Err(endpoint) => Box::pin(obtain(connection, &cluster, exchange, endpoint, timer)).await?,
+    let way = set_out(connection, request, exchange)?;
+    let mut this = match take_pooled(connection, &way.cluster, exchange) {
+        Ok((in_flight, upstream)) => Try::new((in_flight, upstream, true), way.until()),
+        Err(endpoint) => Box::pin(first_try(connection, request, exchange, &way, endpoint)).await?,
     };
     loop {
-        exchange.chose(in_flight.chosen().index);
+        exchange.chose(this.in_flight.chosen().index);
         let has_body_to_send = !request.body.is_done();
-        send_message(shard, request, exchange, &upstream.stream, pooled);
+        send_message(shard, request, exchange, &this);
 
         // What is left of the request's body goes up while the response comes down: an upstream may
         // answer before it has read everything.
         let outcome = if !has_body_to_send {
             exchange.request_over_at.set(exchange.sent_at.get());
-            let call = Call {
-                connection,
-                request,
-                exchange,
-                upstream: &upstream.stream,
-                timer,
-                body_sent: Cell::new(true),
-            };
-            respond(&call).await
+            match request.rare.as_ref().and_then(|rare| rare.hedge.as_ref()) {
+                None => respond(&call(connection, request, exchange, &this)).await,
+                Some(_) => {
+                    let hedged = respond_hedged(connection, request, exchange, &way, this);
+                    let outcome;
+                    (outcome, this) = Box::pin(hedged).await;
+                    outcome
+                }
+            }
         } else {
-            Box::pin(converse_with_body(connection, received, request, exchange, &upstream, timer))
+            let timer = Timer { deadline: &connection.deadline, until: this.until };
+            let upstream = &this.upstream;
+            Box::pin(converse_with_body(connection, received, request, exchange, upstream, timer))
                 .await
         };
-        let failure = match outcome {
+        let Try { in_flight, upstream, pooled, .. } = this;
+        let ended = match outcome {
             Ok(Responded::Whole { keep_alive, upstream_reusable, request_whole }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
                 // Checked here, not in the pool: only a body that was read by count can leave
@@ -159,6 +160,9 @@ async fn forward(
                 let clean = is_short || !upstream.stream.has_unread();
                 in_flight.chosen().endpoint().note_response(is_short);
                 keep_or_close(shard, in_flight.chosen(), upstream, upstream_reusable && clean);
+                if request.rare.is_some() {
+                    note_success(shard, request, exchange);
+                }
                 let sends_on = !request_whole || request.keep_alive;
                 return Ok(Done { keep_alive, sends_on });
             }
@@ -170,74 +174,112 @@ async fn forward(
                 let joining = join(connection, received, exchange, upstream, from_upstream);
                 return Ok(Box::pin(joining).await);
             }
-            Err(failure) => failure,
+            Ok(Responded::Hedge(_)) => unreachable!("only who hedges is told"),
+            Ok(Responded::Refused { wait, upstream_reusable }) => {
+                keep_or_close(shard, in_flight.chosen(), upstream, upstream_reusable);
+                Ended::Refused(wait)
+            }
+            Err(failure) => {
+                close_upstream(upstream, close_reason(failure));
+                // Its body is whole in memory, or not one byte of it has been taken.
+                let can_be_sent = request.body.is_done() != has_body_to_send && request.is_kept();
+                if exchange.status.get() != 0 || !can_be_sent {
+                    return Err(failure);
+                }
+                let was_stale = pooled
+                    && !exchange.heard_upstream.get()
+                    && failure.cause == Cause::UpstreamReset;
+                Ended::Failed { failure, was_stale }
+            }
         };
-        close_upstream(upstream, close_reason(failure));
-        let unheard = exchange.status.get() == 0 && !exchange.heard_upstream.get();
-        // Its body is whole in memory, or not one byte of it has been taken.
-        let can_be_sent = request.body.is_done() != has_body_to_send && replay_is_kept(request);
-        if pooled && unheard && failure.cause == Cause::UpstreamReset && can_be_sent {
-            exchange.retries.set(exchange.retries.get() + 1);
-            upstream = Box::pin(dial(connection, in_flight.chosen(), timer)).await?;
-            pooled = false;
-            continue;
-        }
-        return Err(failure);
+        this = Box::pin(try_again(connection, request, exchange, &way, in_flight, ended)).await?;
     }
 }
 
-/// What the snapshot says of a request's way: the cluster that answers it, and until when. Copies go to
-/// the mirrors of its route.
-#[inline]
-fn set_out(
+/// A call whose request went up whole.
+fn call<'a>(
+    connection: &'a Connection,
+    request: &'a Request,
+    exchange: &'a Exchange,
+    this: &'a Try,
+) -> Call<'a> {
+    Call {
+        connection,
+        request,
+        exchange,
+        upstream: &this.upstream.stream,
+        timer: Timer { deadline: &connection.deadline, until: this.until },
+        body_sent: Cell::new(true),
+        hedging: None,
+    }
+}
+
+/// The same as [`respond`], with a second try beside one that takes long. Returns the one whose answer
+/// counts; the other is broken off.
+async fn respond_hedged(
     connection: &Connection,
-    request: &Request,
-    exchange: &Exchange,
-) -> Result<(Rc<Cluster>, Instant), Failure> {
-    let shard = &connection.shard;
-    let live = exchange.live().ok_or_else(Failure::no_cluster)?;
-    let plan = exchange.plan(&live).ok_or_else(Failure::no_cluster)?;
-    let cluster = exchange.cluster(shard, &live).ok_or_else(Failure::no_cluster)?;
-    if !plan.mirrors.is_empty() {
-        mirror(shard, &live, plan, request);
-    }
-    Ok((Rc::clone(cluster), due(shard, exchange, plan)))
-}
-
-/// When the exchange must be over: by its route, else by the process's config.
-#[inline]
-fn due(shard: &Shard, exchange: &Exchange, plan: &RoutePlan) -> Instant {
-    let after_ms = |ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into()));
-    let of_process = || shard.config.timeouts.request;
-    let whole = plan.policy.request_timeout_ms.map_or_else(of_process, after_ms);
-    let of_backend = plan.policy.backend_request_timeout_ms.and_then(after_ms);
-    let whole = whole.map_or(Instant::NEVER, |timeout| exchange.began + timeout);
-    let of_backend = of_backend.map_or(Instant::NEVER, |timeout| lateen_ring::now() + timeout);
-    whole.min(of_backend)
-}
-
-/// Starts sending the head, and the body if it is with it; keeps what may have to be sent again.
-#[inline]
-fn send_message(
-    shard: &Shard,
     request: &mut Request,
     exchange: &Exchange,
-    upstream: &Stream,
-    pooled: bool,
-) {
-    let message = std::mem::take(&mut request.message);
-    exchange.sent_at.set(lateen_ring::now());
-    shard.upstream_counts().write_bytes.add(message.len() as u64);
-    let replayable = request.method.is_idempotent() || plant::has(Plant::PostReplayed);
-    if pooled && replayable {
-        request.message = upstream.start_send_kept(message).1;
-    } else {
-        upstream.start_send(one(message));
+    way: &Way,
+    mut this: Try,
+) -> (Result<Responded, Failure>, Try) {
+    let metrics = &connection.shard.metrics().hedge;
+    let mut rival: Option<Try> = None;
+    let hedge = request.rare.as_ref().and_then(|rare| rare.hedge.clone());
+    let patience = hedge.as_ref().filter(|_| request.is_kept()).and_then(|hedge| hedge.patience());
+    let mut hedge_at = patience.map_or(Instant::NEVER, |wait| lateen_ring::now() + wait);
+    let outcome = loop {
+        let hedging =
+            Hedging { at: hedge_at, rival: rival.as_ref().map(|rival| &rival.upstream.stream) };
+        let mut call = call(connection, request, exchange, &this);
+        call.hedging = Some(&hedging);
+        let outcome = respond(&call).await;
+        match outcome {
+            Ok(Responded::Hedge(HedgeNews::Slow)) => {
+                hedge_at = Instant::NEVER;
+                let hedge = hedge.as_ref().expect("who has none is not told");
+                rival = start_rival(connection, request, exchange, way, &this, hedge).await;
+            }
+            Ok(Responded::Hedge(HedgeNews::RivalFirst)) => {
+                let faster = rival.take().expect("it was heard");
+                let slower = std::mem::replace(&mut this, faster);
+                if this.upstream.stream.has_failed() {
+                    // It has no answer, only bad news: the first is waited for as before.
+                    metrics.ended[HedgeEnd::Failed as usize].increment();
+                    let failed = std::mem::replace(&mut this, slower);
+                    close_upstream(failed.upstream, CloseReason::ConnectionReset);
+                    continue;
+                }
+                metrics.ended[HedgeEnd::Won as usize].increment();
+                exchange.chose(this.in_flight.chosen().index);
+                close_upstream(slower.upstream, CloseReason::Orderly);
+            }
+            Err(failure) if failure.side == Side::Upstream && exchange.status.get() == 0 => {
+                // The first has failed: the second may still answer.
+                let Some(left) = rival.take() else { break Err(failure) };
+                metrics.ended[HedgeEnd::Won as usize].increment();
+                let failed = std::mem::replace(&mut this, left);
+                close_upstream(failed.upstream, close_reason(failure));
+                exchange.heard_upstream.set(false);
+                exchange.chose(this.in_flight.chosen().index);
+            }
+            outcome => break outcome,
+        }
+    };
+    if let Some(slower) = rival {
+        metrics.ended[HedgeEnd::Lost as usize].increment();
+        close_upstream(slower.upstream, CloseReason::Orderly);
     }
+    (outcome, this)
 }
 
-fn replay_is_kept(request: &Request) -> bool {
-    !request.message.is_empty()
+/// More than one try ended well.
+#[cold]
+fn note_success(shard: &Shard, request: &Request, exchange: &Exchange) {
+    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
+    if tries.is_some_and(|tries| tries.made() > 1) && exchange.status.get() < 500 {
+        shard.metrics().retry.success.increment();
+    }
 }
 
 fn close_reason(failure: Failure) -> CloseReason {
@@ -278,6 +320,7 @@ async fn converse_with_body(
             upstream: &upstream.stream,
             timer,
             body_sent: Cell::new(false),
+            hedging: None,
         };
         let mut responding = pin!(respond(&call));
         let mut is_sending = true;

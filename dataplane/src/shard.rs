@@ -185,6 +185,11 @@ impl Shard {
         self.wall.date(lateen_ring::now())
     }
 
+    /// The wall clock, in microseconds since the Unix epoch.
+    pub fn unix_us(&self) -> u64 {
+        self.wall.unix_us(lateen_ring::now())
+    }
+
     /// Whether lines are logged at all: if not, nothing need be kept for them.
     #[inline]
     pub fn logs(&self) -> bool {

@@ -5,11 +5,18 @@
 //! for finding a total by its name, and is never taken for a single request.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lateen_snapshot::model::retry::RetryBudget;
+
+use crate::decide::retry::budget::Budget;
+use crate::hedging::HedgeTotal;
 
 /// Everything of that kind.
 #[derive(Debug, Default)]
 pub struct Totals {
+    hedges: Mutex<ByName<HedgeTotal>>,
     clusters: Mutex<ByName<ClusterTotals>>,
 }
 
@@ -46,9 +53,80 @@ impl<T: Default> ByName<T> {
 
 /// Of one cluster.
 #[derive(Debug, Default)]
-pub struct ClusterTotals {}
+pub struct ClusterTotals {
+    /// What tries beyond the first may cost.
+    pub retries: RetryTotal,
+}
+
+/// What tries beyond the first may cost, and what that depends on.
+#[derive(Debug, Default)]
+pub struct RetryTotal(Mutex<Retrying>);
+
+#[derive(Debug, Default)]
+struct Retrying {
+    budget: Budget,
+    /// Of the workers that use the cluster.
+    counts: Vec<Arc<RequestCount>>,
+    /// Requests of those that use it no longer.
+    past: u64,
+}
+
+/// Requests to a cluster that one worker has seen, which alone writes it.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct RequestCount(AtomicU64);
+
+impl RequestCount {
+    /// One more.
+    #[inline]
+    pub fn increment(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
+impl RetryTotal {
+    /// Where a worker counts its requests from now on.
+    pub fn join(&self, terms: RetryBudget, now_ns: u64) -> Arc<RequestCount> {
+        let mut retrying = self.lock();
+        let Retrying { counts, past, .. } = &mut *retrying;
+        counts.retain(|count| {
+            let is_used = Arc::strong_count(count) > 1;
+            if !is_used {
+                *past += count.0.load(Ordering::Relaxed);
+            }
+            is_used
+        });
+        let count = Arc::<RequestCount>::default();
+        counts.push(Arc::clone(&count));
+        // What comes from now on is what it is a share of.
+        retrying.draw(terms, 0, now_ns);
+        count
+    }
+
+    /// Pays for up to `wanted` tries, and says for how many.
+    pub fn draw(&self, terms: RetryBudget, wanted: u32, now_ns: u64) -> u32 {
+        self.lock().draw(terms, wanted, now_ns)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Retrying> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Retrying {
+    fn draw(&mut self, terms: RetryBudget, wanted: u32, now_ns: u64) -> u32 {
+        let counts = self.counts.iter().map(|count| count.0.load(Ordering::Relaxed));
+        let requests = self.past + counts.sum::<u64>();
+        self.budget.draw(terms, wanted, requests, now_ns)
+    }
+}
 
 impl Totals {
+    /// What is known of the second requests of the route of this name; likewise.
+    pub fn of_hedged_route(&self, name: &str) -> Arc<HedgeTotal> {
+        self.hedges.lock().unwrap_or_else(PoisonError::into_inner).get(name)
+    }
+
     /// Those of the cluster of this name; made at its first use, and gone when nobody has it any more.
     pub fn of_cluster(&self, name: &str) -> Arc<ClusterTotals> {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner).get(name)

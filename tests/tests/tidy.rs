@@ -1,7 +1,7 @@
 //! Walks the files of the repository and checks what CONTRIBUTING.md asks for. Each check comes
 //! with made-up input on which it must complain: a check that cannot fail is worth nothing.
 
-use lateen_tests::tidy::{manifest, markdown, rust, text};
+use lateen_tests::tidy::{examples, manifest, markdown, rust, text};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,6 +73,32 @@ fn folders_are_those_of_the_design() {
 fn versions_and_lints_are_in_the_workspace() {
     check_each(|path| is_named(path, "Cargo.toml"), manifest::check);
     check_each(|path| is_named(path, "Cargo.lock"), manifest::check_lock);
+}
+
+#[test]
+fn each_behaviour_has_an_example_a_test_and_a_metric() {
+    let folder = "deploy/examples/";
+    let paths = paths();
+    let named = |start: &str| -> Vec<String> {
+        let paths = paths.iter().filter_map(|path| path.strip_prefix(start));
+        paths.map(str::to_owned).collect()
+    };
+    let all = |start: &str| -> String {
+        paths.iter().filter(|path| path.starts_with(start)).map(|path| read(path)).collect()
+    };
+    let schema = read("controlplane/schemas/lateen.dev.TrafficPolicy.json");
+    let schema: serde_json::Value = serde_json::from_str(&schema).expect("it is JSON");
+    let settings = schema["properties"]["spec"]["properties"].as_object().expect("a mapping");
+    let settings: Vec<String> =
+        settings.keys().filter(|name| *name != "targetRefs").cloned().collect();
+    let facts = examples::Facts {
+        files: &named(folder),
+        tests: &all("tests/tests/examples"),
+        metrics: &all("dataplane/src/observe/metrics"),
+        settings: &settings,
+    };
+    let complaints = examples::check(&read("deploy/examples/README.md"), &facts);
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
 #[test]
@@ -215,6 +241,38 @@ mod can_fail {
             "source = \"registry+https://registry.example/index\"\n",
             "source = \"git+https://example.com/h2\"\n",
         );
+    }
+
+    #[test]
+    fn on_a_behaviour_without_example_test_or_metric() {
+        let files = ["a.yaml".to_owned(), "README.md".to_owned()];
+        let settings = ["retry".to_owned()];
+        let facts = examples::Facts {
+            files: &files,
+            tests: "fn tries_again(engine: Engine) {}",
+            metrics: "self.counter(\"retry\", help, sum)",
+            settings: &settings,
+        };
+        let check = |row: &str| {
+            examples::check(
+                &format!("| a | b | c | d | e |\n|---|---|---|---|---|\n{row}\n"),
+                &facts,
+            )
+        };
+        let good = "| x | `retry.on` | [a](a.yaml) | `tries_again` | `retry_total{why}` |";
+        assert_tells_apart(check, good, "");
+        for (right, wrong) in [
+            ("retry.on", "retries"),
+            ("a.yaml", "b.yaml"),
+            ("[a](a.yaml)", "a"),
+            ("tries_again", "tries_never"),
+            ("`tries_again`", "none"),
+            ("retry_total", "retried_total"),
+            ("`retry_total{why}`", "none"),
+            (" | `retry_total{why}`", ""),
+        ] {
+            assert_tells_apart(check, good, &good.replace(right, wrong));
+        }
     }
 
     #[test]

@@ -91,6 +91,18 @@ pub const BOUND_PERCENT_MAX: u32 = 10_000;
 pub const DENOMINATOR_MAX: u32 = 1_000_000;
 /// A time span, in milliseconds: 30 days.
 pub const DURATION_MS_MAX: u32 = 30 * 24 * 3600 * 1000;
+/// Tries of a request beyond the first: the count of a try is one digit.
+pub const RETRIES_MAX: u32 = 8;
+/// Statuses after which a request is tried again.
+pub const RETRY_STATUSES_MAX: usize = 32;
+/// Fields of an answer after which a request is tried again.
+pub const RETRY_FIELDS_MAX: usize = 8;
+/// The percentiles of latency after which a second request may be sent.
+pub const HEDGE_PERCENTILES: std::ops::RangeInclusive<u32> = 50..=99;
+/// What retries may cost for each 100 requests; with more there is no budget to speak of.
+pub const RETRY_PERCENT_MAX: u32 = 1_000;
+/// What retries may cost each second besides.
+pub const RETRIES_PER_SECOND_MAX: u32 = 1_000_000;
 /// How long a preflight answer may be remembered, in seconds. Source: HTTPCORSFilter, int32.
 pub const CORS_MAX_AGE_S_MAX: u32 = i32::MAX as u32;
 

@@ -11,6 +11,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::retry::{HedgeAfter, Retry, RetryBudget};
+
+pub mod retry;
+
 /// Which state of which store a proxy runs on. Numbers of one store only go up; a new store starts
 /// anew, and every number of its is newer than those of another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -230,6 +234,10 @@ pub struct RoutePolicy {
     pub request_timeout_ms: Option<u32>,
     /// The same for one try at a backend; `None` and 0: none.
     pub backend_request_timeout_ms: Option<u32>,
+    /// When they are tried again; `None`: never.
+    pub retry: Option<Box<Retry>>,
+    /// When a second request is sent beside a slow one; `None`: never.
+    pub hedging: Option<HedgeAfter>,
 }
 
 /// What answers a request.
@@ -374,7 +382,10 @@ pub struct Cluster {
 
 /// How the endpoints of a cluster are treated. What few clusters have is in a box.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterPolicy {}
+pub struct ClusterPolicy {
+    /// What retries to it may cost; `None`: as usual.
+    pub retry_budget: Option<RetryBudget>,
+}
 
 /// One instance of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

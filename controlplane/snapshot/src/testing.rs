@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::limits::{BOUND_PERCENT_MAX, ENDPOINT_WEIGHT_MAX};
+use crate::model::retry::{HedgeAfter, RetriableField, Retry, RetryOn};
 use crate::model::*;
 
 /// Valid snapshots.
@@ -204,21 +205,66 @@ fn value() -> impl Strategy<Value = String> {
 fn route(clusters: u32) -> impl Strategy<Value = Route> {
     let about = ("HTTPRoute/[a-z]{1,6}/[a-z]{1,6}/[0-9]", option::of(0..100_000_u32));
     let filters = (option::of(rewrite()), mirrors(clusters), option::of(cors()));
-    (about, action(clusters), edits(), edits(), filters, option::of(0..100_000_u32)).prop_map(
-        |(about, action, request_headers, response_headers, filters, backend_timeout)| Route {
-            name: about.0,
-            action,
-            request_headers,
-            response_headers,
-            rewrite: filters.0.map(Box::new),
-            mirrors: filters.1,
-            cors: filters.2.map(Box::new),
-            policy: RoutePolicy {
-                request_timeout_ms: about.1,
-                backend_request_timeout_ms: backend_timeout,
+    (
+        about,
+        action(clusters),
+        edits(),
+        edits(),
+        filters,
+        (option::of(0..100_000_u32), option::of(retry()), option::of(hedging())),
+    )
+        .prop_map(
+            |(about, action, request_headers, response_headers, filters, backend_timeout)| Route {
+                name: about.0,
+                action,
+                request_headers,
+                response_headers,
+                rewrite: filters.0.map(Box::new),
+                mirrors: filters.1,
+                cors: filters.2.map(Box::new),
+                policy: RoutePolicy {
+                    request_timeout_ms: about.1,
+                    backend_request_timeout_ms: backend_timeout.0,
+                    retry: backend_timeout.1.map(Box::new),
+                    hedging: backend_timeout.2,
+                },
             },
+        )
+}
+
+fn retry() -> impl Strategy<Value = Retry> {
+    let field = ("x-[a-z]{1,6}", option::of(value()));
+    let on = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let answers = (vec(400..600_u16, 0..3), vec(field, 0..3));
+    (0..=8_u32, on, answers, 1..100_u32, 100..1000_u32, any::<bool>()).prop_map(
+        |(attempts, on, (statuses, fields), backoff_base_ms, backoff_max_ms, non_idempotent)| {
+            Retry {
+                attempts,
+                on: RetryOn {
+                    connect_failure: on.0,
+                    reset_before_response: on.1,
+                    per_try_timeout: on.2,
+                    server_error: on.3,
+                    gateway_error: on.4,
+                },
+                statuses,
+                headers: fields
+                    .into_iter()
+                    .map(|(name, value)| RetriableField { name, value })
+                    .collect(),
+                backoff_base_ms,
+                backoff_max_ms,
+                non_idempotent,
+            }
         },
     )
+}
+
+fn hedging() -> impl Strategy<Value = HedgeAfter> {
+    prop_oneof![
+        (1..100_000_u32).prop_map(HedgeAfter::DelayMs),
+        (50..=99_u32).prop_map(HedgeAfter::Percentile),
+    ]
 }
 
 fn action(clusters: u32) -> impl Strategy<Value = Action> {

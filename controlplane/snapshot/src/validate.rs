@@ -10,6 +10,7 @@
 
 pub mod text;
 pub mod patterns;
+mod retry;
 mod routing;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::model::{
     Snapshot, TcpRoute,
 };
 use patterns::Patterns;
+use retry::check_retry_budget;
 use text::Problem;
 
 /// Where a snapshot came from.
@@ -130,6 +132,9 @@ fn check_cluster<'s>(
     duration("connect_timeout_ms", cluster.connect_timeout_ms)?;
     check_weights(cluster)?;
     check_balancing(&cluster.balancing).map_err(|problem| problem.inside("balancing"))?;
+    if let Some(budget) = cluster.policy.retry_budget {
+        check_retry_budget(budget).map_err(|problem| problem.inside("retry_budget"))?;
+    }
     sorted.clear();
     for (index, endpoint) in cluster.endpoints.iter().enumerate() {
         address(endpoint.address)

@@ -20,6 +20,7 @@ use lateen_snapshot::validate::text::compile_regex;
 use crate::compile::filters::{compile_backend_filters, compile_filters, leave_to_cors};
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
+use crate::compile::policy::retry::retry_of_rule;
 use crate::compile::policy::{Policies, Settings, TargetKind, either, timeout_ms};
 use crate::compile::references::{References, Wanted};
 use crate::language::object::Declared;
@@ -160,6 +161,8 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 written.and_then(|all| all.backend_request.as_ref()),
                 "backendRequest",
             ),
+            retry: rule.retry.as_ref().map(retry_of_rule),
+            hedging: None,
         };
         let (namespace, name) = (&route.key.namespace, &route.key.name);
         let section = rule.name.as_deref();
@@ -197,12 +200,15 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         };
         let (request, backend_request) =
             (said.request_timeout_ms.is_some(), said.backend_request_timeout_ms.is_some());
-        RoutePolicy {
-            request_timeout_ms: agree("request", request, |all| all.request_timeout_ms),
-            backend_request_timeout_ms: agree("backendRequest", backend_request, |all| {
-                all.backend_request_timeout_ms
-            }),
-        }
+        let request_timeout_ms = agree("request", request, |all| all.request_timeout_ms);
+        let backend_request_timeout_ms =
+            agree("backendRequest", backend_request, |all| all.backend_request_timeout_ms);
+        let place = format!("{path}.backendRefs");
+        let same = Unanimous { of_backends: &of_backends, route, place: &place };
+        let retry = same.find("retry", said.retry.is_some(), |all| &all.retry, self.findings);
+        let hedging =
+            same.find("hedging", said.hedging.is_some(), |all| &all.hedging, self.findings);
+        RoutePolicy { request_timeout_ms, backend_request_timeout_ms, retry, hedging }
     }
 
     fn compile_matches(
@@ -295,6 +301,35 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         };
         let message = format!("this regular expression can't be matched: {problem}");
         self.findings.error(route, path, message);
+    }
+}
+
+/// What the policies about a rule's backends say, where they say the same.
+struct Unanimous<'a> {
+    of_backends: &'a [&'a RoutePolicy],
+    route: &'a Declared,
+    place: &'a str,
+}
+
+impl Unanimous<'_> {
+    /// One field of them; nothing where they differ, which is told unless the rule says it itself.
+    fn find<T: Clone + PartialEq>(
+        &self,
+        field: &str,
+        is_said: bool,
+        value: fn(&RoutePolicy) -> &Option<T>,
+        findings: &mut Findings,
+    ) -> Option<T> {
+        let (first, others) = self.of_backends.split_first()?;
+        if others.iter().all(|other| value(other) == value(first)) {
+            return value(first).clone();
+        }
+        if !is_said {
+            let message = format!("the policies of these backends differ in `{field}`");
+            let help = "none of them counts; say it in a TrafficPolicy of this route";
+            findings.warn(self.route, self.place, message, help);
+        }
+        None
     }
 }
 

@@ -22,6 +22,8 @@ use crate::language::object::Declared;
 use crate::language::schema::check::nearest;
 use crate::language::text::duration_ms;
 
+pub(super) mod retry;
+
 /// What an endpoint is taken to need before it has answered, and how long a latency is remembered.
 /// Source: FEATURES, Defaults; Linkerd's.
 const DEFAULT_RTT_MS: u32 = 30;
@@ -59,11 +61,13 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
         backend_request_timeout_ms: this
             .backend_request_timeout_ms
             .or(other.backend_request_timeout_ms),
+        retry: this.retry.or_else(|| other.retry.clone()),
+        hedging: this.hedging.or(other.hedging),
     }
 }
 
-fn either_cluster(_this: ClusterPolicy, _other: &ClusterPolicy) -> ClusterPolicy {
-    ClusterPolicy {}
+fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
+    ClusterPolicy { retry_budget: this.retry_budget.or(other.retry_budget) }
 }
 
 /// What a policy is attached to. Both kinds of Service are one.
@@ -246,13 +250,17 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
     Settings {
         connect_timeout_ms: time_limit(written.connect.as_deref(), "connect").map(never_is_long),
         idle_timeout_ms: time_limit(written.idle.as_deref(), "idle").map(never_is_long),
-        policy: ClusterPolicy {},
+        policy: ClusterPolicy {
+            retry_budget: policy.spec.retry_budget.as_ref().map(retry::budget_of),
+        },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),
             backend_request_timeout_ms: time_limit(
                 written.backend_request.as_deref(),
                 "backendRequest",
             ),
+            retry: policy.spec.retry.as_ref().map(retry::retry_of),
+            hedging: policy.spec.hedging.as_ref().map(retry::hedging_of),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
     }

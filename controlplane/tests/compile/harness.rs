@@ -84,6 +84,9 @@ pub(crate) fn describe(snapshot: &Snapshot) -> String {
                 endpoints.join(", ")
             ),
         );
+        if cluster.policy != ClusterPolicy::default() {
+            line(1, format!("{:?}", cluster.policy));
+        }
     }
     out
 }
@@ -147,6 +150,8 @@ fn effects(route: &Route, snapshot: &Snapshot) -> Vec<String> {
     lines.extend(
         route.policy.backend_request_timeout_ms.map(|ms| format!("backend timeout {ms} ms")),
     );
+    lines.extend(route.policy.retry.iter().map(|retry| format!("{retry:?}")));
+    lines.extend(route.policy.hedging.map(|after| format!("hedging {after:?}")));
     lines.retain(|line| !line.is_empty());
     lines
 }

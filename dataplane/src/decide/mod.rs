@@ -2,5 +2,7 @@
 
 pub mod balance;
 pub mod cors;
+pub mod hedge;
 pub mod request_parts;
+pub mod retry;
 pub mod route;

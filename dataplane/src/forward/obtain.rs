@@ -17,24 +17,7 @@ use crate::forward::pool::Upstream;
 use crate::forward::transfer::Timer;
 use crate::in_flight::InFlight;
 use crate::limits;
-
-/// Endpoints that the request went to.
-#[derive(Default)]
-struct Tried {
-    endpoints: [EndpointIndex; limits::CONNECT_TRIES_MAX],
-    count: usize,
-}
-
-impl Tried {
-    fn push(&mut self, endpoint: EndpointIndex) {
-        self.endpoints[self.count] = endpoint;
-        self.count += 1;
-    }
-
-    fn as_slice(&self) -> &[EndpointIndex] {
-        &self.endpoints[..self.count]
-    }
-}
+use crate::tries::Tried;
 
 /// Chooses an endpoint and takes a pooled connection to it.
 ///
@@ -55,25 +38,34 @@ pub fn take_pooled(
 }
 
 /// A new connection to the endpoint that was chosen `first`; to another, perhaps a pooled one, if
-/// that can't be reached. True if it was pooled.
+/// that can't be reached. True if it was pooled. None of `tried` while another is left.
 ///
 /// # Errors
-/// The last try's failure, or that there was no endpoint to try.
+/// The last failure, or that there was no endpoint to try.
 pub async fn obtain(
     connection: &Connection,
     cluster: &Rc<Cluster>,
     exchange: &Exchange,
     mut first: Option<EndpointIndex>,
     timer: Timer<'_>,
+    tried: &Tried,
 ) -> Result<(InFlight, Upstream, bool), Failure> {
     let shard = &connection.shard;
-    let mut tried = Tried::default();
     let mut failure = Failure::no_healthy_upstream();
-    while tried.count < limits::CONNECT_TRIES_MAX {
+    let earlier = tried.count();
+    for connects in 0..limits::CONNECT_TRIES_MAX {
         let chosen = first.take();
         let was_chosen = chosen.is_some();
-        let picked = chosen.or_else(|| cluster.pick(shard, exchange.key.get(), tried.as_slice()));
+        let picked = chosen.or_else(|| {
+            // Once all were tried, those of this try alone are passed over.
+            let is_any_left = tried.count() < cluster.endpoint_count();
+            let skipped = if is_any_left { 0 } else { earlier };
+            tried.with(skipped, |tried| cluster.pick(shard, exchange.key.get(), tried))
+        });
         let Some(index) = picked else { break };
+        if connects > 0 {
+            exchange.retries.set(exchange.retries.get() + 1);
+        }
         let mut in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
         if !was_chosen && let Some(upstream) = shard.pool.take(shard, in_flight.chosen()) {
             shard.metrics().pool_hit.increment();
@@ -90,9 +82,7 @@ pub async fn obtain(
         if failure.cause != Cause::ConnectFailed {
             break;
         }
-        exchange.retries.set(tried.count as u32);
     }
-    exchange.retries.set(tried.count.saturating_sub(1) as u32);
     Err(failure)
 }
 

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use lateen_ring::{Chunk, Instant, Lease, Moved, Started, Stream, spare_vector};
 
@@ -28,6 +29,7 @@ use crate::limits;
 use crate::live::Live;
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
+use crate::tries::claim_after_answer;
 
 /// What a response left behind.
 #[derive(Debug)]
@@ -41,6 +43,15 @@ pub enum Responded {
         /// Whether the request's body had gone up whole before the response was complete.
         request_whole: bool,
     },
+    /// The answer asks for another try, which was claimed: the client hears nothing of it.
+    Refused {
+        /// How long to wait before.
+        wait: Duration,
+        /// Whether the upstream's connection can carry another request.
+        upstream_reusable: bool,
+    },
+    /// Nothing has come yet; it goes on after something was done about it.
+    Hedge(HedgeNews),
     /// A 101 was passed on: what follows is no HTTP.
     Upgraded {
         /// What the upstream has said since.
@@ -57,6 +68,8 @@ struct Answer {
     framing: Framing,
     upstream_keeps_alive: bool,
     body: ClientBody,
+    /// Another try was claimed instead.
+    again: Option<Duration>,
 }
 
 /// The two sides of an exchange whose response is awaited. Lent as one: each future that has it
@@ -75,6 +88,39 @@ pub struct Call<'a> {
     pub timer: Timer<'a>,
     /// Whether the request's body has gone up whole.
     pub body_sent: Cell<bool>,
+    /// How a second request stands beside it, if its route sends any.
+    pub hedging: Option<&'a Hedging<'a>>,
+}
+
+/// How a second request stands beside a first one.
+#[derive(Debug)]
+pub struct Hedging<'a> {
+    /// When one is worth its cost.
+    pub at: Instant,
+    /// Who else was asked.
+    pub rival: Option<&'a Stream>,
+}
+
+/// Why the wait for an answer is interrupted before a byte of it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HedgeNews {
+    /// It takes long enough that somebody else had better be asked too.
+    Slow,
+    /// Who else was asked answers first.
+    RivalFirst,
+}
+
+/// What came of a wait.
+enum Next {
+    /// Bytes, or the end of the upstream's stream.
+    Bytes(Option<Lease>),
+    Hedge(HedgeNews),
+}
+
+/// What came of reading an answer's head.
+enum Heard {
+    Answer(Answer),
+    Hedge(HedgeNews),
 }
 
 /// Passes the response to a request on.
@@ -87,7 +133,10 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
     // Heads: any number of interim ones, within reason, then the final one.
     let mut interim = 0;
     let mut answer = loop {
-        let answer = read_answer(call, &mut incoming).await?;
+        let answer = match read_answer(call, &mut incoming).await? {
+            Heard::Answer(answer) => answer,
+            Heard::Hedge(news) => return Ok(Responded::Hedge(news)),
+        };
         if !answer.is_interim {
             break answer;
         }
@@ -103,6 +152,15 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
 
     // The final head goes out with what has come of the body.
     let mut body = BodyProgress::new(answer.framing);
+    if let Some(wait) = answer.again {
+        // A connection whose answer is all here can carry another request.
+        let mut thrown_away = Vec::new();
+        let taken = body.transcode(incoming.bytes(), &mut thrown_away, BodyEncoding::Plain);
+        let is_whole =
+            body.is_done() && taken.is_ok_and(|taken| taken.consumed == incoming.bytes().len());
+        let upstream_reusable = is_whole && answer.upstream_keeps_alive;
+        return Ok(Responded::Refused { wait, upstream_reusable });
+    }
     let (started, invalid) = start_answer(call, &mut answer, &mut incoming, &mut body);
     let mut sent = Ok(());
     if started.done {
@@ -209,7 +267,7 @@ async fn send_down(call: &Call<'_>, bytes: Vec<u8>) -> Result<(), Failure> {
 }
 
 /// Reads until a response head is whole.
-async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer, Failure> {
+async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Heard, Failure> {
     let head_limits = &call.connection.shard.head_limits;
     let mut seen = 0;
     loop {
@@ -217,12 +275,15 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer,
         let worth_it = seen == 0 || may_end_head(incoming.bytes(), seen, head_limits);
         if !incoming.is_empty() && worth_it {
             if let Some(answer) = judge_answer(call, incoming)? {
-                return Ok(answer);
+                return Ok(Heard::Answer(answer));
             }
             seen = incoming.bytes().len();
             incoming.settle();
         }
-        let lease = next_bytes(call).await?;
+        let lease = match next_bytes(call).await? {
+            Next::Bytes(lease) => lease,
+            Next::Hedge(news) => return Ok(Heard::Hedge(news)),
+        };
         let heard = !incoming.is_empty() || lease.is_some();
         if heard {
             call.exchange.heard_upstream.set(true);
@@ -232,15 +293,24 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer,
                 call.connection.shard.upstream_counts().read_bytes.add(lease.len() as u64);
                 if lease.len() >= limits::RECEIVE_BUFFER_BYTES {
                     call.exchange.read_by_count.set(true);
-                    call.exchange.let_go(&call.connection.shard);
                 }
                 if incoming.is_empty() {
                     call.exchange.answered_at.set(lateen_ring::now());
+                    note_latency(call);
                 }
                 incoming.push(lease);
             }
             None => return Err(Failure::upstream_reset(Stage::ResponseHead, !heard)),
         }
+    }
+}
+
+/// What a route that sends second requests wants to know.
+#[inline]
+fn note_latency(call: &Call<'_>) {
+    let hedge = call.request.rare.as_ref().and_then(|rare| rare.hedge.as_ref());
+    if let Some(hedge) = hedge {
+        hedge.observe(lateen_ring::now().since(call.exchange.sent_at.get()));
     }
 }
 
@@ -259,6 +329,12 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     }
     // A connection whose request is still coming when its answer is known can't carry another.
     let whole = body_sent.get() || plant::has(Plant::KeptAliveAfterEarlyAnswer);
+    let may_try =
+        !head.is_interim() && request.rare.as_ref().is_some_and(|rare| rare.tries.is_some());
+    let again = match may_try {
+        true => claim_after_answer(connection, exchange, request, head.status, head.fields),
+        false => None,
+    };
     let goes_on = request.keep_alive && whole && !shard.is_leaving(connection.slot);
     let live = if request.edits_response { exchange.live() } else { None };
     let forwarding = ResponseForwarding {
@@ -286,6 +362,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
         framing: head.framing,
         upstream_keeps_alive: head.keep_alive,
         body,
+        again,
     };
     let consumed = head.consumed;
     incoming.consume(consumed);
@@ -340,7 +417,7 @@ fn first_of_body(
 
 /// Waits for bytes of the response; `None` is the end of the upstream's stream. Meanwhile the client
 /// is watched for a reset: at once where a receive is armed anyway, else after a while.
-async fn next_bytes(call: &Call<'_>) -> Result<Option<Lease>, Failure> {
+async fn next_bytes(call: &Call<'_>) -> Result<Next, Failure> {
     let limit = call.connection.shard.config.timeouts.body;
     let began = lateen_ring::now();
     let mut watching = call.body_sent.get() && call.connection.stream.is_receiving();
@@ -348,14 +425,21 @@ async fn next_bytes(call: &Call<'_>) -> Result<Option<Lease>, Failure> {
     let mut heard_client = false;
     let look = began + limits::PEER_WATCH_AFTER;
     let timer = &call.timer;
-    timer.deadline.set(if watching { began + limit } else { look }.min(timer.until));
+    let hedging = call.hedging.filter(|_| !call.exchange.heard_upstream.get());
+    let hedge_at = hedging.map_or(Instant::NEVER, |hedging| hedging.at);
+    let first = if watching { began + limit } else { look };
+    timer.deadline.set(first.min(timer.until).min(hedge_at));
     poll_fn(|cx| {
         let Call { connection, exchange, timer, .. } = call;
         let client = &connection.stream;
         if let Poll::Ready(received) = call.upstream.poll_recv(cx) {
-            return Poll::Ready(received.map_err(|_| {
+            return Poll::Ready(received.map(Next::Bytes).map_err(|_| {
                 Failure::upstream_reset(Stage::ResponseHead, !exchange.heard_upstream.get())
             }));
+        }
+        let rival = hedging.and_then(|hedging| hedging.rival);
+        if rival.is_some_and(|rival| rival.poll_news(cx).is_ready()) {
+            return Poll::Ready(Ok(Next::Hedge(HedgeNews::RivalFirst)));
         }
         loop {
             if watching && client.poll_news(cx).is_ready() {
@@ -378,10 +462,13 @@ async fn next_bytes(call: &Call<'_>) -> Result<Option<Lease>, Failure> {
             if now >= timer.until || now >= due {
                 return Poll::Ready(Err(Failure::upstream_timeout(Stage::ResponseHead)));
             }
+            if now >= hedge_at {
+                return Poll::Ready(Ok(Next::Hedge(HedgeNews::Slow)));
+            }
             // Until then whoever sends the body reads from the client, and notices its leaving.
             watching = is_over && !heard_client;
             let next = if is_over { due } else { now + limits::PEER_WATCH_AFTER };
-            timer.deadline.set(next.min(timer.until));
+            timer.deadline.set(next.min(timer.until).min(hedge_at));
         }
     })
     .await

@@ -13,7 +13,10 @@ use lateen_snapshot::model::Epoch;
 
 use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
+use crate::observe::metrics::retry::{HedgeMetrics, RetryMetrics};
 use crate::observe::metrics_text;
+
+pub mod retry;
 
 /// Upper bounds of `response_latency_ms` in microseconds: Linkerd's buckets, 1 ms to 50 s, so that
 /// its dashboards keep working.
@@ -274,6 +277,10 @@ pub struct WorkerMetrics {
     /// `endpoint_pick_moved_total`: choices by key of another endpoint than the key's own, which refuses
     /// connections or has more than its share.
     pub endpoint_pick_moved: Counter,
+    /// Tries beyond the first.
+    pub retry: RetryMetrics,
+    /// Second requests beside slow ones.
+    pub hedge: HedgeMetrics,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -314,6 +321,8 @@ impl Default for WorkerMetrics {
             endpoint_pick: Default::default(),
             endpoint_pick_keyless: Counter::default(),
             endpoint_pick_moved: Counter::default(),
+            retry: RetryMetrics::default(),
+            hedge: HedgeMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),
@@ -350,6 +359,11 @@ impl WorkerMetrics {
         let outcome = failure.outcome();
         self.response_flags[outcome.flag.index()].increment();
         outcome.classification
+    }
+
+    /// Counts the flag of a response that is no failure of the proxy's.
+    pub fn record_flag(&self, flag: ResponseFlag) {
+        self.response_flags[flag.index()].increment();
     }
 
     /// Responses counted so far, of every class.

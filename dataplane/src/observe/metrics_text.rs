@@ -12,7 +12,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::decide::retry::RetryReason;
 use crate::failure::{Classification, ResponseFlag};
+use crate::observe::metrics::retry::{HedgeEnd, RetryDenied};
 use crate::observe::metrics::{
     CloseReason, ConnectionSide, Metrics, PICK_METHODS, StatusClass, WorkerMetrics,
 };
@@ -41,6 +43,7 @@ impl Collector for Scrape {
         page.pools_and_bytes()?;
         page.picks()?;
         page.mirrors()?;
+        page.retries()?;
         page.control()?;
         page.engine_and_workers()?;
         page.process()
@@ -128,6 +131,29 @@ impl Page<'_, '_> {
         let moved = self.sum(|worker| worker.endpoint_pick_moved.value());
         let help = "Choices by key of another endpoint than the key's own";
         self.counter("endpoint_pick_moved", help, moved)
+    }
+
+    fn retries(&mut self) -> Result<(), Error> {
+        let made = RetryReason::ALL.map(|reason| {
+            let count = self.sum(|worker| worker.retry.made[reason as usize].value());
+            ([("reason", reason.as_str())], count)
+        });
+        self.counters("retry", "Tries beyond the first, by why", made.to_vec())?;
+        let denied = RetryDenied::ALL.map(|why| {
+            let count = self.sum(|worker| worker.retry.denied[why as usize].value());
+            ([("why", why.as_str())], count)
+        });
+        self.counters("retry_denied", "Tries that were asked for and not made", denied.to_vec())?;
+        let ended = HedgeEnd::ALL.map(|end| {
+            let count = self.sum(|worker| worker.hedge.ended[end as usize].value());
+            ([("end", end.as_str())], count)
+        });
+        self.counters("hedge", "Second requests beside slow ones", ended.to_vec())?;
+        let denied = self.sum(|worker| worker.hedge.denied.value());
+        self.counter("hedge_denied", "Slow requests without a second one", denied)?;
+        let success = self.sum(|worker| worker.retry.success.value());
+        let help = "Requests that were answered below 500 after more than one try";
+        self.counter("retry_success", help, success)
     }
 
     fn pools_and_bytes(&mut self) -> Result<(), Error> {

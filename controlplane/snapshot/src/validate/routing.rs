@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use super::patterns::Patterns;
+use super::retry::{check_hedging, check_retry};
 use super::text::{self, Problem};
 use super::{Item, at_most, check_share, check_sum, duration, in_range};
 use crate::limits::*;
@@ -49,7 +50,15 @@ fn check_route(route: &Route, clusters: usize) -> Result<(), Problem> {
         check_cors(cors).map_err(|problem| problem.inside("cors"))?;
     }
     duration("request_timeout_ms", route.policy.request_timeout_ms)?;
-    duration("backend_request_timeout_ms", route.policy.backend_request_timeout_ms)
+    duration("backend_request_timeout_ms", route.policy.backend_request_timeout_ms)?;
+    match &route.policy.retry {
+        Some(retry) => check_retry(retry).map_err(|problem| problem.inside("retry"))?,
+        None => {}
+    }
+    match route.policy.hedging {
+        Some(after) => check_hedging(after).map_err(|problem| problem.inside("hedging")),
+        None => Ok(()),
+    }
 }
 
 fn check_forward(backends: &[WeightedBackend], clusters: usize) -> Result<(), Problem> {

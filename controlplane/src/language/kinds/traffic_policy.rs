@@ -3,6 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::retry::{Hedging, Retry, RetryBudget};
+
+pub mod retry;
+
 /// How requests to some services, or of some routes, are treated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -15,6 +19,15 @@ pub struct TrafficPolicySpec {
     /// Which endpoint gets a request. Only for a Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
+    /// When a request is tried again; never unless told. Not for a TCPRoute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// When a second request is sent beside a slow one; never unless told. Not for a TCPRoute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedging: Option<Hedging>,
+    /// What tries beyond the first may cost. Only for a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<RetryBudget>,
 }
 
 /// An object that a policy is attached to (GEP-713).

@@ -6,6 +6,8 @@ use crate::language::kinds::traffic_policy::{
 use crate::language::rules::findings::Findings;
 use crate::language::text::{duration_ms, is_token};
 
+mod retry;
+
 pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     let targets = &policy.target_refs;
     let keys = targets.iter().enumerate().map(|(index, target)| {
@@ -24,8 +26,13 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
             findings.error_with_help(&format!("spec.targetRefs[{index}].group"), message, help);
         }
     }
-    if policy.timeouts.is_none() && policy.load_balancing.is_none() {
-        let help = "give it `timeouts` or `loadBalancing`";
+    let says_nothing = policy.timeouts.is_none()
+        && policy.load_balancing.is_none()
+        && policy.retry.is_none()
+        && policy.hedging.is_none()
+        && policy.retry_budget.is_none();
+    if says_nothing {
+        let help = "give it `timeouts`, `loadBalancing`, `retry` or `hedging`";
         findings.error_with_help("spec", "this policy says nothing", help);
     }
     if let Some(balancing) = &policy.load_balancing {
@@ -35,6 +42,7 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     if let Some(timeouts) = &policy.timeouts {
         check_timeouts(timeouts, targets, findings);
     }
+    retry::check(policy, targets, findings);
 }
 
 fn check_balancing(balancing: &LoadBalancing, findings: &mut Findings<'_>) {

@@ -131,7 +131,10 @@ const HTTP_ROUTE: Table = &[
     ("rules[].backendRefs[].filters", Items(0, 16)),
     ("rules[].timeouts.request", Text(Format::Duration)),
     ("rules[].timeouts.backendRequest", Text(Format::Duration)),
-    ("rules[].retry", Unsupported("a try that fails is answered with the failure")),
+    ("rules[].retry.codes", Items(0, 32)),
+    ("rules[].retry.codes[]", Range(400, 599)),
+    ("rules[].retry.attempts", Range(0, 8)),
+    ("rules[].retry.backoff", Text(Format::Duration)),
     ("rules[].sessionPersistence", Unsupported("each request is balanced on its own")),
 ];
 
@@ -325,6 +328,19 @@ const TRAFFIC_POLICY: Table = &[
     ("loadBalancing.hash.keys", Items(1, 16)),
     ("loadBalancing.hash.keys[].name", Length(1, 256)),
     ("loadBalancing.hash.boundPercent", Range(101, 10_000)),
+    ("retry.attempts", Range(0, 8)),
+    ("retry.on", Items(0, 8)),
+    ("retry.statuses", Items(0, 32)),
+    ("retry.statuses[]", Range(400, 599)),
+    ("retry.headers", Items(1, 8)),
+    ("retry.headers[].name", Text(Format::HeaderName)),
+    ("retry.headers[].value", Length(1, 4096)),
+    ("retry.backoff.base", Text(Format::Duration)),
+    ("retry.backoff.max", Text(Format::Duration)),
+    ("hedging.percentile", Range(50, 99)),
+    ("hedging.delay", Text(Format::Duration)),
+    ("retryBudget.percent", Range(0, 1_000)),
+    ("retryBudget.minPerSecond", Range(0, 1_000_000)),
 ];
 
 fn apply_table(schema: &mut Json, prefix: &str, table: Table) {

@@ -101,6 +101,8 @@ impl Iterator for MaskIter<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Ordinary,
+    /// `X-Attempt-Count`: each hop counts its own tries.
+    AttemptCount,
     Connection,
     ContentLength,
     Date,
@@ -115,6 +117,8 @@ pub(super) enum Kind {
     LateenDebug,
     MaxForwards,
     RequestId,
+    /// `X-Request-Timeout-Ms`.
+    RequestTimeout,
     Trailer,
     TransferEncoding,
     Upgrade,
@@ -142,11 +146,13 @@ pub(super) fn classify(name: &[u8]) -> Kind {
         14 if first == b'x' && is(name, b"x-lateen-debug") => Kind::LateenDebug,
         14 if first == b'h' && is(name, b"http2-settings") => Kind::HopByHop,
         15 if first == b'x' && is(name, b"x-forwarded-for") => Kind::ForwardedFor,
+        15 if first == b'x' && is(name, b"x-attempt-count") => Kind::AttemptCount,
         16 if first == b'p' && is(name, b"proxy-connection") => Kind::HopByHop,
         17 if first == b't' && is(name, b"transfer-encoding") => Kind::TransferEncoding,
         17 if first == b'x' && is(name, b"x-forwarded-proto") => Kind::ForwardedProto,
         18 if first == b'p' && is(name, b"proxy-authenticate") => Kind::HopByHop,
         19 if first == b'p' && is(name, b"proxy-authorization") => Kind::HopByHop,
+        20 if first == b'x' && is(name, b"x-request-timeout-ms") => Kind::RequestTimeout,
         _ => Kind::Ordinary,
     }
 }
@@ -192,6 +198,7 @@ pub(super) struct FieldFacts<'h> {
     pub(super) wants_epoch: bool,
     pub(super) upgrade: Repeatable<'h>,
     pub(super) request_id: Repeatable<'h>,
+    pub(super) request_timeout: Repeatable<'h>,
     pub(super) max_forwards: Repeatable<'h>,
     pub(super) expect: Repeatable<'h>,
     pub(super) host: Option<(&'h [u8], u8)>,
@@ -290,6 +297,8 @@ fn read_field<'h>(
             return Ok(());
         }
         Kind::RequestId if request => facts.request_id.add(value),
+        Kind::RequestTimeout if request => facts.request_timeout.add(value),
+        Kind::AttemptCount if request => {}
         Kind::ForwardedFor if request => facts.has_forwarded_for = true,
         // Passed on: each hop that is asked says which config it answered by.
         Kind::LateenDebug if request => {
@@ -354,6 +363,8 @@ fn nominate(
         | Kind::ForwardedFor
         | Kind::ForwardedProto
         | Kind::RequestId
+        | Kind::RequestTimeout
+        | Kind::AttemptCount
         | Kind::Via => return Err(FieldError::NominationForbidden),
         Kind::Ordinary if is_forwarding(option) => return Err(FieldError::NominationForbidden),
         Kind::Ordinary

@@ -48,6 +48,8 @@ pub struct RequestHead<'h> {
     /// `Max-Forwards` of an OPTIONS or TRACE request. At 0 the proxy answers itself
     /// (RFC 9110 §7.6.2).
     pub max_forwards: Option<u64>,
+    /// `X-Request-Timeout-Ms`: how long the caller still waits, in milliseconds.
+    pub timeout_ms: Option<u64>,
     /// The `X-Request-Id` that came, if it may be kept.
     pub request_id: Option<&'h [u8]>,
     /// All fields as they came, and the head's bytes without an empty line before it.
@@ -108,6 +110,9 @@ pub enum RequestError {
     /// `Max-Forwards` of OPTIONS or TRACE is no number, or repeated.
     #[error("invalid Max-Forwards")]
     MaxForwards,
+    /// `X-Request-Timeout-Ms` is no number of milliseconds, or repeated.
+    #[error("invalid X-Request-Timeout-Ms")]
+    RequestTimeout,
     /// TRACE with a body (RFC 9110 §9.3.8).
     #[error("TRACE with a body")]
     TraceBody,
@@ -130,6 +135,7 @@ impl RequestError {
             | Self::HostMissing
             | Self::HostInvalid
             | Self::MaxForwards
+            | Self::RequestTimeout
             | Self::TraceBody => 400,
         }
     }
@@ -251,6 +257,7 @@ fn judge_head<'h>(
         expect_continue: judge_expectation(facts, line.version, framing)?,
         upgrade: judge_upgrade(facts, line.version, framing),
         max_forwards: judge_max_forwards(facts, method)?,
+        timeout_ms: judge_timeout(facts)?,
         request_id: match facts.request_id {
             Repeatable::Once(id) if valid_request_id(id) => Some(id),
             _ => None,
@@ -336,6 +343,18 @@ fn judge_max_forwards(facts: &FieldFacts<'_>, method: Method) -> Result<Option<u
         Repeatable::Missing => Ok(None),
         Repeatable::Once(value) => parse_number(value).map(Some).ok_or(RequestError::MaxForwards),
         Repeatable::Repeated => Err(RequestError::MaxForwards),
+    }
+}
+
+/// How long the caller still waits, as it says.
+#[inline]
+fn judge_timeout(facts: &FieldFacts<'_>) -> Result<Option<u64>, RequestError> {
+    match facts.request_timeout {
+        Repeatable::Missing => Ok(None),
+        Repeatable::Once(value) => {
+            parse_number(value).map(Some).ok_or(RequestError::RequestTimeout)
+        }
+        Repeatable::Repeated => Err(RequestError::RequestTimeout),
     }
 }
 

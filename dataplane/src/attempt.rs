@@ -1,0 +1,314 @@
+//! One try of a request: where it may go, on which connection, and what is sent.
+//!
+//! Before: `request` judged a head, or saw a try come to nothing. After: it exchanges the messages of this
+//! try. Whether there is another try is for `tries` to say.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use lateen_ring::Instant;
+
+use crate::client::Connection;
+use crate::cluster::Cluster;
+use crate::decide::balance::EndpointIndex;
+use crate::decide::retry::RetryReason;
+use crate::decide::route::plan::RoutePlan;
+use crate::exchange::{Exchange, Request};
+use crate::failure::Failure;
+use crate::forward::mirror::mirror;
+use crate::forward::obtain::{dial, obtain};
+use crate::forward::pool::Upstream;
+use crate::forward::transfer::{Timer, one};
+use crate::hedging::Hedge;
+use crate::in_flight::InFlight;
+use crate::observe::metrics::retry::HedgeEnd;
+use crate::plant::{self, Plant};
+use crate::shard::Shard;
+use crate::tries::{Tried, claim_after_failure};
+
+/// A try: a request at an endpoint, on a connection.
+pub struct Try {
+    /// The endpoint, of which it is load.
+    pub in_flight: InFlight,
+    /// The connection.
+    pub upstream: Upstream,
+    /// Whether the connection had carried requests before.
+    pub pooled: bool,
+    /// When it must be over.
+    pub until: Instant,
+}
+
+impl Try {
+    /// Of what was obtained.
+    pub fn new((in_flight, upstream, pooled): (InFlight, Upstream, bool), until: Instant) -> Self {
+        Self { in_flight, upstream, pooled, until }
+    }
+}
+
+/// How a try ended that is not the last.
+pub enum Ended {
+    /// In a failure; what was sent can be sent again.
+    Failed {
+        /// How it ended.
+        failure: Failure,
+        /// Whether the connection may have been dead before.
+        was_stale: bool,
+    },
+    /// In an answer that asks for another try, which is paid for, after this long.
+    Refused(Duration),
+}
+
+/// A connection for a request that found none in the pool.
+pub async fn first_try(
+    connection: &Connection,
+    request: &Request,
+    exchange: &Exchange,
+    way: &Way,
+    endpoint: Option<EndpointIndex>,
+) -> Result<Try, Failure> {
+    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
+    let none = Tried::default();
+    let tried = tries.map_or(&none, |tries| &tries.tried);
+    let timer = Timer { deadline: &connection.deadline, until: way.until() };
+    let failure = match obtain(connection, &way.cluster, exchange, endpoint, timer, tried).await {
+        Ok(obtained) => return Ok(Try::new(obtained, timer.until)),
+        Err(failure) => failure,
+    };
+    obtain_again(connection, request, exchange, way, failure).await
+}
+
+/// The try after one that came to nothing.
+///
+/// # Errors
+/// There is none: the failure that stands.
+pub async fn try_again(
+    connection: &Connection,
+    request: &Request,
+    exchange: &Exchange,
+    way: &Way,
+    last: InFlight,
+    ended: Ended,
+) -> Result<Try, Failure> {
+    exchange.heard_upstream.set(false);
+    exchange.read_by_count.set(false);
+    exchange.answered_at.set(Instant::NEVER);
+    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
+    match ended {
+        Ended::Failed { was_stale: true, .. } if may_replay(request) => {
+            exchange.retries.set(exchange.retries.get() + 1);
+            let metrics = &connection.shard.metrics().retry;
+            metrics.made[RetryReason::PoolReplay as usize].increment();
+            // Charged, though never denied: the endpoint has seen nothing of it, and it happens once.
+            let _ = way.cluster.pay_for_try(lateen_ring::now().as_nanos());
+            let timer = Timer { deadline: &connection.deadline, until: way.until() };
+            match dial(connection, last.chosen(), timer).await {
+                Ok(upstream) => Ok(Try::new((last, upstream, false), timer.until)),
+                Err(failure) => {
+                    drop(last);
+                    obtain_again(connection, request, exchange, way, failure).await
+                }
+            }
+        }
+        Ended::Failed { failure, .. } => {
+            tries.inspect(|tries| tries.tried.push(last.chosen().index));
+            drop(last);
+            obtain_again(connection, request, exchange, way, failure).await
+        }
+        Ended::Refused(wait) => {
+            tries.inspect(|tries| tries.tried.push(last.chosen().index));
+            drop(last);
+            obtain_after(connection, request, exchange, way, wait).await
+        }
+    }
+}
+
+/// Sends a second request beside a slow one, if it is paid for and a connection can be had before the
+/// first is answered.
+pub async fn start_rival(
+    connection: &Connection,
+    request: &mut Request,
+    exchange: &Exchange,
+    way: &Way,
+    this: &Try,
+    hedge: &Hedge,
+) -> Option<Try> {
+    let shard = &connection.shard;
+    let metrics = &shard.metrics().hedge;
+    if !hedge.pay() || !way.cluster.pay_for_try(lateen_ring::now().as_nanos()) {
+        metrics.denied.increment();
+        return None;
+    }
+    let rare = request.rare.as_ref()?;
+    let tries = rare.tries.as_ref()?;
+    let until = way.until();
+    let timer = Timer { deadline: &connection.deadline, until };
+    tries.tried.push(this.in_flight.chosen().index);
+    let obtained = {
+        let obtaining = obtain(connection, &way.cluster, exchange, None, timer, &tries.tried);
+        let mut obtaining = pin!(obtaining);
+        poll_fn(|cx| {
+            if this.upstream.stream.poll_news(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            obtaining.as_mut().poll(cx).map(Result::ok)
+        })
+        .await
+    };
+    exchange.chose(this.in_flight.chosen().index);
+    let Some(obtained) = obtained else {
+        metrics.ended[HedgeEnd::Failed as usize].increment();
+        return None;
+    };
+    tries.begin();
+    exchange.retries.set(exchange.retries.get() + 1);
+    let rival = Try::new(obtained, until);
+    let first_sent = exchange.sent_at.get();
+    send_message(shard, request, exchange, &rival);
+    // What a request takes is counted from its first try on.
+    exchange.sent_at.set(first_sent);
+    Some(rival)
+}
+
+/// Whether a request may be sent again whose endpoint may have seen it, without a route's leave.
+fn may_replay(request: &Request) -> bool {
+    request.method.is_idempotent() || plant::has(Plant::PostReplayed)
+}
+
+/// A connection for the next try after `failure`, if there is one.
+async fn obtain_again(
+    connection: &Connection,
+    request: &Request,
+    exchange: &Exchange,
+    way: &Way,
+    failure: Failure,
+) -> Result<Try, Failure> {
+    match claim_after_failure(connection, exchange, request, failure) {
+        Some(wait) => obtain_after(connection, request, exchange, way, wait).await,
+        None => Err(failure),
+    }
+}
+
+/// A connection for a try that was paid for, after `wait`; and for the next ones, if it can't be had.
+async fn obtain_after(
+    connection: &Connection,
+    request: &Request,
+    exchange: &Exchange,
+    way: &Way,
+    mut wait: Duration,
+) -> Result<Try, Failure> {
+    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
+    let tried = &tries.expect("who has none claims none").tried;
+    loop {
+        lateen_ring::sleep(wait).await;
+        let timer = Timer { deadline: &connection.deadline, until: way.until() };
+        let failure = match obtain(connection, &way.cluster, exchange, None, timer, tried).await {
+            Ok(obtained) => return Ok(Try::new(obtained, timer.until)),
+            Err(failure) => failure,
+        };
+        wait = claim_after_failure(connection, exchange, request, failure).ok_or(failure)?;
+    }
+}
+
+/// Where a request goes, and how long it may take.
+pub struct Way {
+    /// Who answers it.
+    pub cluster: Rc<Cluster>,
+    /// When all tries must be over.
+    due: Instant,
+    /// How long one of them may take, in milliseconds; 0: as long as all.
+    each_ms: u32,
+}
+
+impl Way {
+    /// When a try that begins now must be over.
+    #[inline]
+    pub fn until(&self) -> Instant {
+        match self.each_ms {
+            0 => self.due,
+            each_ms => self.due.min(lateen_ring::now() + Duration::from_millis(each_ms.into())),
+        }
+    }
+}
+
+/// What the snapshot says of a request's way. Copies go to the mirrors of its route.
+///
+/// # Errors
+/// It leads nowhere, or its caller waits no longer.
+#[inline]
+pub fn set_out(
+    connection: &Connection,
+    request: &Request,
+    exchange: &Exchange,
+) -> Result<Way, Failure> {
+    let shard = &connection.shard;
+    let live = exchange.live().ok_or_else(Failure::no_cluster)?;
+    let plan = exchange.plan(&live).ok_or_else(Failure::no_cluster)?;
+    let cluster = exchange.cluster(shard, &live).ok_or_else(Failure::no_cluster)?;
+    let due = due(shard, request, exchange, plan);
+    if due <= lateen_ring::now() {
+        return Err(Failure::deadline_passed());
+    }
+    exchange.due.set(due);
+    if !plan.mirrors.is_empty() {
+        mirror(shard, &live, plan, request);
+    }
+    cluster.note_request();
+    let each_ms = plan.policy.backend_request_timeout_ms.unwrap_or(0);
+    Ok(Way { cluster: Rc::clone(cluster), due, each_ms })
+}
+
+/// When the exchange must be over: by its route, else by the process's config; and by its caller.
+#[inline]
+fn due(shard: &Shard, request: &Request, exchange: &Exchange, plan: &RoutePlan) -> Instant {
+    let after_ms = |ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into()));
+    let of_process = || shard.config.timeouts.request;
+    let whole = plan.policy.request_timeout_ms.map_or_else(of_process, after_ms);
+    let whole = whole.map_or(Instant::NEVER, |timeout| exchange.began + timeout);
+    match request.rare.as_ref().and_then(|rare| rare.deadline) {
+        None => whole,
+        Some(deadline) => whole.min(deadline),
+    }
+}
+
+/// Starts sending the head, and the body if it is with it; keeps what may have to be sent again.
+#[inline]
+pub fn send_message(shard: &Shard, request: &mut Request, exchange: &Exchange, this: &Try) {
+    if request.rare.is_some() {
+        put_try(request, exchange);
+    }
+    let message = std::mem::take(&mut request.message);
+    exchange.sent_at.set(lateen_ring::now());
+    shard.upstream_counts().write_bytes.add(message.len() as u64);
+    let upstream = &this.upstream.stream;
+    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
+    if (this.pooled && may_replay(request)) || tries.is_some_and(|tries| tries.repeats) {
+        request.message = upstream.start_send_kept(message).1;
+    } else {
+        upstream.start_send(one(message));
+    }
+}
+
+/// Writes into the head what is to be said of this try: which it is, and how long its caller waits.
+#[cold]
+fn put_try(request: &mut Request, exchange: &Exchange) {
+    let Some(rare) = &mut request.rare else { return };
+    let mut lines = Vec::new();
+    if let Some(tries) = &rare.tries {
+        lines.extend_from_slice(b"X-Attempt-Count: ");
+        lines.extend_from_slice(&[b'0' + tries.made() as u8]);
+        lines.extend_from_slice(b"\r\n");
+    }
+    if rare.deadline.is_some() {
+        let left = exchange.due.get().since(lateen_ring::now());
+        lines.extend_from_slice(
+            format!("X-Request-Timeout-Ms: {}\r\n", left.as_millis()).as_bytes(),
+        );
+    }
+    // Before the empty line that ends the head.
+    let at = rare.head_bytes - 2;
+    request.message.splice(at..at + rare.try_bytes, lines.iter().copied());
+    rare.try_bytes = lines.len();
+}

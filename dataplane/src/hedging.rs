@@ -1,0 +1,115 @@
+//! Second requests of a route, as one worker makes them.
+//!
+//! Before: a snapshot's route asks for them. After: `response` knows when to stop waiting for the first
+//! answer alone, and `attempt` whether a second request is paid for. What all workers know of a route
+//! survives snapshots by its name.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lateen_ring::Instant;
+use lateen_snapshot::model::retry::HedgeAfter;
+
+use crate::decide::hedge::{LatencyCounts, Purse, Recent, Sums};
+use crate::limits;
+
+/// What all workers know of the requests of one route.
+#[derive(Debug, Default)]
+pub struct HedgeTotal {
+    state: Mutex<State>,
+    /// When a request is slow, in nanoseconds; 0: nobody can tell.
+    slow_ns: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    counts: Vec<Arc<LatencyCounts>>,
+    /// Of workers that have gone on to another snapshot.
+    past: Sums,
+    recent: Recent,
+    purse: Purse,
+}
+
+impl State {
+    fn sums(&mut self) -> Sums {
+        let Self { counts, past, .. } = self;
+        counts.retain(|count| {
+            let is_used = Arc::strong_count(count) > 1;
+            if !is_used {
+                count.add_to(&mut past.0);
+            }
+            is_used
+        });
+        let mut sums = Sums(past.0);
+        counts.iter().for_each(|count| count.add_to(&mut sums.0));
+        sums
+    }
+}
+
+/// The second requests of one route, on one worker.
+#[derive(Debug)]
+pub struct Hedge {
+    after: HedgeAfter,
+    total: Arc<HedgeTotal>,
+    counts: Arc<LatencyCounts>,
+    /// When it is looked again how long requests take.
+    look_at: Cell<Instant>,
+    /// There was nothing to pay with: it is not asked before.
+    pay_at: Cell<Instant>,
+}
+
+impl Hedge {
+    /// Of a worker that begins to serve the route.
+    pub fn new(after: HedgeAfter, total: Arc<HedgeTotal>) -> Self {
+        let counts = Arc::<LatencyCounts>::default();
+        let mut state = total.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.counts.push(Arc::clone(&counts));
+        drop(state);
+        Self { after, total, counts, look_at: Cell::default(), pay_at: Cell::default() }
+    }
+
+    /// How long the first answer is waited for alone; `None`: for as long as it takes.
+    pub fn patience(&self) -> Option<Duration> {
+        let percentile = match self.after {
+            HedgeAfter::DelayMs(delay_ms) => return Some(Duration::from_millis(delay_ms.into())),
+            HedgeAfter::Percentile(percentile) => percentile,
+        };
+        let now = lateen_ring::now();
+        if now >= self.look_at.get() {
+            self.look_at.set(now + limits::HEDGE_LOOK);
+            // Whoever looks at the same time does it for all.
+            if let Ok(mut state) = self.total.state.try_lock() {
+                let sums = state.sums();
+                state.recent.merge(&sums, now.as_nanos());
+                let slow_ns =
+                    state.recent.quantile(percentile).map_or(0, |slow| slow.as_nanos() as u64);
+                self.total.slow_ns.store(slow_ns, Ordering::Relaxed);
+            }
+        }
+        let slow_ns = self.total.slow_ns.load(Ordering::Relaxed);
+        (slow_ns > 0).then(|| Duration::from_nanos(slow_ns))
+    }
+
+    /// A request was answered after this long.
+    #[inline]
+    pub fn observe(&self, span: Duration) {
+        self.counts.observe(span);
+    }
+
+    /// Pays for a second request.
+    pub fn pay(&self) -> bool {
+        let now = lateen_ring::now();
+        if now < self.pay_at.get() {
+            return false;
+        }
+        let mut state = self.total.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = state.sums().0.iter().sum();
+        let is_paid = state.purse.pay(requests);
+        if !is_paid {
+            self.pay_at.set(now + limits::RETRY_BUDGET_LOOK);
+        }
+        is_paid
+    }
+}

@@ -1,0 +1,175 @@
+//! The tries of one request beyond its first: whether one is made, what it costs, where it may not go.
+//!
+//! Before: `request` or `response` saw a try come to nothing. After: another one is paid for, or the
+//! client hears of the failure. What is to be tried again is `decide`'s to say.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use crate::client::Connection;
+use crate::codec::http1::head::Fields;
+use crate::decide::balance::EndpointIndex;
+use crate::decide::retry::{
+    RetryReason, backoff, wait_asked_for, wants_after_answer, wants_after_failure,
+};
+use crate::exchange::{Exchange, Request};
+use crate::failure::{Cause, Failure, ResponseFlag};
+use crate::limits;
+use crate::live::Live;
+use crate::observe::metrics::retry::RetryDenied;
+
+/// The endpoints that a request went to.
+#[derive(Debug, Default)]
+pub struct Tried {
+    endpoints: Cell<[EndpointIndex; limits::TRIED_MAX]>,
+    count: Cell<usize>,
+}
+
+impl Tried {
+    /// It went to this one. What is one too many is not remembered.
+    pub fn push(&self, endpoint: EndpointIndex) {
+        let count = self.count.get();
+        let mut endpoints = self.endpoints.get();
+        if let Some(place) = endpoints.get_mut(count) {
+            *place = endpoint;
+            self.endpoints.set(endpoints);
+            self.count.set(count + 1);
+        }
+    }
+
+    /// How many are remembered.
+    pub fn count(&self) -> usize {
+        self.count.get()
+    }
+
+    /// Shows those after the first `skipped`.
+    pub fn with<T>(&self, skipped: usize, look: impl FnOnce(&[EndpointIndex]) -> T) -> T {
+        look(&self.endpoints.get()[skipped..self.count.get()])
+    }
+}
+
+/// The tries of a request whose route allows more than one.
+#[derive(Debug)]
+pub struct Tries {
+    /// Those that were begun, the first included.
+    made: Cell<u32>,
+    /// Where they went.
+    pub tried: Tried,
+    /// The request may be sent again though an endpoint may have acted on it.
+    pub repeats: bool,
+}
+
+impl Tries {
+    /// Of a request that is to be sent for the first time.
+    pub fn new(repeats: bool) -> Self {
+        Self { made: Cell::new(1), tried: Tried::default(), repeats }
+    }
+
+    /// One more is begun.
+    pub fn begin(&self) {
+        self.made.set(self.made.get() + 1);
+    }
+
+    /// Those that were begun.
+    pub fn made(&self) -> u32 {
+        self.made.get()
+    }
+}
+
+/// Claims another try after a failure: how long to wait before it. `None`: the failure stands.
+pub fn claim_after_failure(
+    connection: &Connection,
+    exchange: &Exchange,
+    request: &Request,
+    failure: Failure,
+) -> Option<Duration> {
+    let has_begun = exchange.status.get() != 0;
+    let reason = match failure.cause {
+        Cause::ConnectFailed => RetryReason::ConnectFailure,
+        Cause::UpstreamReset if !exchange.heard_upstream.get() => RetryReason::Reset,
+        Cause::UpstreamTimeout if lateen_ring::now() < exchange.due.get() => {
+            RetryReason::PerTryTimeout
+        }
+        _ => return None,
+    };
+    if has_begun || !request.is_kept() {
+        return None;
+    }
+    let live = exchange.live()?;
+    let retry = exchange.plan(&live)?.policy.retry.as_deref()?;
+    if !wants_after_failure(retry, request.method, reason) {
+        return None;
+    }
+    claim(connection, exchange, request, &live, reason, Some(Duration::ZERO))
+}
+
+/// Claims another try instead of an answer.
+pub fn claim_after_answer(
+    connection: &Connection,
+    exchange: &Exchange,
+    request: &Request,
+    status: u16,
+    fields: Fields<'_>,
+) -> Option<Duration> {
+    if !request.is_kept() {
+        return None;
+    }
+    let live = exchange.live()?;
+    let retry = exchange.plan(&live)?.policy.retry.as_deref()?;
+    let reason = wants_after_answer(retry, request.method, status, fields)?;
+    let asked = wait_asked_for(fields, connection.shard.unix_us());
+    claim(connection, exchange, request, &live, reason, asked)
+}
+
+/// Another try, if one is left, it is paid for, and it can end in time. `asked`: how long the answer
+/// asks to wait; `None`: for longer than anybody does.
+fn claim(
+    connection: &Connection,
+    exchange: &Exchange,
+    request: &Request,
+    live: &Live,
+    reason: RetryReason,
+    asked: Option<Duration>,
+) -> Option<Duration> {
+    let shard = &connection.shard;
+    let tries = request.rare.as_ref()?.tries.as_ref()?;
+    let retry = exchange.plan(live)?.policy.retry.as_deref()?;
+    let metrics = &shard.metrics().retry;
+    let deny = |why: RetryDenied| {
+        metrics.denied[why as usize].increment();
+        None
+    };
+    let made = tries.made.get();
+    if made > retry.attempts {
+        exchange.remark.set(Some(ResponseFlag::RetryLimitExceeded));
+        return deny(RetryDenied::Attempts);
+    }
+    let Some(asked) = asked else { return deny(RetryDenied::RetryAfter) };
+    let wait = backoff(retry, made, shard.random()).max(asked);
+    let now = lateen_ring::now();
+    if now + wait >= exchange.due.get() {
+        return deny(RetryDenied::Deadline);
+    }
+    if !exchange.cluster(shard, live)?.pay_for_try(now.as_nanos()) {
+        return deny(RetryDenied::Budget);
+    }
+    metrics.made[reason as usize].increment();
+    tries.begin();
+    exchange.retries.set(exchange.retries.get() + 1);
+    Some(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembers_where_it_went_and_not_more_than_there_is_room_for() {
+        let tried = Tried::default();
+        for _ in 0..limits::TRIED_MAX + 3 {
+            tried.push(EndpointIndex::default());
+        }
+        assert_eq!(tried.count(), limits::TRIED_MAX);
+        tried.with(10, |last| assert_eq!(last.len(), limits::TRIED_MAX - 10));
+    }
+}
