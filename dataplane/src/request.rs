@@ -301,6 +301,8 @@ async fn converse_with_body(
 ) -> Result<Responded, Failure> {
     let framing = request.framing;
     let mut body = std::mem::replace(&mut request.body, BodyProgress::new(Framing::None));
+    // Who sends a body as it comes can't send it again.
+    let kept = std::mem::take(&mut request.message);
     let moved = Moved::default();
     let outcome = {
         let sending = send_request_body(
@@ -349,6 +351,7 @@ async fn converse_with_body(
     if outcome.is_err() && body.is_untouched(framing) && moved.taken() == 0 {
         // All of the body is still to come: the request may be sent again.
         request.body = body;
+        request.message = kept;
         exchange.request_over_at.set(Instant::NEVER);
     }
     outcome

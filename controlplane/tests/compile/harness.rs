@@ -10,8 +10,8 @@ use lateen_control::language::parse::parse;
 use lateen_control::language::place::SourceFile;
 use lateen_control::resolver::Addresses;
 use lateen_snapshot::model::{
-    Action, HeaderEdits, HostPattern, PathMatch, Route, RouteMatch, Rule, Snapshot, TcpRoute,
-    ValueMatch,
+    Action, ClusterPolicy, HeaderEdits, HostPattern, PathMatch, Route, RouteMatch, Rule, Snapshot,
+    TcpRoute, ValueMatch,
 };
 use lateen_snapshot::validate::{Origin, validate};
 

@@ -15,6 +15,9 @@ use crate::limits;
 /// How far back what was not spent counts. Source: Linkerd's `ttl`.
 const WINDOW_S: f64 = 10.0;
 
+/// A worker holds no more than this part of what is left.
+const LEASES: u32 = 8;
+
 /// The budget of one cluster, of the whole process.
 #[derive(Debug, Default)]
 pub struct Budget {
@@ -51,7 +54,9 @@ impl Budget {
         self.last = Some(Look { now_ns, requests });
         // What was earned longer ago than the window is gone.
         self.balance = self.balance.min(share * self.recent + each_second * WINDOW_S);
-        let paid = (self.balance.max(0.0) as u32).min(wanted);
+        let affordable = self.balance.max(0.0) as u32;
+        // Where little is left nobody holds what another worker could use.
+        let paid = wanted.min((affordable / LEASES).max(1)).min(affordable);
         self.balance -= f64::from(paid);
         paid
     }
