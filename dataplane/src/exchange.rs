@@ -17,8 +17,9 @@ use crate::cluster::Cluster;
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::message::{Method, Version};
 use crate::decide::balance::EndpointIndex;
+use crate::decide::fault::Injected;
 use crate::decide::route::plan::{Answer, BackendPlan, RoutePlan};
-use crate::failure::{Failure, Stage};
+use crate::failure::{Failure, ResponseFlag, Stage};
 use crate::live::Live;
 use crate::observe::access_log::Entry;
 use crate::shard::Shard;
@@ -100,6 +101,8 @@ pub struct Rare {
     pub for_mirrors: Option<Vec<u8>>,
     /// Mirrors get a copy, for which its body is waited for.
     pub awaits_body: bool,
+    /// What is made to go wrong with it.
+    pub fault: Option<Injected>,
 }
 
 /// What a response gets beside its route's edits.
@@ -183,6 +186,8 @@ pub struct Exchange {
     pub route: Cell<RouteUse>,
     /// What a hashed cluster chooses by.
     pub key: Cell<Option<u64>>,
+    /// What its log line says where nothing failed.
+    pub mark: Cell<Option<ResponseFlag>>,
     /// The client asked by which config it is answered.
     pub wants_epoch: Cell<bool>,
     endpoint: Cell<Option<EndpointIndex>>,
@@ -215,6 +220,7 @@ impl Exchange {
             tunnel_failure: Cell::new(None),
             route: Cell::new(RouteUse::NONE),
             key: Cell::new(None),
+            mark: Cell::new(None),
             wants_epoch: Cell::new(false),
             endpoint: Cell::new(None),
             pinned: RefCell::new(Pinned::NotYet),
@@ -355,7 +361,7 @@ impl Exchange {
                 path: parts.path,
                 version: self.version.get().as_str(),
                 status: self.status.get(),
-                flag: failure.map(|failure| failure.outcome().flag),
+                flag: failure.map(|failure| failure.outcome().flag).or(self.mark.get()),
                 request_bytes: self.request_bytes.get(),
                 response_bytes: self.response_bytes.get(),
                 total_us,

@@ -23,6 +23,7 @@ use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::{Method, Scheme};
 use crate::decide::balance::key::key_of_request;
 use crate::decide::cors::{CorsPolicy, PREFLIGHT_STATUS, is_preflight};
+use crate::decide::fault;
 use crate::decide::route::plan::{Answer, RoutePlan};
 use crate::decide::route::{Found, RequestView};
 use crate::exchange::{AddedFields, Exchange, Logged, Rare, Request, RouteUse};
@@ -183,7 +184,10 @@ pub fn judge_head(
     write_request(&head, &forwarding, &mut request.message);
     request.edits_response = backend.response_edits.is_some();
     let has_mirrors = !plan.mirrors.is_empty();
-    if head.upgrade.is_some() || plan.cors.is_some() || head.wants_epoch || has_mirrors {
+    let faults = plan.policy.faults.as_deref();
+    let fault = faults.and_then(|faults| fault::draw(faults, &view.fields, || shard.random()));
+    let is_rare = plan.cors.is_some() || head.wants_epoch || has_mirrors || fault.is_some();
+    if head.upgrade.is_some() || is_rare {
         let mut added = added_by_route(&view, plan);
         if head.wants_epoch {
             put_epoch(live, &mut added.lines);
@@ -194,7 +198,7 @@ pub fn judge_head(
         let upgrade = head.upgrade.map(Box::from);
         // A client that waits for a 100 sends nothing before the upstream has the head.
         let awaits_body = has_mirrors && upgrade.is_none() && !head.expect_continue;
-        request.rare = Some(Box::new(Rare { upgrade, added, for_mirrors, awaits_body }));
+        request.rare = Some(Box::new(Rare { upgrade, added, for_mirrors, awaits_body, fault }));
     }
     request.method = head.method;
     request.version = head.version;

@@ -24,6 +24,7 @@ use crate::codec::message::Method;
 use crate::decide::route::plan::RoutePlan;
 use crate::exchange::{CutWatch, Exchange, Request};
 use crate::failure::{Cause, Failure, Side, Stage};
+use crate::forward::fault::inject;
 use crate::forward::mirror::mirror;
 use crate::forward::obtain::{dial, obtain, take_pooled};
 use crate::forward::pool::{Upstream, close_upstream};
@@ -124,6 +125,9 @@ async fn forward(
     }
     let (cluster, until) = set_out(connection, request, exchange)?;
     let timer = Timer { deadline: &connection.deadline, until };
+    if let Some(fault) = request.rare.as_ref().and_then(|rare| rare.fault) {
+        Box::pin(inject(connection, exchange, fault, until)).await?;
+    }
     let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, &cluster, exchange) {
         Ok((in_flight, upstream)) => (in_flight, upstream, true),
         Err(endpoint) => Box::pin(obtain(connection, &cluster, exchange, endpoint, timer)).await?,
@@ -403,6 +407,7 @@ async fn fail(
         Some(status) if !begun => {
             answer_failure(connection, exchange, failure, status, request).await
         }
+        _ if failure.cause == Cause::InjectedReset => After::Reset,
         _ if plant::has(Plant::TruncationUnmarked) => After::Close,
         _ if exchange.ends_by_close.get() => After::Reset,
         _ => After::Close,

@@ -87,10 +87,12 @@ pub const WEIGHT_MAX: u32 = 1_000_000;
 pub const ENDPOINT_WEIGHT_MAX: u32 = 1_000;
 /// The greatest bound of a hashed cluster: an endpoint's load over the average, in percent.
 pub const BOUND_PERCENT_MAX: u32 = 10_000;
-/// Denominator of a mirror's share. Source: none in the Gateway API's Fraction; a millionth is enough.
+/// Denominator of the share of a mirror or a fault. Source: none in the Gateway API's Fraction; a millionth is enough.
 pub const DENOMINATOR_MAX: u32 = 1_000_000;
 /// A time span, in milliseconds: 30 days.
 pub const DURATION_MS_MAX: u32 = 30 * 24 * 3600 * 1000;
+/// A bandwidth, in bytes per second: 1 TiB/s, more than any link has.
+pub const BYTES_PER_S_MAX: u64 = 1 << 40;
 /// How long a preflight answer may be remembered, in seconds. Source: HTTPCORSFilter, int32.
 pub const CORS_MAX_AGE_S_MAX: u32 = i32::MAX as u32;
 

@@ -5,6 +5,8 @@
 //! name is resolved, every default that the control plane knows is filled in, every reference is an
 //! index into a list of the same snapshot.
 
+pub mod faults;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -230,6 +232,8 @@ pub struct RoutePolicy {
     pub request_timeout_ms: Option<u32>,
     /// The same for one try at a backend; `None` and 0: none.
     pub backend_request_timeout_ms: Option<u32>,
+    /// What is made to go wrong on purpose.
+    pub faults: Option<Box<faults::Faults>>,
 }
 
 /// What answers a request.

@@ -12,7 +12,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::limits::{BOUND_PERCENT_MAX, ENDPOINT_WEIGHT_MAX};
+use crate::limits::{BOUND_PERCENT_MAX, BYTES_PER_S_MAX, DENOMINATOR_MAX, ENDPOINT_WEIGHT_MAX};
+use crate::model::faults::{AbortKind, FaultAbort, FaultBandwidth, FaultDelay, Faults, Share};
 use crate::model::*;
 
 /// Valid snapshots.
@@ -204,8 +205,9 @@ fn value() -> impl Strategy<Value = String> {
 fn route(clusters: u32) -> impl Strategy<Value = Route> {
     let about = ("HTTPRoute/[a-z]{1,6}/[a-z]{1,6}/[0-9]", option::of(0..100_000_u32));
     let filters = (option::of(rewrite()), mirrors(clusters), option::of(cors()));
-    (about, action(clusters), edits(), edits(), filters, option::of(0..100_000_u32)).prop_map(
-        |(about, action, request_headers, response_headers, filters, backend_timeout)| Route {
+    let policy = (option::of(0..100_000_u32), option::of(faults()));
+    (about, action(clusters), edits(), edits(), filters, policy).prop_map(
+        |(about, action, request_headers, response_headers, filters, policy)| Route {
             name: about.0,
             action,
             request_headers,
@@ -215,8 +217,32 @@ fn route(clusters: u32) -> impl Strategy<Value = Route> {
             cors: filters.2.map(Box::new),
             policy: RoutePolicy {
                 request_timeout_ms: about.1,
-                backend_request_timeout_ms: backend_timeout,
+                backend_request_timeout_ms: policy.0,
+                faults: policy.1.map(Box::new),
             },
+        },
+    )
+}
+
+fn faults() -> impl Strategy<Value = Faults> {
+    let share = || {
+        (1..=DENOMINATOR_MAX).prop_flat_map(|denominator| {
+            (0..=denominator).prop_map(move |numerator| Share { numerator, denominator })
+        })
+    };
+    let kind = prop_oneof![Just(AbortKind::Reset), (400..=599_u16).prop_map(AbortKind::Status)];
+    let delay =
+        (1..100_000_u32, share()).prop_map(|(delay_ms, share)| FaultDelay { delay_ms, share });
+    let abort = (kind, share()).prop_map(|(kind, share)| FaultAbort { kind, share });
+    let bandwidth = (1..=BYTES_PER_S_MAX, share())
+        .prop_map(|(bytes_per_s, share)| FaultBandwidth { bytes_per_s, share });
+    let headers = vec(("x-[a-z]{1,6}", value()), 0..3);
+    (headers, delay, option::of(abort), option::of(bandwidth)).prop_map(
+        |(headers, delay, abort, bandwidth)| Faults {
+            headers,
+            delay: Some(delay),
+            abort,
+            bandwidth,
         },
     )
 }

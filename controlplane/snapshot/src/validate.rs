@@ -10,6 +10,7 @@
 
 pub mod text;
 pub mod patterns;
+mod faults;
 mod routing;
 #[cfg(test)]
 mod tests;

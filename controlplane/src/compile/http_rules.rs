@@ -160,6 +160,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 written.and_then(|all| all.backend_request.as_ref()),
                 "backendRequest",
             ),
+            ..RoutePolicy::default()
         };
         let (namespace, name) = (&route.key.namespace, &route.key.name);
         let section = rule.name.as_deref();
@@ -183,6 +184,13 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             .filter(|backend| backend.weight > 0)
             .filter_map(|backend| Some(&all[backend.cluster?.0 as usize].of_requests))
             .collect();
+        let faults = of_backends.first().and_then(|first| first.faults.clone());
+        let differ = of_backends.iter().any(|of| of.faults != faults);
+        if differ && said.faults.is_none() {
+            let message = "the policies of these backends differ in `faults`";
+            let help = "none of them counts here; say it in a TrafficPolicy of this route";
+            self.findings.warn(route, &format!("{path}.backendRefs"), message, help);
+        }
         let mut agree = |field: &str, is_said: bool, limit: fn(&RoutePolicy) -> Option<u32>| {
             let limits: Vec<Option<u32>> = of_backends.iter().map(|of| limit(of)).collect();
             let (agreed, is_unanimous) = longest(&limits);
@@ -202,6 +210,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             backend_request_timeout_ms: agree("backendRequest", backend_request, |all| {
                 all.backend_request_timeout_ms
             }),
+            faults: faults.filter(|_| !differ),
         }
     }
 

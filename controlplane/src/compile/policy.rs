@@ -4,6 +4,8 @@
 //! rule, the policy of the route; then the policy of the service's port, then that of the service. A
 //! target has one policy, so that nothing depends on an order among policies.
 
+mod faults;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -59,6 +61,7 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
         backend_request_timeout_ms: this
             .backend_request_timeout_ms
             .or(other.backend_request_timeout_ms),
+        faults: this.faults.or_else(|| other.faults.clone()),
     }
 }
 
@@ -253,6 +256,7 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
                 written.backend_request.as_deref(),
                 "backendRequest",
             ),
+            faults: policy.spec.faults.as_ref().map(faults::faults_of),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
     }

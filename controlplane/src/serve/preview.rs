@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use lateen_snapshot::model::{Action, ClusterId, ClusterPolicy, Listener, Route, Snapshot};
+use lateen_snapshot::model::{Action, ClusterId, Listener, Route, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::serve::plan::Snapshots;
@@ -160,13 +160,8 @@ fn write_route(snapshot: &Snapshot, route: &Route) -> String {
     }
     let _ = write!(
         text,
-        "{:?} {:?} {:?} {:?} {:?} {:?}",
-        route.request_headers,
-        route.response_headers,
-        route.rewrite,
-        route.cors,
-        route.policy.request_timeout_ms,
-        route.policy.backend_request_timeout_ms
+        "{:?} {:?} {:?} {:?} {:?}",
+        route.request_headers, route.response_headers, route.rewrite, route.cors, route.policy
     );
     text
 }
@@ -177,7 +172,7 @@ fn cluster(snapshot: &Snapshot, id: Option<ClusterId>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use lateen_snapshot::model::{Balancing, Cluster, TcpBackend, TcpRoute};
+    use lateen_snapshot::model::{Balancing, Cluster, ClusterPolicy, TcpBackend, TcpRoute};
     use lateen_snapshot::model::{Direction, Endpoint, Protocol};
 
     use super::*;

@@ -3,6 +3,7 @@
 pub mod received;
 pub mod connect;
 pub mod pool;
+pub mod fault;
 pub mod mirror;
 pub mod obtain;
 pub mod transfer;

@@ -18,6 +18,7 @@ use crate::codec::http1::write_response::{
     ClientBody, ResponseEdits, ResponseForwarding, write_response,
 };
 use crate::codec::message::{Persistence, Version};
+use crate::decide::fault::Pace;
 use crate::exchange::{Exchange, Request};
 use crate::failure::{Failure, Stage};
 use crate::forward::received::Received;
@@ -75,6 +76,13 @@ pub struct Call<'a> {
     pub timer: Timer<'a>,
     /// Whether the request's body has gone up whole.
     pub body_sent: Cell<bool>,
+}
+
+impl Call<'_> {
+    /// How fast the response's body may pass, if it is held back.
+    fn bytes_per_s(&self) -> Option<u64> {
+        self.request.rare.as_ref()?.fault?.bytes_per_s
+    }
 }
 
 /// Passes the response to a request on.
@@ -152,7 +160,8 @@ fn start_answer(
     let mut head = std::mem::take(&mut answer.head);
     let mut second = None;
     let mut invalid = None;
-    if !incoming.is_empty() && answer.status != 101 {
+    // What is held back has all of its body behind the head.
+    if !incoming.is_empty() && answer.status != 101 && call.bytes_per_s().is_none() {
         let passed = &exchange.response_bytes;
         let copied =
             first_of_body(incoming, body, answer.body.encoding, &mut head, &mut second, passed);
@@ -192,6 +201,7 @@ async fn pass_body_on(
         read_limit: shard.config.timeouts.body,
         write_limit: shard.config.timeouts.write,
         moved: &moved,
+        pace: call.bytes_per_s().map(|rate| Pace::begin(rate, lateen_ring::now().as_nanos())),
     };
     let passed = &exchange.response_bytes;
     transfer_body(&way, incoming, body, encoding, passed, u64::MAX)

@@ -4,6 +4,8 @@
 //! [`WorkerMetrics`]. After: a scrape sums the blocks (`metrics_text`) on the admin's thread. A
 //! worker never writes another's block, and blocks share no cache line.
 
+pub mod faults;
+
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -13,6 +15,7 @@ use lateen_snapshot::model::Epoch;
 
 use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
+use crate::observe::metrics::faults::FaultMetrics;
 use crate::observe::metrics_text;
 
 /// Upper bounds of `response_latency_ms` in microseconds: Linkerd's buckets, 1 ms to 50 s, so that
@@ -274,6 +277,8 @@ pub struct WorkerMetrics {
     /// `endpoint_pick_moved_total`: choices by key of another endpoint than the key's own, which refuses
     /// connections or has more than its share.
     pub endpoint_pick_moved: Counter,
+    /// Faults that were put into requests.
+    pub faults: FaultMetrics,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -314,6 +319,7 @@ impl Default for WorkerMetrics {
             endpoint_pick: Default::default(),
             endpoint_pick_keyless: Counter::default(),
             endpoint_pick_moved: Counter::default(),
+            faults: FaultMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),
@@ -350,6 +356,11 @@ impl WorkerMetrics {
         let outcome = failure.outcome();
         self.response_flags[outcome.flag.index()].increment();
         outcome.classification
+    }
+
+    /// Counts what happened to a request beside its failure, if it had one.
+    pub fn record_flag(&self, flag: ResponseFlag) {
+        self.response_flags[flag.index()].increment();
     }
 
     /// Responses counted so far, of every class.

@@ -41,6 +41,7 @@ impl Collector for Scrape {
         page.pools_and_bytes()?;
         page.picks()?;
         page.mirrors()?;
+        page.faults()?;
         page.control()?;
         page.engine_and_workers()?;
         page.process()
@@ -114,6 +115,15 @@ impl Page<'_, '_> {
         self.counter("mirror_skipped", "Copies of requests that were not made", skipped)?;
         let failed = self.sum(|worker| worker.mirror_failed.value());
         self.counter("mirror_failed", "Copies of requests without an answer", failed)
+    }
+
+    fn faults(&mut self) -> Result<(), Error> {
+        let mut faults = WorkerMetrics::default().faults.by_type();
+        for (index, (_, count)) in faults.iter_mut().enumerate() {
+            *count = self.sum(|worker| worker.faults.by_type()[index].1);
+        }
+        let faults = faults.map(|(kind, count)| ([("type", kind)], count));
+        self.counters("fault", "Requests that got a fault on purpose", faults)
     }
 
     fn picks(&mut self) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::patterns::Patterns;
 use super::text::{self, Problem};
-use super::{Item, at_most, check_share, check_sum, duration, in_range};
+use super::{Item, at_most, check_share, check_sum, duration, faults, in_range};
 use crate::limits::*;
 use crate::model::{
     Action, Cors, FieldMatch, HeaderEdits, HostPattern, Mirror, PathMatch, PathRewrite, Redirect,
@@ -49,7 +49,11 @@ fn check_route(route: &Route, clusters: usize) -> Result<(), Problem> {
         check_cors(cors).map_err(|problem| problem.inside("cors"))?;
     }
     duration("request_timeout_ms", route.policy.request_timeout_ms)?;
-    duration("backend_request_timeout_ms", route.policy.backend_request_timeout_ms)
+    duration("backend_request_timeout_ms", route.policy.backend_request_timeout_ms)?;
+    match &route.policy.faults {
+        Some(faults) => faults::check(faults).map_err(|problem| problem.inside("faults")),
+        None => Ok(()),
+    }
 }
 
 fn check_forward(backends: &[WeightedBackend], clusters: usize) -> Result<(), Problem> {

@@ -1,5 +1,7 @@
 //! `TrafficPolicy`: how requests to services or of routes are treated, attached by `targetRefs`.
 
+pub mod faults;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,9 @@ pub struct TrafficPolicySpec {
     /// Which endpoint gets a request. Only for a Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
+    /// What is made to go wrong on purpose. Those of a route replace those of its services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<faults::Faults>,
 }
 
 /// An object that a policy is attached to (GEP-713).

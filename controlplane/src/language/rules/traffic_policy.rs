@@ -1,5 +1,7 @@
 //! Rules of a TrafficPolicy.
 
+mod faults;
+
 use crate::language::kinds::traffic_policy::{
     HashKey, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, Timeouts, TrafficPolicySpec,
 };
@@ -24,8 +26,10 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
             findings.error_with_help(&format!("spec.targetRefs[{index}].group"), message, help);
         }
     }
-    if policy.timeouts.is_none() && policy.load_balancing.is_none() {
-        let help = "give it `timeouts` or `loadBalancing`";
+    let says_nothing =
+        policy.timeouts.is_none() && policy.load_balancing.is_none() && policy.faults.is_none();
+    if says_nothing {
+        let help = "give it `timeouts`, `loadBalancing` or `faults`";
         findings.error_with_help("spec", "this policy says nothing", help);
     }
     if let Some(balancing) = &policy.load_balancing {
@@ -34,6 +38,9 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     }
     if let Some(timeouts) = &policy.timeouts {
         check_timeouts(timeouts, targets, findings);
+    }
+    if let Some(faults) = &policy.faults {
+        faults::check(faults, targets, findings);
     }
 }
 

@@ -325,6 +325,15 @@ const TRAFFIC_POLICY: Table = &[
     ("loadBalancing.hash.keys", Items(1, 16)),
     ("loadBalancing.hash.keys[].name", Length(1, 256)),
     ("loadBalancing.hash.boundPercent", Range(101, 10_000)),
+    ("faults.headers", Items(1, 16)),
+    ("faults.headers[].name", Text(Format::HeaderName)),
+    ("faults.headers[].value", Text(Format::HeaderValue)),
+    ("faults.delay.duration", Text(Format::Duration)),
+    ("faults.delay.fraction.denominator", Range(1, 1_000_000)),
+    ("faults.abort.status", Range(400, 599)),
+    ("faults.abort.fraction.denominator", Range(1, 1_000_000)),
+    ("faults.responseBandwidth.bytesPerSecond", Range(1, 1 << 40)),
+    ("faults.responseBandwidth.fraction.denominator", Range(1, 1_000_000)),
 ];
 
 fn apply_table(schema: &mut Json, prefix: &str, table: Table) {
