@@ -10,6 +10,7 @@ use std::rc::Rc;
 use lateen_ring::{Deadline, Instant, Stream};
 
 use crate::accept::clients::ClientId;
+use crate::codec::proxy_protocol::Ends;
 use crate::forward::transfer::Timer;
 use crate::loaded::ListenerSlot;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
@@ -26,6 +27,8 @@ pub struct Connection {
     /// The client's address.
     pub peer: SocketAddr,
     peer_text: AddressText,
+    /// What the client connected to, where a header said so.
+    proxied_to: Option<Box<SocketAddr>>,
     /// Its place in the table of clients.
     pub client: ClientId,
     /// Where it came in.
@@ -55,11 +58,27 @@ impl Connection {
             deadline: Deadline::new(),
             peer,
             peer_text: AddressText::new(peer),
+            proxied_to: None,
             client,
             slot,
             close_reason: Cell::new(CloseReason::Orderly),
             first_byte_at: Cell::new(Instant::NEVER),
             unfinished: Cell::new(false),
+        }
+    }
+
+    /// The connection comes through a proxy that says who is at its ends.
+    pub fn set_ends(&mut self, ends: Ends) {
+        self.peer = SocketAddr::new(ends.source.ip().to_canonical(), ends.source.port());
+        self.peer_text = AddressText::new(self.peer);
+        self.proxied_to = Some(Box::new(ends.destination));
+    }
+
+    /// What the client connected to, if that can still be told.
+    pub fn destination(&self) -> Option<SocketAddr> {
+        match &self.proxied_to {
+            Some(proxied_to) => Some(**proxied_to),
+            None => self.stream.local_address().ok()?.inet(),
         }
     }
 

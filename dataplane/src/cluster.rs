@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lateen_snapshot::model::proxy_protocol::ProxyVersion;
 use lateen_snapshot::model::{self, ClusterId, HashKey};
 
 use crate::decide::balance::load::Load;
@@ -144,6 +145,13 @@ impl Cluster {
     /// Until a connection to one of them stands.
     pub fn connect_timeout(&self, of_process: Duration) -> Duration {
         self.spec.connect_timeout_ms.map_or(of_process, |ms| Duration::from_millis(ms.into()))
+    }
+
+    /// The header that connections to its endpoints begin with, if any. Such a connection serves one
+    /// client alone.
+    #[inline]
+    pub fn proxy_protocol(&self) -> Option<ProxyVersion> {
+        self.spec.policy.proxy_protocol
     }
 
     /// `Host` for an HTTP/1.0 request that named none.

@@ -15,6 +15,8 @@ const KIB: usize = 1024;
 
 /// Listeners of one proxy. Each costs every worker a socket; a Gateway has at most 64.
 pub const LISTENERS_MAX: usize = 1_024;
+/// Ranges of addresses from which a listener takes headers of the PROXY protocol; looked at one by one.
+pub const PROXY_SOURCES_MAX: usize = 64;
 /// Entries of one listener's `http`; one for each Gateway listener that shares its port.
 pub const HOST_ROUTES_MAX: usize = 1_024;
 /// Route tables; mostly one for each entry of a listener.

@@ -6,6 +6,7 @@
 //! index into a list of the same snapshot.
 
 pub mod faults;
+pub mod proxy_protocol;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -77,6 +78,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What clients speak.
     pub protocol: Protocol,
+    /// Connections from these begin with a header of the PROXY protocol, by which their client is known.
+    pub proxy_sources: Vec<proxy_protocol::AddressRange>,
     /// For HTTP: by the request's host, the most specific first match wins (exact before longer
     /// suffix before shorter suffix before any). A host that none matches is answered 404. Empty for
     /// [`Protocol::Tcp`].
@@ -378,7 +381,10 @@ pub struct Cluster {
 
 /// How the endpoints of a cluster are treated. What few clusters have is in a box.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterPolicy {}
+pub struct ClusterPolicy {
+    /// Connections to them begin with a header of the PROXY protocol, and serve one client each.
+    pub proxy_protocol: Option<proxy_protocol::ProxyVersion>,
+}
 
 /// One instance of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use proptest::sample::select;
 
 use crate::limits::{BOUND_PERCENT_MAX, BYTES_PER_S_MAX, DENOMINATOR_MAX, ENDPOINT_WEIGHT_MAX};
 use crate::model::faults::{AbortKind, FaultAbort, FaultBandwidth, FaultDelay, Faults, Share};
+use crate::model::proxy_protocol::{AddressRange, ProxyVersion};
 use crate::model::*;
 
 /// Valid snapshots.
@@ -57,7 +58,8 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                 addresses.into_iter().map(|address| Endpoint { address }).collect();
             let mut weights: Vec<u32> = weights;
             weights.truncate(endpoints.len());
-            let policy = ClusterPolicy::default();
+            let versions = [None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)];
+            let policy = ClusterPolicy { proxy_protocol: versions[endpoints.len() % 3] };
             Arc::new(Cluster { name, endpoints, weights, balancing, connect_timeout_ms, policy })
         };
         clusters.into_iter().map(into_cluster).collect()
@@ -109,10 +111,18 @@ fn listeners(tables: u32, clusters: u32) -> impl Strategy<Value = Vec<Listener>>
             };
             let tcp = (protocol != Protocol::Http).then_some(tcp);
             let index: usize = index;
-            Listener { name: format!("{name}-{index}"), direction, address, protocol, http, tcp }
+            let name = format!("{name}-{index}");
+            let proxy_sources = proxy_sources(address);
+            Listener { name, direction, address, protocol, proxy_sources, http, tcp }
         };
         listeners.into_iter().enumerate().map(into_listener).collect()
     })
+}
+
+/// Of some listeners none.
+fn proxy_sources(address: SocketAddr) -> Vec<AddressRange> {
+    let bits = (address.port() % 40) as u8;
+    AddressRange::around(address.ip().to_canonical(), bits).into_iter().collect()
 }
 
 /// What kind of pattern, and its name; ordered, so that a map keeps the patterns apart.

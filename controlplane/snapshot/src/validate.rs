@@ -244,6 +244,7 @@ fn check_listeners(snapshot: &Snapshot, origin: Origin) -> Result<(), Invalid> {
             .and_then(|()| first_of_its_name(&listener.name, &mut names))
             .and_then(|()| check_address(listener, origin, &mut addresses))
             .and_then(|()| check_protocol(listener))
+            .and_then(|()| check_proxy_sources(listener))
             .and_then(|()| check_host_routes(&listener.http, snapshot.route_tables.len()))
             .and_then(|()| match &listener.tcp {
                 Some(route) => {
@@ -271,6 +272,18 @@ fn check_address(
         return Ok(());
     }
     Err(Problem::new("address", listener.address, "a listener before it has that address"))
+}
+
+fn check_proxy_sources(listener: &Listener) -> Result<(), Problem> {
+    at_most(listener.proxy_sources.len(), PROXY_SOURCES_MAX, "proxy_sources")?;
+    match listener.proxy_sources.iter().find(|range| !range.is_whole()) {
+        None => Ok(()),
+        Some(range) => {
+            let value = format_args!("{}/{}", range.address, range.prefix_bits);
+            let wanted = "an address whose bits are 0 behind as many as it has at most";
+            Err(Problem::new("proxy_sources", value, wanted))
+        }
+    }
 }
 
 fn check_protocol(listener: &Listener) -> Result<(), Problem> {

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use lateen_snapshot::limits::DURATION_MS_MAX;
+use lateen_snapshot::model::proxy_protocol::ProxyVersion;
 use lateen_snapshot::model::{Balancing, ClusterPolicy, HashKey, Hashing, PeakEwma, RoutePolicy};
 
 use crate::compile::findings::Findings;
@@ -65,8 +66,8 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
     }
 }
 
-fn either_cluster(_this: ClusterPolicy, _other: &ClusterPolicy) -> ClusterPolicy {
-    ClusterPolicy {}
+fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
+    ClusterPolicy { proxy_protocol: this.proxy_protocol.or(other.proxy_protocol) }
 }
 
 /// What a policy is attached to. Both kinds of Service are one.
@@ -249,7 +250,12 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
     Settings {
         connect_timeout_ms: time_limit(written.connect.as_deref(), "connect").map(never_is_long),
         idle_timeout_ms: time_limit(written.idle.as_deref(), "idle").map(never_is_long),
-        policy: ClusterPolicy {},
+        policy: ClusterPolicy {
+            proxy_protocol: policy.spec.proxy_protocol.as_ref().map(|sent| match sent.version {
+                1 => ProxyVersion::V1,
+                _ => ProxyVersion::V2,
+            }),
+        },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),
             backend_request_timeout_ms: time_limit(

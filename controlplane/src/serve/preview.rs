@@ -199,6 +199,7 @@ mod tests {
             direction: Direction::Outbound,
             address: ([127, 0, 0, 1], 1).into(),
             protocol: Protocol::Tcp,
+            proxy_sources: Vec::new(),
             http: Vec::new(),
             tcp: Some(tcp),
         };

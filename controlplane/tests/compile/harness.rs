@@ -10,7 +10,7 @@ use lateen_control::language::parse::parse;
 use lateen_control::language::place::SourceFile;
 use lateen_control::resolver::Addresses;
 use lateen_snapshot::model::{
-    Action, HeaderEdits, HostPattern, PathMatch, Route, RouteMatch, Rule, Snapshot, TcpRoute,
+    Action, ClusterPolicy, HeaderEdits, HostPattern, PathMatch, Route, RouteMatch, Rule, Snapshot, TcpRoute,
     ValueMatch,
 };
 use lateen_snapshot::validate::{Origin, validate};
@@ -77,15 +77,21 @@ pub(crate) fn describe(snapshot: &Snapshot) -> String {
         line(
             0,
             format!(
-                "cluster {}: {:?}{} [{}]",
+                "cluster {}: {:?}{}{} [{}]",
                 cluster.name,
                 cluster.balancing,
                 connect.unwrap_or_default(),
+                of_policy(&cluster.policy),
                 endpoints.join(", ")
             ),
         );
     }
     out
+}
+
+/// What a cluster's policy says, if anything.
+fn of_policy(policy: &ClusterPolicy) -> String {
+    if *policy == ClusterPolicy::default() { String::new() } else { format!(" {policy:?}") }
 }
 
 fn pattern(pattern: &HostPattern) -> String {

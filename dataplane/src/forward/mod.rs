@@ -2,6 +2,7 @@
 
 pub mod received;
 pub mod connect;
+pub mod introduce;
 pub mod pool;
 pub mod fault;
 pub mod mirror;

@@ -13,6 +13,7 @@ use crate::decide::balance::EndpointIndex;
 use crate::exchange::Exchange;
 use crate::failure::{Cause, Failure, Stage};
 use crate::forward::connect::connect;
+use crate::forward::introduce::introduce;
 use crate::forward::pool::Upstream;
 use crate::forward::transfer::Timer;
 use crate::in_flight::InFlight;
@@ -107,7 +108,10 @@ pub async fn dial(
 ) -> Result<Upstream, Failure> {
     let now = lateen_ring::now();
     let left = (timer.until != Instant::NEVER).then(|| timer.until.since(now));
-    let connected = connect(&connection.shard, chosen, timer.deadline, left).await;
+    let connected = match connect(&connection.shard, chosen, timer.deadline, left).await {
+        Ok(upstream) => introduce(connection, &chosen.cluster, upstream).await,
+        failed => failed,
+    };
     match connected {
         Err(_) if lateen_ring::now() >= timer.until => {
             Err(Failure::upstream_timeout(Stage::Connect))

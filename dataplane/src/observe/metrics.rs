@@ -5,6 +5,7 @@
 //! worker never writes another's block, and blocks share no cache line.
 
 pub mod faults;
+pub mod proxy_protocol;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -16,6 +17,7 @@ use lateen_snapshot::model::Epoch;
 use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
 use crate::observe::metrics::faults::FaultMetrics;
+use crate::observe::metrics::proxy_protocol::ProxyProtocolMetrics;
 use crate::observe::metrics_text;
 
 /// Upper bounds of `response_latency_ms` in microseconds: Linkerd's buckets, 1 ms to 50 s, so that
@@ -279,6 +281,8 @@ pub struct WorkerMetrics {
     pub endpoint_pick_moved: Counter,
     /// Faults that were put into requests.
     pub faults: FaultMetrics,
+    /// Headers of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocolMetrics,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -320,6 +324,7 @@ impl Default for WorkerMetrics {
             endpoint_pick_keyless: Counter::default(),
             endpoint_pick_moved: Counter::default(),
             faults: FaultMetrics::default(),
+            proxy_protocol: ProxyProtocolMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),

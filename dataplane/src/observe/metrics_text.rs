@@ -42,6 +42,7 @@ impl Collector for Scrape {
         page.picks()?;
         page.mirrors()?;
         page.faults()?;
+        page.proxy_protocol()?;
         page.control()?;
         page.engine_and_workers()?;
         page.process()
@@ -124,6 +125,15 @@ impl Page<'_, '_> {
         }
         let faults = faults.map(|(kind, count)| ([("type", kind)], count));
         self.counters("fault", "Requests that got a fault on purpose", faults)
+    }
+
+    fn proxy_protocol(&mut self) -> Result<(), Error> {
+        let mut headers = WorkerMetrics::default().proxy_protocol.by_header();
+        for (index, (_, count)) in headers.iter_mut().enumerate() {
+            *count = self.sum(|worker| worker.proxy_protocol.by_header()[index].1);
+        }
+        let headers = headers.map(|(header, count)| ([("header", header)], count));
+        self.counters("proxy_protocol", "Headers of the PROXY protocol, of both sides", headers)
     }
 
     fn picks(&mut self) -> Result<(), Error> {

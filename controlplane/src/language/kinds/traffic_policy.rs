@@ -1,6 +1,7 @@
 //! `TrafficPolicy`: how requests to services or of routes are treated, attached by `targetRefs`.
 
 pub mod faults;
+pub mod proxy_protocol;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,9 @@ pub struct TrafficPolicySpec {
     /// What is made to go wrong on purpose. Those of a route replace those of its services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<faults::Faults>,
+    /// Endpoints are told who the client is. Only for a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<proxy_protocol::SentProxyProtocol>,
 }
 
 /// An object that a policy is attached to (GEP-713).

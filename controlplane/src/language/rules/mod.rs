@@ -11,6 +11,7 @@ mod gateway;
 mod http_route;
 mod ports;
 mod proxy;
+mod proxy_sources;
 mod route;
 mod service;
 mod tcp_route;

@@ -26,10 +26,12 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
             findings.error_with_help(&format!("spec.targetRefs[{index}].group"), message, help);
         }
     }
-    let says_nothing =
-        policy.timeouts.is_none() && policy.load_balancing.is_none() && policy.faults.is_none();
+    let says_nothing = policy.timeouts.is_none()
+        && policy.load_balancing.is_none()
+        && policy.faults.is_none()
+        && policy.proxy_protocol.is_none();
     if says_nothing {
-        let help = "give it `timeouts`, `loadBalancing` or `faults`";
+        let help = "give it `timeouts`, `loadBalancing`, `faults` or `proxyProtocol`";
         findings.error_with_help("spec", "this policy says nothing", help);
     }
     if let Some(balancing) = &policy.load_balancing {
@@ -41,6 +43,9 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     }
     if let Some(faults) = &policy.faults {
         faults::check(faults, targets, findings);
+    }
+    if policy.proxy_protocol.is_some() {
+        check_fits("proxyProtocol", |kind| kind == "Service", targets, findings);
     }
 }
 
