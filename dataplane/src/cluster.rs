@@ -18,9 +18,11 @@ use std::time::Duration;
 use lateen_snapshot::model::proxy_protocol::ProxyVersion;
 use lateen_snapshot::model::{self, ClusterId, HashKey};
 
-use crate::decide::balance::load::Load;
+use crate::decide::balance::load::{Load, OutOfService};
+use crate::decide::balance::service::InService;
 use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared};
 use crate::forward::pool::{ClusterIdle, IdleList};
+use crate::limits;
 use crate::loaded::{Loaded, compare_endpoints};
 use crate::shard::Shard;
 use crate::totals::ClusterTotals;
@@ -77,6 +79,8 @@ pub struct Cluster {
     balancer: Balancer,
     /// Among [`PICK_METHODS`](crate::observe::metrics::PICK_METHODS).
     method_index: usize,
+    /// How many of the endpoints are in service, as this view of it counts.
+    service: InService,
     /// Its idle connections.
     pub idle: Rc<ClusterIdle>,
     /// What all workers count of it together.
@@ -90,10 +94,13 @@ impl Cluster {
         totals: Arc<ClusterTotals>,
         draw: Draw,
     ) -> Self {
-        let endpoints = spec.endpoints.iter().map(|_| Rc::default()).collect();
+        let endpoints: Box<[Rc<Endpoint>]> =
+            spec.endpoints.iter().map(|_| Rc::default()).collect();
         let balancer = Balancer::new(&spec, shared, draw);
         let method_index = method_index(&spec.balancing);
-        Self { spec, endpoints, balancer, method_index, idle: Rc::default(), totals }
+        let idle = Rc::default();
+        let service = in_service(&spec, &endpoints);
+        Self { spec, endpoints, balancer, method_index, service, idle, totals }
     }
 
     /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
@@ -108,11 +115,12 @@ impl Cluster {
             Some(at) => Rc::clone(&self.endpoints[*at as usize]),
             None => Rc::default(),
         };
-        let endpoints = stayed.iter().map(endpoint).collect();
+        let endpoints: Box<[Rc<Endpoint>]> = stayed.iter().map(endpoint).collect();
         let balancer = self.balancer.as_in(&spec, shared, draw, stayed);
         let method_index = method_index(&spec.balancing);
         let (idle, totals) = (self.idle.clone(), self.totals.clone());
-        Self { spec, endpoints, balancer, method_index, idle, totals }
+        let service = in_service(&spec, &endpoints);
+        Self { spec, endpoints, balancer, method_index, service, idle, totals }
     }
 
     /// The cluster's name.
@@ -162,6 +170,36 @@ impl Cluster {
         }
     }
 
+    /// Takes an endpoint out of service for a reason, or lets that reason go. The one way to do so: the
+    /// panic threshold counts along. One that is in service again is as new for a slow start. Views of the
+    /// cluster that older snapshots have see the endpoint change, but count no more.
+    pub fn set_out_of_service(&self, index: EndpointIndex, why: OutOfService, is_out: bool) {
+        let is_back = self.service.set(&self.endpoint(index).load, why, is_out);
+        if let Some(slow) = self.balancer.slow_start()
+            && is_back
+        {
+            slow.restart(index.as_usize(), lateen_ring::now().as_nanos());
+        }
+    }
+
+    /// Whether so few endpoints are in service that it counts no longer.
+    #[inline]
+    pub fn is_panicking(&self) -> bool {
+        self.service.is_panicking()
+    }
+
+    /// Endpoints are being taken away, or stay after all, as the newest snapshot says.
+    fn note_terminating(&self) {
+        let mut terminating = self.spec.policy.terminating.iter().copied().peekable();
+        for (at, endpoint) in self.endpoints.iter().enumerate() {
+            let is_listed = terminating.next_if_eq(&(at as u32)).is_some();
+            if is_listed != endpoint.load.is_out_for(OutOfService::Terminating) {
+                let index = EndpointIndex::new(at);
+                self.set_out_of_service(index, OutOfService::Terminating, is_listed);
+            }
+        }
+    }
+
     /// How an endpoint is chosen.
     #[inline]
     pub fn balancer(&self) -> &Balancer {
@@ -189,13 +227,22 @@ impl Cluster {
     ) -> Option<EndpointIndex> {
         let metrics = shard.metrics();
         metrics.endpoint_pick[self.method_index].increment();
+        let now_ns = lateen_ring::now().as_nanos();
+        let panics = self.is_panicking();
+        if panics {
+            metrics.endpoint_pick_panic.increment();
+        }
+        if self.balancer.slow_start().is_some_and(|slow| slow.is_active(now_ns)) {
+            metrics.endpoint_pick_slow_start.increment();
+        }
         let picked = Choice {
             endpoints: &self.endpoints,
             balancer: &self.balancer,
-            now_ns: lateen_ring::now().as_nanos(),
+            now_ns,
             random: shard.random(),
             key,
             tried,
+            panics,
         }
         .pick();
         if self.hash_keys().is_some() && tried.is_empty() {
@@ -209,6 +256,11 @@ impl Cluster {
         }
         picked
     }
+}
+
+fn in_service(spec: &model::Cluster, endpoints: &[Rc<Endpoint>]) -> InService {
+    let threshold = spec.policy.panic_threshold_percent.unwrap_or(limits::PANIC_THRESHOLD_PERCENT);
+    InService::of(endpoints.iter().map(|endpoint| &endpoint.load), threshold)
 }
 
 const fn method_index(balancing: &model::Balancing) -> usize {
@@ -273,6 +325,7 @@ impl Clusters {
             let shared = loaded.shared_of(id);
             let totals = loaded.totals.of_cluster(&spec.name);
             let cluster = Rc::new(Cluster::new(spec.clone(), shared, totals, draw(shard)));
+            cluster.note_terminating();
             if serial < shard.views.live().loaded.serial {
                 cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
             } else {
@@ -302,6 +355,7 @@ impl Clusters {
         if entry.serial > serial {
             return cluster;
         }
+        cluster.note_terminating();
         let last = known.replace(Known { cluster: cluster.clone(), serial });
         drop(known);
         let last = last.expect("it was found").cluster;

@@ -185,6 +185,10 @@ pub const MAGLEV_ENTRIES_MAX: u64 = 5_000_011;
 /// penalised that is once in 2^64 requests.
 pub const KEY_STEPS_MAX: usize = 64;
 
+/// Where fewer than so many percent of a cluster's endpoints are in service, those that are not get requests
+/// too. Source: FEATURES, Defaults; Envoy's.
+pub const PANIC_THRESHOLD_PERCENT: u8 = 50;
+
 // Control plane.
 
 /// From a Hello to the control plane's Welcome.

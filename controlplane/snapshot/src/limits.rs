@@ -93,6 +93,8 @@ pub const BOUND_PERCENT_MAX: u32 = 10_000;
 pub const DENOMINATOR_MAX: u32 = 1_000_000;
 /// A time span, in milliseconds: 30 days.
 pub const DURATION_MS_MAX: u32 = 30 * 24 * 3600 * 1000;
+/// The greatest aggression of a slow start, in percent: with it a new endpoint has most of its share at once.
+pub const AGGRESSION_PERCENT_MAX: u32 = 10_000;
 /// A bandwidth, in bytes per second: 1 TiB/s, more than any link has.
 pub const BYTES_PER_S_MAX: u64 = 1 << 40;
 /// How long a preflight answer may be remembered, in seconds. Source: HTTPCORSFilter, int32.

@@ -7,6 +7,7 @@
 
 pub mod faults;
 pub mod proxy_protocol;
+pub mod slow_start;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -384,6 +385,14 @@ pub struct Cluster {
 pub struct ClusterPolicy {
     /// Connections to them begin with a header of the PROXY protocol, and serve one client each.
     pub proxy_protocol: Option<proxy_protocol::ProxyVersion>,
+    /// Where fewer than so many percent of them are in service, those that are not get requests too: at
+    /// most 100; 0: never; `None`: the proxy's own default.
+    pub panic_threshold_percent: Option<u8>,
+    /// How the share of a new one grows; `None`: it has all of it at once. Not where keys decide.
+    pub slow_start: Option<Box<slow_start::SlowStart>>,
+    /// Positions of those that are being taken away, in their order: they get no new requests while there
+    /// are others.
+    pub terminating: Vec<u32>,
 }
 
 /// One instance of a service.

@@ -15,6 +15,7 @@ use proptest::sample::select;
 use crate::limits::{BOUND_PERCENT_MAX, BYTES_PER_S_MAX, DENOMINATOR_MAX, ENDPOINT_WEIGHT_MAX};
 use crate::model::faults::{AbortKind, FaultAbort, FaultBandwidth, FaultDelay, Faults, Share};
 use crate::model::proxy_protocol::{AddressRange, ProxyVersion};
+use crate::model::slow_start::SlowStart;
 use crate::model::*;
 
 /// Valid snapshots.
@@ -59,7 +60,14 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
             let mut weights: Vec<u32> = weights;
             weights.truncate(endpoints.len());
             let versions = [None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)];
-            let policy = ClusterPolicy { proxy_protocol: versions[endpoints.len() % 3] };
+            let is_keyed = matches!(balancing, Balancing::RingHash(_) | Balancing::Maglev(_));
+            let slow = SlowStart { window_ms: 1_000, aggression_percent: 50, min_percent: 10 };
+            let policy = ClusterPolicy {
+                proxy_protocol: versions[endpoints.len() % 3],
+                panic_threshold_percent: (endpoints.len() % 2 == 0).then_some(100),
+                slow_start: (!is_keyed).then(|| Box::new(slow)),
+                terminating: (1..endpoints.len() as u32).collect(),
+            };
             Arc::new(Cluster { name, endpoints, weights, balancing, connect_timeout_ms, policy })
         };
         clusters.into_iter().map(into_cluster).collect()

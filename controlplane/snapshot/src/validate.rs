@@ -10,6 +10,7 @@
 
 pub mod text;
 pub mod patterns;
+mod endpoints;
 mod faults;
 mod routing;
 #[cfg(test)]
@@ -131,6 +132,7 @@ fn check_cluster<'s>(
     duration("connect_timeout_ms", cluster.connect_timeout_ms)?;
     check_weights(cluster)?;
     check_balancing(&cluster.balancing).map_err(|problem| problem.inside("balancing"))?;
+    endpoints::check_policy(cluster).map_err(|problem| problem.inside("policy"))?;
     sorted.clear();
     for (index, endpoint) in cluster.endpoints.iter().enumerate() {
         address(endpoint.address)

@@ -11,6 +11,7 @@ use std::collections::hash_map::Entry;
 
 use lateen_snapshot::limits::DURATION_MS_MAX;
 use lateen_snapshot::model::proxy_protocol::ProxyVersion;
+use lateen_snapshot::model::slow_start::SlowStart;
 use lateen_snapshot::model::{Balancing, ClusterPolicy, HashKey, Hashing, PeakEwma, RoutePolicy};
 
 use crate::compile::findings::Findings;
@@ -18,6 +19,7 @@ use crate::compile::objects::{Item, Objects};
 use crate::compile::references::{list_names, missing_service};
 use crate::compile::services::Services;
 use crate::language::diagnostic::Diagnostic;
+use crate::language::kinds::traffic_policy::slow_start as written_slow_start;
 use crate::language::kinds::traffic_policy::{
     Hash, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, TrafficPolicySpec,
 };
@@ -29,6 +31,10 @@ use crate::language::text::duration_ms;
 /// Source: FEATURES, Defaults; Linkerd's.
 const DEFAULT_RTT_MS: u32 = 30;
 const RTT_DECAY_MS: u32 = 10_000;
+
+/// How the share of a new endpoint grows. Source: Envoy's.
+const SLOW_START_AGGRESSION_PERCENT: u32 = 100;
+const SLOW_START_MIN_PERCENT: u8 = 10;
 
 /// What policies say; `None`: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,7 +73,13 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
 }
 
 fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
-    ClusterPolicy { proxy_protocol: this.proxy_protocol.or(other.proxy_protocol) }
+    ClusterPolicy {
+        proxy_protocol: this.proxy_protocol.or(other.proxy_protocol),
+        panic_threshold_percent: this.panic_threshold_percent.or(other.panic_threshold_percent),
+        slow_start: this.slow_start.or_else(|| other.slow_start.clone()),
+        // Of the endpoints, not of a policy.
+        terminating: Vec::new(),
+    }
 }
 
 /// What a policy is attached to. Both kinds of Service are one.
@@ -247,6 +259,7 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
         let path = format!("spec.timeouts.{field}");
         timeout_ms(policy.declared, text, &path, findings)
     };
+    let balancing = policy.spec.load_balancing.as_ref();
     Settings {
         connect_timeout_ms: time_limit(written.connect.as_deref(), "connect").map(never_is_long),
         idle_timeout_ms: time_limit(written.idle.as_deref(), "idle").map(never_is_long),
@@ -255,6 +268,11 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
                 1 => ProxyVersion::V1,
                 _ => ProxyVersion::V2,
             }),
+            panic_threshold_percent: balancing.and_then(|all| all.panic_threshold_percent),
+            slow_start: balancing
+                .and_then(|all| all.slow_start.as_ref())
+                .map(|slow| Box::new(slow_start_of(slow))),
+            terminating: Vec::new(),
         },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),
@@ -265,6 +283,16 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
             faults: policy.spec.faults.as_ref().map(faults::faults_of),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
+    }
+}
+
+fn slow_start_of(written: &written_slow_start::SlowStart) -> SlowStart {
+    // The language saw to it that it is more than 0.
+    let window_ms = duration_ms(&written.window).unwrap_or(1);
+    SlowStart {
+        window_ms: window_ms.clamp(1, DURATION_MS_MAX.into()) as u32,
+        aggression_percent: written.aggression_percent.unwrap_or(SLOW_START_AGGRESSION_PERCENT),
+        min_percent: written.min_percent.unwrap_or(SLOW_START_MIN_PERCENT),
     }
 }
 

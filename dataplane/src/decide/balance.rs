@@ -16,6 +16,8 @@ pub mod consistent;
 pub mod key;
 pub mod latency;
 pub mod load;
+pub mod service;
+pub mod slow_start;
 pub mod weighted;
 
 use std::cell::Cell;
@@ -27,7 +29,8 @@ use lateen_snapshot::model::{Balancing, Cluster, PeakEwma};
 use crate::limits;
 use consistent::Table;
 use latency::Latency;
-use load::Load;
+use load::{Load, OutOfService};
+use slow_start::SlowStart;
 use weighted::{Turns, Weights};
 
 /// Position of an endpoint in its cluster's list.
@@ -80,6 +83,7 @@ pub struct Draw {
 pub struct Balancer {
     shared: Shared,
     method: Method,
+    slow_start: Option<Box<SlowStart>>,
 }
 
 #[derive(Debug)]
@@ -108,8 +112,11 @@ impl Balancer {
     /// Begins.
     pub fn new(cluster: &Cluster, shared: Shared, draw: Draw) -> Self {
         let stayed = vec![None; cluster.endpoints.len()];
-        let none = Self { shared: Shared::default(), method: Method::LeastRequest };
-        none.as_in(cluster, shared, draw, &stayed)
+        let none =
+            Self { shared: Shared::default(), method: Method::LeastRequest, slow_start: None };
+        let terms = cluster.policy.slow_start.as_deref();
+        let slow_start = terms.map(|terms| Box::new(SlowStart::begin(*terms, stayed.len())));
+        Self { slow_start, ..none.as_in(cluster, shared, draw, &stayed) }
     }
 
     /// Goes on in the same cluster as another snapshot has it; of each endpoint `stayed` says where it
@@ -147,7 +154,17 @@ impl Balancer {
                 Method::Keyed(Keyed { bound_percent: hashing.bound_percent, in_flight })
             }
         };
-        Self { shared, method }
+        let slow_start = cluster.policy.slow_start.as_deref().map(|terms| {
+            let before = self.slow_start.as_deref();
+            Box::new(SlowStart::follow(*terms, before, stayed, draw.now_ns))
+        });
+        Self { shared, method, slow_start }
+    }
+
+    /// Endpoints that are new, if their share grows.
+    #[inline]
+    pub fn slow_start(&self) -> Option<&SlowStart> {
+        self.slow_start.as_deref()
     }
 
     /// Where a key leads whatever the state of the endpoints; `None`: keys do not count.
@@ -197,6 +214,8 @@ pub struct Choice<'a, E> {
     pub key: Option<u64>,
     /// The endpoints that this request already went to; a handful at most.
     pub tried: &'a [EndpointIndex],
+    /// So few are in service that those which were found bad are to be chosen too.
+    pub panics: bool,
 }
 
 impl<E: AsRef<Load>> Choice<'_, E> {
@@ -216,10 +235,17 @@ impl<E: AsRef<Load>> Choice<'_, E> {
         match &self.balancer.method {
             Method::LeastRequest | Method::PeakEwma { .. } => {}
             Method::RoundRobin(turn) => {
-                let next = wrap(u64::from(turn.get()) + 1, count);
-                // A list that has become shorter: begin anew.
-                let next = if next < count { next } else { 0 };
-                turn.set(next as u32);
+                let mut next = 0;
+                // One that is passed over loses its turn, so that the one behind it gets no more.
+                for _ in 0..=limits::EXTRA_PROBES_MAX {
+                    next = wrap(u64::from(turn.get()) + 1, count);
+                    // A list that has become shorter: begin anew.
+                    next = if next < count { next } else { 0 };
+                    turn.set(next as u32);
+                    if !self.is_passed_over(next) {
+                        break;
+                    }
+                }
                 return self.scan(next);
             }
             Method::WeightedRoundRobin(turns) => return self.pick_by_turns(turns),
@@ -251,8 +277,24 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     fn is_usable(&self, index: u64) -> bool {
         let load = self.load(index);
         load.penalty_until_ns() <= self.now_ns
-            && !load.is_out_of_service()
+            && !self.is_out(load)
+            && !self.is_passed_over(index)
             && !self.tried.contains(&EndpointIndex(index as u32))
+    }
+
+    /// Whether an endpoint is out of service, as far as that counts.
+    #[inline]
+    fn is_out(&self, load: &Load) -> bool {
+        load.is_out_of_service()
+            && (!self.panics || load.is_out_for(OutOfService::Terminating))
+    }
+
+    /// Whether it is new, and this choice not for it.
+    #[inline]
+    fn is_passed_over(&self, index: u64) -> bool {
+        self.balancer
+            .slow_start()
+            .is_some_and(|slow| slow.passes_over(index, self.random, self.now_ns))
     }
 
     #[inline]
@@ -385,7 +427,7 @@ impl<E: AsRef<Load>> Choice<'_, E> {
                 continue;
             }
             let load = self.load(at);
-            let rank = (load.is_out_of_service(), load.penalty_until_ns().max(self.now_ns));
+            let rank = (self.is_out(load), load.penalty_until_ns().max(self.now_ns));
             if rank == (false, self.now_ns) {
                 return Some(index);
             }

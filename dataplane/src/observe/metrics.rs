@@ -279,6 +279,10 @@ pub struct WorkerMetrics {
     /// `endpoint_pick_moved_total`: choices by key of another endpoint than the key's own, which refuses
     /// connections or has more than its share.
     pub endpoint_pick_moved: Counter,
+    /// `endpoint_pick_panic_total`: choices while so few endpoints were in service that it did not count.
+    pub endpoint_pick_panic: Counter,
+    /// `endpoint_pick_slow_start_total`: choices while an endpoint of the cluster was new.
+    pub endpoint_pick_slow_start: Counter,
     /// Faults that were put into requests.
     pub faults: FaultMetrics,
     /// Headers of the PROXY protocol.
@@ -323,6 +327,8 @@ impl Default for WorkerMetrics {
             endpoint_pick: Default::default(),
             endpoint_pick_keyless: Counter::default(),
             endpoint_pick_moved: Counter::default(),
+            endpoint_pick_panic: Counter::default(),
+            endpoint_pick_slow_start: Counter::default(),
             faults: FaultMetrics::default(),
             proxy_protocol: ProxyProtocolMetrics::default(),
             pool_hit: Counter::default(),

@@ -147,7 +147,13 @@ impl Page<'_, '_> {
         self.counter("endpoint_pick_keyless", help, keyless)?;
         let moved = self.sum(|worker| worker.endpoint_pick_moved.value());
         let help = "Choices by key of another endpoint than the key's own";
-        self.counter("endpoint_pick_moved", help, moved)
+        self.counter("endpoint_pick_moved", help, moved)?;
+        let panic = self.sum(|worker| worker.endpoint_pick_panic.value());
+        let help = "Choices while too few endpoints were in service for that to count";
+        self.counter("endpoint_pick_panic", help, panic)?;
+        let slow = self.sum(|worker| worker.endpoint_pick_slow_start.value());
+        let help = "Choices while an endpoint of the cluster was new";
+        self.counter("endpoint_pick_slow_start", help, slow)
     }
 
     fn pools_and_bytes(&mut self) -> Result<(), Error> {

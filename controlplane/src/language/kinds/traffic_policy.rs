@@ -2,6 +2,7 @@
 
 pub mod faults;
 pub mod proxy_protocol;
+pub mod slow_start;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,14 @@ pub struct LoadBalancing {
     /// What of a request decides. Needed by `RingHash` and `Maglev`, and only with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<Hash>,
+    /// Where fewer than so many percent of the endpoints are in service, those that were found bad get
+    /// requests too: else the few others would be crushed. 50 unless told otherwise; 0: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panic_threshold_percent: Option<u8>,
+    /// How the share of a new endpoint grows; it has all of it at once unless told otherwise. Not with
+    /// `RingHash` and `Maglev`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<slow_start::SlowStart>,
 }
 
 /// How latency is remembered: it rises at once and falls slowly.

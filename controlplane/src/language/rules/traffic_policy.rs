@@ -64,6 +64,16 @@ fn check_balancing(balancing: &LoadBalancing, findings: &mut Findings<'_>) {
         }
     }
     let is_hashed = matches!(kind, LoadBalancingType::RingHash | LoadBalancingType::Maglev);
+    if let Some(slow) = &balancing.slow_start {
+        if is_hashed {
+            let message = format!("`slowStart` says nothing for the type `{kind:?}`: keys decide");
+            findings.conflict("spec.loadBalancing.slowStart", "spec.loadBalancing.type", message);
+        }
+        if duration_ms(&slow.window) == Some(0) {
+            let path = "spec.loadBalancing.slowStart.window";
+            findings.error_with_help(path, "`window` is 0", "at least `1ms`");
+        }
+    }
     match &balancing.hash {
         None if is_hashed => {
             let message = format!("the type `{kind:?}` needs `hash`");
