@@ -94,8 +94,7 @@ impl Cluster {
         totals: Arc<ClusterTotals>,
         draw: Draw,
     ) -> Self {
-        let endpoints: Box<[Rc<Endpoint>]> =
-            spec.endpoints.iter().map(|_| Rc::default()).collect();
+        let endpoints: Box<[Rc<Endpoint>]> = spec.endpoints.iter().map(|_| Rc::default()).collect();
         let balancer = Balancer::new(&spec, shared, draw);
         let method_index = method_index(&spec.balancing);
         let idle = Rc::default();

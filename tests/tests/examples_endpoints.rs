@@ -6,6 +6,7 @@ use lateen_tests::peer::Peer;
 use lateen_tests::proxy::Engine;
 use lateen_tests::upstream::{Upstream, ok};
 use lateen_tests::wait::eventually;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 lateen_tests::on_both_engines!(
     a_new_instance_gets_its_share_little_by_little,
     an_instance_that_is_taken_away_finishes_and_gets_no_more,
+    each_version_gets_the_requests_that_are_for_it,
 );
 
 fn a_new_instance_gets_its_share_little_by_little(engine: Engine) {
@@ -83,4 +85,23 @@ fn an_instance_that_is_taken_away_finishes_and_gets_no_more(engine: Engine) {
     for instance in ["one", "two"] {
         assert!(answers.iter().any(|answer| answer == instance), "{answers:?}");
     }
+}
+
+fn each_version_gets_the_requests_that_are_for_it(engine: Engine) {
+    let upstreams = ["v1 a", "v1 b", "v2"].map(Upstream::fixed);
+    let addresses: Vec<_> = upstreams.iter().map(Upstream::address).collect();
+    let example = Example::apply(engine, "subsets.yaml", &addresses);
+    let all = |lines: &str| -> BTreeSet<String> { (0..40).map(|_| example.get(lines)).collect() };
+    let set = |of: &[&str]| -> BTreeSet<String> { of.iter().map(ToString::to_string).collect() };
+    assert_eq!(all("x-preview: yes\r\n"), set(&["v2"]));
+    assert_eq!(all(""), set(&["v1 a", "v1 b"]));
+    assert_eq!(all("x-preview: third\r\n"), set(&["v1 a", "v1 b", "v2"]));
+    let metrics = example.proxy.metrics();
+    assert_eq!(metrics.sum("endpoint_pick_total", &[]), 120.0);
+    assert_eq!(metrics.sum("response_flags_total", &[]), 0.0);
+    let lost =
+        "GET / HTTP/1.1\r\nHost: a.example\r\nx-preview: fourth\r\nConnection: close\r\n\r\n";
+    assert_eq!(example.ask(lost).status, 503);
+    let metrics = example.proxy.metrics();
+    assert_eq!(metrics.sum("response_flags_total", &[("flag", "UH")]), 1.0);
 }

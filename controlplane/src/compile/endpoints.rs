@@ -6,7 +6,7 @@
 //! what they have. Of several addresses of an endpoint,
 //! which are all the same to Kubernetes, the first counts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub(super) struct MeshCluster {
     pub(super) cluster: Arc<Cluster>,
     /// Whose addresses the endpoints have.
     pub(super) dns: Option<DnsSource>,
+    /// Of each endpoint; empty: none has any.
+    pub(super) labels: Vec<BTreeMap<String, String>>,
 }
 
 /// A DNS name, and the port of the endpoints at its addresses.
@@ -40,10 +42,11 @@ pub(super) struct DnsSource {
 }
 
 /// An endpoint, as one of the sources says it.
-struct Found {
+struct Found<'d> {
     address: SocketAddr,
     weight: u32,
     is_terminating: bool,
+    labels: Option<&'d BTreeMap<String, String>>,
 }
 
 type Slices<'d> = HashMap<(&'d str, &'d str), Vec<Item<'d, EndpointSlice>>>;
@@ -71,12 +74,12 @@ pub(super) fn collect_clusters<'d>(
                     (slice_endpoints(spec, port, of_service), None)
                 }
             };
-            let cluster = cluster_of(service, port, endpoints, &settings[clusters.len()]);
+            let (cluster, labels) = cluster_of(service, port, endpoints, &settings[clusters.len()]);
             let cluster = match before.get(&cluster.name) {
                 Some(same) if **same == cluster => Arc::clone(same),
                 _ => Arc::new(cluster),
             };
-            clusters.push(MeshCluster { cluster, dns });
+            clusters.push(MeshCluster { cluster, dns, labels });
         }
     }
     clusters
@@ -85,9 +88,9 @@ pub(super) fn collect_clusters<'d>(
 fn cluster_of(
     service: &Service<'_>,
     port: &ServicePort<'_>,
-    mut endpoints: Vec<Found>,
+    mut endpoints: Vec<Found<'_>>,
     settings: &Settings,
-) -> Cluster {
+) -> (Cluster, Vec<BTreeMap<String, String>>) {
     endpoints.sort_unstable_by_key(|found| (found.address, found.weight, found.is_terminating));
     endpoints.dedup_by_key(|found| found.address);
     let weights = match endpoints.iter().all(|found| found.weight == 1) {
@@ -100,24 +103,29 @@ fn cluster_of(
         // Of the service, where its port is balanced otherwise.
         policy.slow_start = None;
     }
+    let labels = match endpoints.iter().any(|found| found.labels.is_some()) {
+        true => endpoints.iter().map(|found| found.labels.cloned().unwrap_or_default()).collect(),
+        false => Vec::new(),
+    };
     let terminating = endpoints.iter().zip(0..).filter(|(found, _)| found.is_terminating);
     policy.terminating = terminating.map(|(_, index)| index).collect();
-    Cluster {
+    let cluster = Cluster {
         name: format!("{}/{}:{}", service.namespace(), service.name(), port.number),
         endpoints: endpoints.iter().map(|found| Endpoint { address: found.address }).collect(),
         weights,
         balancing,
         connect_timeout_ms: settings.connect_timeout_ms,
         policy,
-    }
+    };
+    (cluster, labels)
 }
 
-fn own_endpoints(
-    spec: &ServiceSpec,
+fn own_endpoints<'d>(
+    spec: &'d ServiceSpec,
     port: &ServicePort<'_>,
-) -> (Vec<Found>, Option<DnsSource>) {
+) -> (Vec<Found<'d>>, Option<DnsSource>) {
     // The language checked that one of the two is there for each port of the service.
-    let by_name = |ports: &Option<std::collections::BTreeMap<String, u16>>| {
+    let by_name = |ports: &Option<BTreeMap<String, u16>>| {
         ports.as_ref().and_then(|ports| ports.get(port.name?).copied())
     };
     if let Some(dns) = &spec.dns {
@@ -132,6 +140,7 @@ fn own_endpoints(
             address: SocketAddr::new(endpoint.address, number),
             weight: endpoint.weight.unwrap_or(1),
             is_terminating: false,
+            labels: endpoint.labels.as_ref(),
         }
     });
     (addresses.collect(), None)
@@ -183,7 +192,7 @@ fn slice_endpoints(
     service: &CoreServiceSpec,
     port: &ServicePort<'_>,
     slices: &[Item<'_, EndpointSlice>],
-) -> Vec<Found> {
+) -> Vec<Found<'static>> {
     let mut found = Vec::new();
     let family = primary_family(service, slices);
     let of_family = slices.iter().filter(|slice| slice.spec.address_type == family);
@@ -200,7 +209,7 @@ fn slice_endpoints(
                 conditions.serving.unwrap_or(true) && conditions.terminating == Some(true);
             if !is_terminating || serves_still {
                 let address = SocketAddr::new(address, number);
-                found.push(Found { address, weight: 1, is_terminating });
+                found.push(Found { address, weight: 1, is_terminating, labels: None });
             }
         }
     }

@@ -22,6 +22,7 @@ use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::policy::{Policies, Settings, TargetKind, either, timeout_ms};
 use crate::compile::references::{References, Wanted};
+use crate::compile::subsets::Subset;
 use crate::language::object::Declared;
 
 /// An HTTPRoute.
@@ -42,6 +43,8 @@ pub(super) struct HttpRule {
     pub(super) said: RoutePolicy,
     /// What the policies about its backends agree on.
     pub(super) of_backends: RoutePolicy,
+    /// Which endpoints of its backends it is for; `None`: all.
+    pub(super) subset: Option<Subset>,
 }
 
 /// Compiles all HTTPRoutes. `settings` are those of the mesh's clusters.
@@ -87,7 +90,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 leave_to_cors(route, &path, &backend.response_headers, self.findings);
             }
         }
-        let said = self.said_of(route, &path, rule);
+        let (said, subset) = self.said_of(route, &path, rule);
         let of_backends = self.agree(route, &path, &action, &said);
         HttpRule {
             matches: self.compile_matches(route, &path, rule),
@@ -103,6 +106,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             },
             said,
             of_backends,
+            subset,
         }
     }
 
@@ -148,7 +152,12 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         }
     }
 
-    fn said_of(&mut self, route: &Declared, path: &str, rule: &HttpRouteRules) -> RoutePolicy {
+    fn said_of(
+        &mut self,
+        route: &Declared,
+        path: &str,
+        rule: &HttpRouteRules,
+    ) -> (RoutePolicy, Option<Subset>) {
         let written = rule.timeouts.as_ref();
         let mut time_limit = |text: Option<&String>, field: &str| {
             let path = format!("{path}.timeouts.{field}");
@@ -165,7 +174,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         let (namespace, name) = (&route.key.namespace, &route.key.name);
         let section = rule.name.as_deref();
         let of_route = self.policies.about(TargetKind::HttpRoute, namespace, name, section);
-        either(own, &of_route.of_requests)
+        (either(own, &of_route.of_requests), of_route.subset)
     }
 
     /// A rule has one limit of each sort, whichever backend is chosen: where its backends' policies

@@ -282,10 +282,7 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
         let tcp = tcp.filter(|_| protocol != Protocol::Http);
         let name = written.name.clone();
         let proxy_sources = proxy_sources(written);
-        self.add(
-            Listener { name, direction, address, protocol, proxy_sources, http, tcp },
-            path,
-        );
+        self.add(Listener { name, direction, address, protocol, proxy_sources, http, tcp }, path);
     }
 
     fn add_table(&mut self, name: String, hosts: Vec<VirtualHost>) -> RouteTableId {

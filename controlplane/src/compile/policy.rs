@@ -18,8 +18,10 @@ use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::references::{list_names, missing_service};
 use crate::compile::services::Services;
+use crate::compile::subsets::Subset;
 use crate::language::diagnostic::Diagnostic;
 use crate::language::kinds::traffic_policy::slow_start as written_slow_start;
+use crate::language::kinds::traffic_policy::subset::SubsetFallback;
 use crate::language::kinds::traffic_policy::{
     Hash, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, TrafficPolicySpec,
 };
@@ -42,6 +44,8 @@ pub(super) struct Settings {
     pub(super) connect_timeout_ms: Option<u32>,
     pub(super) idle_timeout_ms: Option<u32>,
     pub(super) balancing: Option<Balancing>,
+    /// Of a route.
+    pub(super) subset: Option<Subset>,
     /// Of the endpoints of a service.
     pub(super) policy: ClusterPolicy,
     /// Of requests.
@@ -55,6 +59,7 @@ impl Settings {
             connect_timeout_ms: self.connect_timeout_ms.or(other.connect_timeout_ms),
             idle_timeout_ms: self.idle_timeout_ms.or(other.idle_timeout_ms),
             balancing: self.balancing.or_else(|| other.balancing.clone()),
+            subset: self.subset.or_else(|| other.subset.clone()),
             policy: either_cluster(self.policy, &other.policy),
             of_requests: either(self.of_requests, &other.of_requests),
         }
@@ -283,6 +288,10 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
             faults: policy.spec.faults.as_ref().map(faults::faults_of),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
+        subset: policy.spec.subset.as_ref().map(|written| Subset {
+            labels: written.labels.clone(),
+            falls_back: written.fallback == SubsetFallback::Any,
+        }),
     }
 }
 

@@ -10,8 +10,8 @@ use lateen_control::language::parse::parse;
 use lateen_control::language::place::SourceFile;
 use lateen_control::resolver::Addresses;
 use lateen_snapshot::model::{
-    Action, ClusterPolicy, HeaderEdits, HostPattern, PathMatch, Route, RouteMatch, Rule, Snapshot, TcpRoute,
-    ValueMatch,
+    Action, ClusterPolicy, HeaderEdits, HostPattern, PathMatch, Route, RouteMatch, Rule, Snapshot,
+    TcpRoute, ValueMatch,
 };
 use lateen_snapshot::validate::{Origin, validate};
 
@@ -46,7 +46,11 @@ pub(crate) fn describe(snapshot: &Snapshot) -> String {
     for listener in &snapshot.listeners {
         let (direction, protocol) = (listener.direction, listener.protocol);
         let (name, address) = (&listener.name, listener.address);
-        line(0, format!("listener {name}: {direction:?} {protocol:?} {address}"));
+        let from = listener.proxy_sources.iter();
+        let from: Vec<String> =
+            from.map(|range| format!(" from {}/{}", range.address, range.prefix_bits)).collect();
+        let from = from.concat();
+        line(0, format!("listener {name}: {direction:?} {protocol:?} {address}{from}"));
         for entry in &listener.http {
             let table = &snapshot.route_tables[entry.table.0 as usize];
             line(1, format!("{} => table {}", pattern(&entry.host), table.name));

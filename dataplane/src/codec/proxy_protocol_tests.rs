@@ -27,7 +27,10 @@ fn accepted() -> Vec<(Vec<u8>, Option<Ends>)> {
             b"PROXY TCP4 192.0.2.1 198.51.100.2 8080 443\r\n".to_vec(),
             ends("192.0.2.1:8080", "198.51.100.2:443"),
         ),
-        (b"PROXY TCP6 2001:db8::1 ::2 1 65535\r\n".to_vec(), ends("[2001:db8::1]:1", "[::2]:65535")),
+        (
+            b"PROXY TCP6 2001:db8::1 ::2 1 65535\r\n".to_vec(),
+            ends("[2001:db8::1]:1", "[::2]:65535"),
+        ),
         (b"PROXY UNKNOWN\r\n".to_vec(), None),
         (b"PROXY UNKNOWN ffff::1 what ever\r\n".to_vec(), None),
         (v2(0x21, 0x11, &v4), ends("192.0.2.1:8080", "198.51.100.2:443")),

@@ -285,8 +285,7 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     /// Whether an endpoint is out of service, as far as that counts.
     #[inline]
     fn is_out(&self, load: &Load) -> bool {
-        load.is_out_of_service()
-            && (!self.panics || load.is_out_for(OutOfService::Terminating))
+        load.is_out_of_service() && (!self.panics || load.is_out_for(OutOfService::Terminating))
     }
 
     /// Whether it is new, and this choice not for it.

@@ -26,9 +26,8 @@ pub async fn introduce(
         return Ok(upstream);
     }
     // Where a client has gone it can't be told what it connected to.
-    let ends = connection
-        .destination()
-        .map(|destination| Ends { source: connection.peer, destination });
+    let ends =
+        connection.destination().map(|destination| Ends { source: connection.peer, destination });
     Box::pin(send_header(&connection.shard, cluster, upstream, ends, connection.timer())).await
 }
 

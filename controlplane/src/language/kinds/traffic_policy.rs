@@ -3,6 +3,7 @@
 pub mod faults;
 pub mod proxy_protocol;
 pub mod slow_start;
+pub mod subset;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct TrafficPolicySpec {
     /// Endpoints are told who the client is. Only for a Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<proxy_protocol::SentProxyProtocol>,
+    /// Only some endpoints of the backends get the requests. Only for a route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<subset::Subset>,
 }
 
 /// An object that a policy is attached to (GEP-713).

@@ -1,6 +1,7 @@
 //! Rules of a TrafficPolicy.
 
 mod faults;
+mod subset;
 
 use crate::language::kinds::traffic_policy::{
     HashKey, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, Timeouts, TrafficPolicySpec,
@@ -29,9 +30,10 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     let says_nothing = policy.timeouts.is_none()
         && policy.load_balancing.is_none()
         && policy.faults.is_none()
-        && policy.proxy_protocol.is_none();
+        && policy.proxy_protocol.is_none()
+        && policy.subset.is_none();
     if says_nothing {
-        let help = "give it `timeouts`, `loadBalancing`, `faults` or `proxyProtocol`";
+        let help = "give it `timeouts`, `loadBalancing`, `faults`, `proxyProtocol` or `subset`";
         findings.error_with_help("spec", "this policy says nothing", help);
     }
     if let Some(balancing) = &policy.load_balancing {
@@ -43,6 +45,9 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     }
     if let Some(faults) = &policy.faults {
         faults::check(faults, targets, findings);
+    }
+    if let Some(subset) = &policy.subset {
+        subset::check(subset, targets, findings);
     }
     if policy.proxy_protocol.is_some() {
         check_fits("proxyProtocol", |kind| kind == "Service", targets, findings);

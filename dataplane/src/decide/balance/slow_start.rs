@@ -23,11 +23,7 @@ pub struct SlowStart {
 impl SlowStart {
     /// Of a cluster that is known from now on: none of its endpoints is newer than the others.
     pub fn begin(terms: Terms, count: usize) -> Self {
-        Self {
-            terms,
-            began_ns: (0..count).map(|_| Cell::new(0)).collect(),
-            until_ns: Cell::new(0),
-        }
+        Self { terms, began_ns: (0..count).map(|_| Cell::new(0)).collect(), until_ns: Cell::new(0) }
     }
 
     /// The same of the cluster as another snapshot has it, `stayed` saying where each endpoint stood.
@@ -111,7 +107,8 @@ mod tests {
             assert!((slow.share(5 * SECOND_NS) - at_half).abs() < 1e-3, "{aggression_percent} %");
             assert_eq!(slow.share(0), 0.1);
             assert_eq!(slow.share(10 * SECOND_NS), 1.0);
-            let shares: Vec<f64> = (0..=100).map(|tenth| slow.share(tenth * SECOND_NS / 10)).collect();
+            let shares: Vec<f64> =
+                (0..=100).map(|tenth| slow.share(tenth * SECOND_NS / 10)).collect();
             assert!(shares.is_sorted());
         }
     }

@@ -534,7 +534,8 @@ fn a_new_endpoint_gets_its_share_little_by_little_whatever_the_workers() {
         Balancing::Random,
         Balancing::PeakEwma(PeakEwma { default_rtt_ms: 30, decay_ms: 10_000 }),
     ];
-    for (balancing, workers) in methods.into_iter().flat_map(|of| [1, 2, 16].map(|n| (of.clone(), n)))
+    for (balancing, workers) in
+        methods.into_iter().flat_map(|of| [1, 2, 16].map(|n| (of.clone(), n)))
     {
         let slow = |count| {
             let mut cluster = cluster(balancing.clone(), count, &[]);
