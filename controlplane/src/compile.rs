@@ -17,6 +17,7 @@
 mod objects;
 mod findings;
 mod services;
+mod sessions;
 mod subsets;
 mod policy;
 mod endpoints;

@@ -7,7 +7,7 @@
 //! worker nothing but for those that it serves.
 
 use std::borrow::Borrow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
@@ -20,7 +20,8 @@ use lateen_snapshot::model::{self, ClusterId, HashKey};
 
 use crate::decide::balance::load::{Load, OutOfService};
 use crate::decide::balance::service::InService;
-use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared};
+use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared, Wish};
+use crate::decide::session::endpoint_mark;
 use crate::forward::pool::{ClusterIdle, IdleList};
 use crate::limits;
 use crate::loaded::{Loaded, compare_endpoints};
@@ -81,6 +82,8 @@ pub struct Cluster {
     method_index: usize,
     /// How many of the endpoints are in service, as this view of it counts.
     service: InService,
+    /// Of its endpoints, where sessions are kept.
+    marks: OnceCell<Box<[(u64, EndpointIndex)]>>,
     /// Its idle connections.
     pub idle: Rc<ClusterIdle>,
     /// What all workers count of it together.
@@ -99,7 +102,8 @@ impl Cluster {
         let method_index = method_index(&spec.balancing);
         let idle = Rc::default();
         let service = in_service(&spec, &endpoints);
-        Self { spec, endpoints, balancer, method_index, service, idle, totals }
+        let marks = OnceCell::new();
+        Self { spec, endpoints, balancer, method_index, service, marks, idle, totals }
     }
 
     /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
@@ -119,7 +123,8 @@ impl Cluster {
         let method_index = method_index(&spec.balancing);
         let (idle, totals) = (self.idle.clone(), self.totals.clone());
         let service = in_service(&spec, &endpoints);
-        Self { spec, endpoints, balancer, method_index, service, idle, totals }
+        let marks = OnceCell::new();
+        Self { spec, endpoints, balancer, method_index, service, marks, idle, totals }
     }
 
     /// The cluster's name.
@@ -199,6 +204,23 @@ impl Cluster {
         }
     }
 
+    /// What an endpoint is called in the tokens of sessions.
+    pub fn mark_of(&self, index: EndpointIndex) -> u64 {
+        endpoint_mark(self.name(), self.address_of(index))
+    }
+
+    /// The endpoint that tokens call so. Cost: a search; at the first use all endpoints are marked.
+    pub fn endpoint_of_mark(&self, mark: u64) -> Option<EndpointIndex> {
+        let marks = self.marks.get_or_init(|| {
+            let indexes = (0..self.endpoints.len()).map(EndpointIndex::new);
+            let mut marks: Vec<_> = indexes.map(|index| (self.mark_of(index), index)).collect();
+            marks.sort_unstable();
+            marks.into()
+        });
+        let at = marks.binary_search_by_key(&mark, |(mark, _)| *mark).ok()?;
+        Some(marks[at].1)
+    }
+
     /// How an endpoint is chosen.
     #[inline]
     pub fn balancer(&self) -> &Balancer {
@@ -221,9 +243,13 @@ impl Cluster {
     pub fn pick(
         &self,
         shard: &Shard,
-        key: Option<u64>,
+        wish: Option<Wish>,
         tried: &[EndpointIndex],
     ) -> Option<EndpointIndex> {
+        let key = match wish {
+            Some(Wish::Key(key)) => Some(key),
+            Some(Wish::Endpoint(_)) | None => None,
+        };
         let metrics = shard.metrics();
         metrics.endpoint_pick[self.method_index].increment();
         let now_ns = lateen_ring::now().as_nanos();
@@ -234,7 +260,7 @@ impl Cluster {
         if self.balancer.slow_start().is_some_and(|slow| slow.is_active(now_ns)) {
             metrics.endpoint_pick_slow_start.increment();
         }
-        let picked = Choice {
+        let choice = Choice {
             endpoints: &self.endpoints,
             balancer: &self.balancer,
             now_ns,
@@ -242,8 +268,13 @@ impl Cluster {
             key,
             tried,
             panics,
+        };
+        if let Some(Wish::Endpoint(wished)) = wish
+            && choice.allows(wished)
+        {
+            return Some(wished);
         }
-        .pick();
+        let picked = choice.pick();
         if self.hash_keys().is_some() && tried.is_empty() {
             match key {
                 None => metrics.endpoint_pick_keyless.increment(),

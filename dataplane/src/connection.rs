@@ -19,6 +19,7 @@ use crate::accept::detect::{Detected, detect};
 use crate::accept::proxied::{self, read_proxy_header};
 use crate::client::Connection;
 use crate::cluster::{Chosen, Cluster};
+use crate::decide::balance::Wish;
 use crate::decide::balance::key::key_of_connection;
 use crate::failure::{Failure, Stage};
 use crate::forward::connect::connect;
@@ -389,8 +390,9 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
         let timeout = cluster.connect_timeout(shard.config.timeouts.connect);
         let keys = cluster.hash_keys();
         let key = keys.and_then(|keys| key_of_connection(keys, connection.peer.ip()));
+        let wish = key.map(Wish::Key);
         while tried.len() < limits::CONNECT_TRIES_MAX {
-            let Some(index) = cluster.pick(shard, key, &tried) else { break };
+            let Some(index) = cluster.pick(shard, wish, &tried) else { break };
             let mut in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
             in_flight.leave_untimed();
             line.upstream.set(Some(in_flight.address()));

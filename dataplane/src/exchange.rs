@@ -16,12 +16,13 @@ use crate::client::Connection;
 use crate::cluster::Cluster;
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::message::{Method, Version};
-use crate::decide::balance::EndpointIndex;
+use crate::decide::balance::{EndpointIndex, Wish};
 use crate::decide::fault::Injected;
 use crate::decide::route::plan::{Answer, BackendPlan, RoutePlan};
 use crate::failure::{Failure, ResponseFlag, Stage};
 use crate::live::Live;
 use crate::observe::access_log::Entry;
+use crate::sessions::InSession;
 use crate::shard::Shard;
 
 /// A request that is to be forwarded.
@@ -103,6 +104,8 @@ pub struct Rare {
     pub awaits_body: bool,
     /// What is made to go wrong with it.
     pub fault: Option<Injected>,
+    /// Its session, if its route keeps some.
+    pub session: Option<InSession>,
 }
 
 /// What a response gets beside its route's edits.
@@ -184,8 +187,8 @@ pub struct Exchange {
     pub tunnel_failure: Cell<Option<Failure>>,
     /// Its route; a placeholder until its head was judged.
     pub route: Cell<RouteUse>,
-    /// What a hashed cluster chooses by.
-    pub key: Cell<Option<u64>>,
+    /// What it says of the endpoint that it is for.
+    pub wish: Cell<Option<Wish>>,
     /// What its log line says where nothing failed.
     pub mark: Cell<Option<ResponseFlag>>,
     /// The client asked by which config it is answered.
@@ -219,7 +222,7 @@ impl Exchange {
             ends_by_close: Cell::new(false),
             tunnel_failure: Cell::new(None),
             route: Cell::new(RouteUse::NONE),
-            key: Cell::new(None),
+            wish: Cell::new(None),
             mark: Cell::new(None),
             wants_epoch: Cell::new(false),
             endpoint: Cell::new(None),
@@ -279,6 +282,12 @@ impl Exchange {
     #[inline]
     pub fn chose(&self, endpoint: EndpointIndex) {
         self.endpoint.set(Some(endpoint));
+    }
+
+    /// The endpoint that it went to last.
+    #[inline]
+    pub fn endpoint(&self) -> Option<EndpointIndex> {
+        self.endpoint.get()
     }
 
     fn upstream_address(&self, shard: &Shard, live: &Live) -> Option<SocketAddr> {

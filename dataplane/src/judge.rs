@@ -21,6 +21,7 @@ use crate::codec::http1::request::{
 use crate::codec::http1::write_request::{RequestEdits, RequestForwarding, write_request};
 use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::{Method, Scheme};
+use crate::decide::balance::Wish;
 use crate::decide::balance::key::key_of_request;
 use crate::decide::cors::{CorsPolicy, PREFLIGHT_STATUS, is_preflight};
 use crate::decide::fault;
@@ -32,6 +33,7 @@ use crate::forward::received::Received;
 use crate::forward::transfer::{Stopped, Timer, receive};
 use crate::limits;
 use crate::live::Live;
+use crate::sessions::{Place, find_session};
 
 /// What a head asks for.
 #[derive(Debug)]
@@ -151,7 +153,15 @@ pub fn judge_head(
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
-    let chosen = plan.choose(shard.random());
+    let session = match plan.policy.session {
+        None => None,
+        Some(_) => find_session(shard, live, plan, &view),
+    };
+    let place = session.and_then(|(_, place)| place);
+    let chosen = match place {
+        None => plan.choose(shard.random()),
+        Some(Place { index, backend, .. }) => Some((index, backend)),
+    };
     let (index, backend) = chosen.expect("a route that does not answer has backends");
     let Some(cluster) = backend.cluster else {
         let added = added_by_route(&view, plan);
@@ -163,7 +173,10 @@ pub fn judge_head(
     exchange.route.set(RouteUse { route: found.route, backend: index as u16 });
     let cluster = live.cluster(shard, cluster);
     if let Some(keys) = cluster.hash_keys() {
-        exchange.key.set(key_of_request(keys, &view, connection.peer.ip()));
+        exchange.wish.set(key_of_request(keys, &view, connection.peer.ip()).map(Wish::Key));
+    }
+    if let Some(place) = place {
+        exchange.wish.set(Some(Wish::Endpoint(place.endpoint)));
     }
     let fields = backend.request_edits.as_deref();
     let rewrite = plan.rewrite.as_deref();
@@ -186,19 +199,21 @@ pub fn judge_head(
     let has_mirrors = !plan.mirrors.is_empty();
     let faults = plan.policy.faults.as_deref();
     let fault = faults.and_then(|faults| fault::draw(faults, &view.fields, || shard.random()));
+    let session = session.map(|(in_session, _)| in_session);
     let is_rare = plan.cors.is_some() || head.wants_epoch || has_mirrors || fault.is_some();
-    if head.upgrade.is_some() || is_rare {
+    if head.upgrade.is_some() || is_rare || session.is_some() {
         let mut added = added_by_route(&view, plan);
         if head.wants_epoch {
             put_epoch(live, &mut added.lines);
         }
-        request.edits_response |= !added.lines.is_empty();
+        request.edits_response |= !added.lines.is_empty() || session.is_some();
         let has_own = has_mirrors && backend.edits_requests;
         let for_mirrors = has_own.then(|| write_for_mirrors(&head, forwarding, plan));
         let upgrade = head.upgrade.map(Box::from);
         // A client that waits for a 100 sends nothing before the upstream has the head.
         let awaits_body = has_mirrors && upgrade.is_none() && !head.expect_continue;
-        request.rare = Some(Box::new(Rare { upgrade, added, for_mirrors, awaits_body, fault }));
+        request.rare =
+            Some(Box::new(Rare { upgrade, added, for_mirrors, awaits_body, fault, session }));
     }
     request.method = head.method;
     request.version = head.version;

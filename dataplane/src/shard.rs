@@ -185,6 +185,12 @@ impl Shard {
         self.wall.date(lateen_ring::now())
     }
 
+    /// The wall clock's seconds since the Unix epoch.
+    #[inline]
+    pub fn unix_s(&self) -> u64 {
+        self.wall.unix_us(lateen_ring::now()) / 1_000_000
+    }
+
     /// Whether lines are logged at all: if not, nothing need be kept for them.
     #[inline]
     pub fn logs(&self) -> bool {

@@ -6,7 +6,8 @@ use lateen_tests::peer::Peer;
 use lateen_tests::proxy::Engine;
 use lateen_tests::upstream::{Upstream, ok};
 use lateen_tests::wait::eventually;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ lateen_tests::on_both_engines!(
     a_new_instance_gets_its_share_little_by_little,
     an_instance_that_is_taken_away_finishes_and_gets_no_more,
     each_version_gets_the_requests_that_are_for_it,
+    a_session_stays_at_its_instance_until_that_goes,
 );
 
 fn a_new_instance_gets_its_share_little_by_little(engine: Engine) {
@@ -104,4 +106,84 @@ fn each_version_gets_the_requests_that_are_for_it(engine: Engine) {
     assert_eq!(example.ask(lost).status, 503);
     let metrics = example.proxy.metrics();
     assert_eq!(metrics.sum("response_flags_total", &[("flag", "UH")]), 1.0);
+}
+
+/// Answers each request with this body, and closes.
+fn closing(body: &'static str) -> Upstream {
+    Upstream::answering(move |request| {
+        let body = body.repeat(if request.target() == "/big" { 50_000 } else { 1 });
+        let length = body.len();
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        (head + &body).into_bytes()
+    })
+}
+
+/// Who answered, and what the response says of the session.
+fn visit(example: &Example, path: &str, lines: &str) -> (String, Option<String>) {
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n{lines}Connection: close\r\n\r\n");
+    let response = example.ask(&request);
+    assert_eq!(response.status, 200, "{response:?}");
+    let told = response.head.value("set-cookie").or_else(|| response.head.value("x-session"));
+    (String::from_utf8_lossy(&response.body).into_owned(), told)
+}
+
+fn a_session_stays_at_its_instance_until_that_goes(engine: Engine) {
+    let mut upstreams: Vec<Upstream> = ["one", "two", "new"].map(closing).into();
+    let addresses: Vec<_> = upstreams.iter().map(Upstream::address).collect();
+    let example = Example::apply(engine, "session-persistence.yaml", &addresses);
+    let count =
+        |outcome: &str| example.proxy.metrics().sum("session_total", &[("outcome", outcome)]);
+
+    // Clients begin at any instance, and each stays at its own.
+    let mut cookies: BTreeMap<String, String> = BTreeMap::new();
+    let mut began = 0.0;
+    while cookies.len() < 3 {
+        let (at, told) = visit(&example, "/", "");
+        let told = told.expect("a cookie");
+        assert!(told.ends_with("; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax"), "{told}");
+        let cookie = told.split(';').next().expect("a value").to_owned();
+        assert!(cookie.starts_with("shop-session="), "{cookie}");
+        cookies.insert(at, format!("Cookie: a=b; {cookie}\r\n"));
+        began += 1.0;
+        assert!(began < 1_000.0, "some instance gets nobody: {cookies:?}");
+    }
+    for (instance, cookie) in &cookies {
+        for _ in 0..10 {
+            assert_eq!(&visit(&example, "/", cookie).0, instance);
+        }
+    }
+    assert_eq!((count("began"), count("kept")), (began, 30.0));
+    assert_eq!((count("moved"), count("invalid")), (0.0, 0.0));
+
+    // Whatever the size of the response.
+    let (body, told) = visit(&example, "/big", "");
+    assert!(body.len() > 100_000 && told.is_some());
+    began += 1.0;
+
+    // What is no token begins a session.
+    assert!(visit(&example, "/", "Cookie: shop-session=nonsense\r\n").1.is_some());
+    assert_eq!((count("began"), count("invalid")), (began + 1.0, 1.0));
+
+    // By header.
+    let (at, token) = visit(&example, "/app", "");
+    let line = format!("X-Session: {}\r\n", token.expect("a token"));
+    for _ in 0..10 {
+        assert_eq!(visit(&example, "/app", &line), (at.clone(), None));
+    }
+    assert_eq!((count("began"), count("kept")), (began + 2.0, 40.0));
+
+    // An instance goes: its session goes on at the other one of its service.
+    let gone = upstreams.remove(0);
+    let address = gone.address();
+    drop(gone);
+    eventually("the instance refuses", || TcpStream::connect(address).is_err().then_some(()));
+    let (at, told) = visit(&example, "/", &cookies["one"]);
+    assert_eq!(at, "two");
+    assert_eq!(count("moved"), 1.0);
+    let told = told.expect("a new cookie");
+    let cookie = format!("Cookie: {}\r\n", told.split(';').next().expect("a value"));
+    assert_eq!(visit(&example, "/", &cookie).0, "two");
+    assert_eq!(visit(&example, "/", &cookies["new"]).0, "new");
 }

@@ -7,6 +7,7 @@
 
 pub mod faults;
 pub mod proxy_protocol;
+pub mod session;
 pub mod slow_start;
 
 use std::fmt;
@@ -238,6 +239,8 @@ pub struct RoutePolicy {
     pub backend_request_timeout_ms: Option<u32>,
     /// What is made to go wrong on purpose.
     pub faults: Option<Box<faults::Faults>>,
+    /// Sessions stay at one endpoint.
+    pub session: Option<Box<session::Session>>,
 }
 
 /// What answers a request.

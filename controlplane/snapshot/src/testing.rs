@@ -15,6 +15,7 @@ use proptest::sample::select;
 use crate::limits::{BOUND_PERCENT_MAX, BYTES_PER_S_MAX, DENOMINATOR_MAX, ENDPOINT_WEIGHT_MAX};
 use crate::model::faults::{AbortKind, FaultAbort, FaultBandwidth, FaultDelay, Faults, Share};
 use crate::model::proxy_protocol::{AddressRange, ProxyVersion};
+use crate::model::session::Session;
 use crate::model::slow_start::SlowStart;
 use crate::model::*;
 
@@ -237,9 +238,21 @@ fn route(clusters: u32) -> impl Strategy<Value = Route> {
                 request_timeout_ms: about.1,
                 backend_request_timeout_ms: policy.0,
                 faults: policy.1.map(Box::new),
+                session: policy.0.map(|timeout_ms| Box::new(session(timeout_ms))),
             },
         },
     )
+}
+
+fn session(timeout_ms: u32) -> Session {
+    let in_header = timeout_ms % 2 == 0;
+    Session {
+        name: format!("x-session-{timeout_ms}"),
+        in_header,
+        absolute_timeout_ms: Some(timeout_ms),
+        idle_timeout_ms: (timeout_ms % 3 == 0).then_some(timeout_ms),
+        is_permanent: !in_header && timeout_ms % 5 == 0,
+    }
 }
 
 fn faults() -> impl Strategy<Value = Faults> {

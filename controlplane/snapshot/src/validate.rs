@@ -13,6 +13,7 @@ pub mod patterns;
 mod endpoints;
 mod faults;
 mod routing;
+mod session;
 #[cfg(test)]
 mod tests;
 

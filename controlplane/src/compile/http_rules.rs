@@ -22,6 +22,7 @@ use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::policy::{Policies, Settings, TargetKind, either, timeout_ms};
 use crate::compile::references::{References, Wanted};
+use crate::compile::sessions::session_of;
 use crate::compile::subsets::Subset;
 use crate::language::object::Declared;
 
@@ -90,12 +91,12 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 leave_to_cors(route, &path, &backend.response_headers, self.findings);
             }
         }
-        let (said, subset) = self.said_of(route, &path, rule);
+        let (said, subset) = self.said_of(route, index, rule);
         let of_backends = self.agree(route, &path, &action, &said);
         HttpRule {
             matches: self.compile_matches(route, &path, rule),
             route: Route {
-                name: format!("HTTPRoute/{}/{}/{index}", route.key.namespace, route.key.name),
+                name: rule_name(route, index),
                 action,
                 request_headers: filters.request_headers,
                 response_headers: filters.response_headers,
@@ -155,12 +156,12 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
     fn said_of(
         &mut self,
         route: &Declared,
-        path: &str,
+        index: usize,
         rule: &HttpRouteRules,
     ) -> (RoutePolicy, Option<Subset>) {
         let written = rule.timeouts.as_ref();
         let mut time_limit = |text: Option<&String>, field: &str| {
-            let path = format!("{path}.timeouts.{field}");
+            let path = format!("spec.rules[{index}].timeouts.{field}");
             timeout_ms(route, text.map(String::as_str), &path, self.findings)
         };
         let own = RoutePolicy {
@@ -169,6 +170,10 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 written.and_then(|all| all.backend_request.as_ref()),
                 "backendRequest",
             ),
+            session: rule
+                .session_persistence
+                .as_ref()
+                .map(|session| session_of(session, &rule_name(route, index))),
             ..RoutePolicy::default()
         };
         let (namespace, name) = (&route.key.namespace, &route.key.name);
@@ -220,6 +225,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 all.backend_request_timeout_ms
             }),
             faults: faults.filter(|_| !differ),
+            session: None,
         }
     }
 
@@ -314,6 +320,10 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         let message = format!("this regular expression can't be matched: {problem}");
         self.findings.error(route, path, message);
     }
+}
+
+fn rule_name(route: &Declared, index: usize) -> String {
+    format!("HTTPRoute/{}/{}/{index}", route.key.namespace, route.key.name)
 }
 
 /// Every request.

@@ -74,6 +74,7 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
             .backend_request_timeout_ms
             .or(other.backend_request_timeout_ms),
         faults: this.faults.or_else(|| other.faults.clone()),
+        session: this.session.or_else(|| other.session.clone()),
     }
 }
 
@@ -286,6 +287,7 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
                 "backendRequest",
             ),
             faults: policy.spec.faults.as_ref().map(faults::faults_of),
+            session: None,
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
         subset: policy.spec.subset.as_ref().map(|written| Subset {

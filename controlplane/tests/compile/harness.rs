@@ -157,6 +157,7 @@ fn effects(route: &Route, snapshot: &Snapshot) -> Vec<String> {
     lines.extend(
         route.policy.backend_request_timeout_ms.map(|ms| format!("backend timeout {ms} ms")),
     );
+    lines.extend(route.policy.session.iter().map(|session| format!("{session:?}")));
     lines.extend(route.policy.faults.iter().map(|faults| format!("{faults:?}")));
     lines.retain(|line| !line.is_empty());
     lines

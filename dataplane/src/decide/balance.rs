@@ -49,6 +49,15 @@ impl EndpointIndex {
     }
 }
 
+/// What a request says of the endpoint that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// The one that its key leads to.
+    Key(u64),
+    /// This one, if it can be had.
+    Endpoint(EndpointIndex),
+}
+
 /// What the choices of all workers in a cluster share.
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
@@ -219,6 +228,14 @@ pub struct Choice<'a, E> {
 }
 
 impl<E: AsRef<Load>> Choice<'_, E> {
+    /// Whether an endpoint that is wished for can be had.
+    pub fn allows(&self, wished: EndpointIndex) -> bool {
+        let Some(endpoint) = self.endpoints.get(wished.as_usize()) else { return false };
+        let load = endpoint.as_ref();
+        let is_penalised = load.penalty_until_ns() > self.now_ns;
+        !is_penalised && !self.is_out(load) && !self.tried.contains(&wished)
+    }
+
     /// Chooses an endpoint that is not in `tried`. `None` when every endpoint was tried, or there is
     /// none. Penalised endpoints come only when no other is left, the one whose penalty ends first
     /// before the rest.

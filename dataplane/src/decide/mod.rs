@@ -5,3 +5,4 @@ pub mod cors;
 pub mod fault;
 pub mod request_parts;
 pub mod route;
+pub mod session;

@@ -48,7 +48,7 @@ pub fn take_pooled(
     exchange: &Exchange,
 ) -> Result<(InFlight, Upstream), Option<EndpointIndex>> {
     let shard = &connection.shard;
-    let index = cluster.pick(shard, exchange.key.get(), &[]).ok_or(None)?;
+    let index = cluster.pick(shard, exchange.wish.get(), &[]).ok_or(None)?;
     let chosen = Chosen { cluster: cluster.clone(), index };
     let upstream = shard.pool.take(shard, &chosen).ok_or(Some(index))?;
     shard.metrics().pool_hit.increment();
@@ -73,7 +73,7 @@ pub async fn obtain(
     while tried.count < limits::CONNECT_TRIES_MAX {
         let chosen = first.take();
         let was_chosen = chosen.is_some();
-        let picked = chosen.or_else(|| cluster.pick(shard, exchange.key.get(), tried.as_slice()));
+        let picked = chosen.or_else(|| cluster.pick(shard, exchange.wish.get(), tried.as_slice()));
         let Some(index) = picked else { break };
         let mut in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
         if !was_chosen && let Some(upstream) = shard.pool.take(shard, in_flight.chosen()) {

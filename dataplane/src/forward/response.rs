@@ -29,6 +29,7 @@ use crate::limits;
 use crate::live::Live;
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
+use crate::sessions::lines_with_token;
 
 /// What a response left behind.
 #[derive(Debug)]
@@ -109,7 +110,11 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
         }
     };
 
-    // The final head goes out with what has come of the body.
+    // The final head goes out with what has come of the body. Where more is to come, nothing of the
+    // snapshot is needed any more.
+    if call.exchange.read_by_count.get() {
+        call.exchange.let_go(&call.connection.shard);
+    }
     let mut body = BodyProgress::new(answer.framing);
     let (started, invalid) = start_answer(call, &mut answer, &mut incoming, &mut body);
     let mut sent = Ok(());
@@ -242,7 +247,6 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Answer,
                 call.connection.shard.upstream_counts().read_bytes.add(lease.len() as u64);
                 if lease.len() >= limits::RECEIVE_BUFFER_BYTES {
                     call.exchange.read_by_count.set(true);
-                    call.exchange.let_go(&call.connection.shard);
                 }
                 if incoming.is_empty() {
                     call.exchange.answered_at.set(lateen_ring::now());
@@ -271,6 +275,11 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     let whole = body_sent.get() || plant::has(Plant::KeptAliveAfterEarlyAnswer);
     let goes_on = request.keep_alive && whole && !shard.is_leaving(connection.slot);
     let live = if request.edits_response { exchange.live() } else { None };
+    let is_final = !head.is_interim();
+    let with_token = live.as_deref().filter(|_| is_final).and_then(|live| {
+        let rare = request.rare.as_ref()?;
+        lines_with_token(call, live, rare.session?, &rare.added)
+    });
     let forwarding = ResponseForwarding {
         client_version: request.version,
         request_method: request.method,
@@ -280,7 +289,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
             (false, false) => Persistence::Close,
         },
         date: &shard.date(),
-        edits: live.as_deref().map(|live| response_edits(call, live)),
+        edits: live.as_deref().map(|live| response_edits(call, live, with_token.as_deref())),
     };
     let is_interim = head.is_interim();
     let mut out = spare_vector();
@@ -304,10 +313,18 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
 
 /// What is changed of the response's head: by the backend and the route, and for this request.
 #[cold]
-fn response_edits<'a>(call: &'a Call<'_>, live: &'a Live) -> ResponseEdits<'a> {
+fn response_edits<'a>(
+    call: &'a Call<'_>,
+    live: &'a Live,
+    with_token: Option<&'a [u8]>,
+) -> ResponseEdits<'a> {
     let fields = call.exchange.backend(live).and_then(|backend| backend.response_edits.as_deref());
     match &call.request.rare {
-        Some(rare) => ResponseEdits { fields, cut: rare.added.cut, lines: &rare.added.lines },
+        Some(rare) => ResponseEdits {
+            fields,
+            cut: rare.added.cut,
+            lines: with_token.unwrap_or(&rare.added.lines),
+        },
         None => ResponseEdits { fields, ..ResponseEdits::default() },
     }
 }

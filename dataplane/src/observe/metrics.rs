@@ -6,6 +6,7 @@
 
 pub mod faults;
 pub mod proxy_protocol;
+pub mod sessions;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -18,6 +19,7 @@ use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
 use crate::observe::metrics::faults::FaultMetrics;
 use crate::observe::metrics::proxy_protocol::ProxyProtocolMetrics;
+use crate::observe::metrics::sessions::SessionMetrics;
 use crate::observe::metrics_text;
 
 /// Upper bounds of `response_latency_ms` in microseconds: Linkerd's buckets, 1 ms to 50 s, so that
@@ -287,6 +289,8 @@ pub struct WorkerMetrics {
     pub faults: FaultMetrics,
     /// Headers of the PROXY protocol.
     pub proxy_protocol: ProxyProtocolMetrics,
+    /// Sessions that stay at their endpoints.
+    pub sessions: SessionMetrics,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -331,6 +335,7 @@ impl Default for WorkerMetrics {
             endpoint_pick_slow_start: Counter::default(),
             faults: FaultMetrics::default(),
             proxy_protocol: ProxyProtocolMetrics::default(),
+            sessions: SessionMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),

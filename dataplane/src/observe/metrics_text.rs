@@ -41,6 +41,7 @@ impl Collector for Scrape {
         page.pools_and_bytes()?;
         page.picks()?;
         page.mirrors()?;
+        page.sessions()?;
         page.faults()?;
         page.proxy_protocol()?;
         page.control()?;
@@ -116,6 +117,15 @@ impl Page<'_, '_> {
         self.counter("mirror_skipped", "Copies of requests that were not made", skipped)?;
         let failed = self.sum(|worker| worker.mirror_failed.value());
         self.counter("mirror_failed", "Copies of requests without an answer", failed)
+    }
+
+    fn sessions(&mut self) -> Result<(), Error> {
+        let mut outcomes = WorkerMetrics::default().sessions.by_outcome();
+        for (index, (_, count)) in outcomes.iter_mut().enumerate() {
+            *count = self.sum(|worker| worker.sessions.by_outcome()[index].1);
+        }
+        let outcomes = outcomes.map(|(outcome, count)| ([("outcome", outcome)], count));
+        self.counters("session", "Responses of routes that keep sessions", outcomes)
     }
 
     fn faults(&mut self) -> Result<(), Error> {

@@ -14,5 +14,6 @@ mod proxy;
 mod proxy_sources;
 mod route;
 mod service;
+mod session;
 mod tcp_route;
 mod traffic_policy;

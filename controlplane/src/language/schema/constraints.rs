@@ -132,7 +132,9 @@ const HTTP_ROUTE: Table = &[
     ("rules[].timeouts.request", Text(Format::Duration)),
     ("rules[].timeouts.backendRequest", Text(Format::Duration)),
     ("rules[].retry", Unsupported("a try that fails is answered with the failure")),
-    ("rules[].sessionPersistence", Unsupported("each request is balanced on its own")),
+    ("rules[].sessionPersistence.sessionName", Length(1, 128)),
+    ("rules[].sessionPersistence.absoluteTimeout", Text(Format::Duration)),
+    ("rules[].sessionPersistence.idleTimeout", Text(Format::Duration)),
 ];
 
 const FILTER: Table = &[
