@@ -19,6 +19,7 @@ mod findings;
 mod services;
 mod sessions;
 mod subsets;
+mod localities;
 mod policy;
 mod endpoints;
 mod references;

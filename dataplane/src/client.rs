@@ -27,8 +27,6 @@ pub struct Connection {
     /// The client's address.
     pub peer: SocketAddr,
     peer_text: AddressText,
-    /// What the client connected to, where a header said so.
-    proxied_to: Option<Box<SocketAddr>>,
     /// Its place in the table of clients.
     pub client: ClientId,
     /// Where it came in.
@@ -58,7 +56,6 @@ impl Connection {
             deadline: Deadline::new(),
             peer,
             peer_text: AddressText::new(peer),
-            proxied_to: None,
             client,
             slot,
             close_reason: Cell::new(CloseReason::Orderly),
@@ -71,15 +68,13 @@ impl Connection {
     pub fn set_ends(&mut self, ends: Ends) {
         self.peer = SocketAddr::new(ends.source.ip().to_canonical(), ends.source.port());
         self.peer_text = AddressText::new(self.peer);
-        self.proxied_to = Some(Box::new(ends.destination));
+        self.shard.destinations.enter(self.client, ends.destination);
     }
 
     /// What the client connected to, if that can still be told.
     pub fn destination(&self) -> Option<SocketAddr> {
-        match &self.proxied_to {
-            Some(proxied_to) => Some(**proxied_to),
-            None => self.stream.local_address().ok()?.inet(),
-        }
+        let said = self.shard.destinations.of(self.client);
+        said.or_else(|| self.stream.local_address().ok()?.inet())
     }
 
     /// The client's IP address in text, without the port.
@@ -128,6 +123,7 @@ impl Drop for Connection {
             }
         }
         self.counts().on_close(self.close_reason.get());
+        self.shard.destinations.leave(self.client);
         self.shard.clients.leave(self.client);
     }
 }

@@ -192,6 +192,11 @@ impl Cluster {
         self.service.is_panicking()
     }
 
+    /// How much of it is in service.
+    pub fn in_service_percent(&self) -> u32 {
+        self.service.percent()
+    }
+
     /// Endpoints are being taken away, or stay after all, as the newest snapshot says.
     fn note_terminating(&self) {
         let mut terminating = self.spec.policy.terminating.iter().copied().peekable();

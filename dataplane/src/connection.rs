@@ -442,7 +442,8 @@ fn tcp_way(connection: &Connection) -> TcpWay {
     let route = live.listener(connection.slot).and_then(|listener| listener.tcp.as_ref());
     let cluster = live.loaded.index_of(connection.slot).zip(route).and_then(|(listener, route)| {
         let chosen = live.loaded.tables.choose_tcp_backend(listener, shard.random())?;
-        Some(live.cluster(shard, route.backends.get(chosen)?.cluster?).clone())
+        let id = live.serving(shard, route.backends.get(chosen)?.cluster?);
+        Some(live.cluster(shard, id).clone())
     });
     let own = route.and_then(|route| route.idle_timeout_ms);
     let idle_timeout =

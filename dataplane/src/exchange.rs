@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use lateen_ring::{Instant, keep_vector, spare_vector};
-use lateen_snapshot::model::{Epoch, RouteId};
+use lateen_snapshot::model::{ClusterId, Epoch, RouteId};
 
 use crate::client::Connection;
 use crate::cluster::Cluster;
@@ -124,11 +124,13 @@ pub struct RouteUse {
     pub route: RouteId,
     /// Position among the route's backends.
     pub backend: u16,
+    /// The backend's cluster, or one that stands in for it.
+    pub cluster: ClusterId,
 }
 
 impl RouteUse {
     /// Before the head was judged.
-    const NONE: Self = Self { route: RouteId(u32::MAX), backend: 0 };
+    const NONE: Self = Self { route: RouteId(u32::MAX), backend: 0, cluster: ClusterId(0) };
 }
 
 /// What a request knows of the snapshot that it runs on.
@@ -275,7 +277,8 @@ impl Exchange {
     /// The cluster that answers it; likewise.
     #[inline]
     pub fn cluster<'l>(&self, shard: &Shard, live: &'l Live) -> Option<&'l Rc<Cluster>> {
-        Some(live.cluster(shard, self.backend(live)?.cluster?))
+        let RouteUse { route, cluster, .. } = self.route.get();
+        (route != RouteUse::NONE.route).then(|| live.cluster(shard, cluster))
     }
 
     /// The request goes to `endpoint`.

@@ -170,7 +170,8 @@ pub fn judge_head(
         received.consume(head.consumed);
         return Ok(Some(answer));
     };
-    exchange.route.set(RouteUse { route: found.route, backend: index as u16 });
+    let cluster = place.map_or_else(|| live.serving(shard, cluster), |place| place.cluster);
+    exchange.route.set(RouteUse { route: found.route, backend: index as u16, cluster });
     let cluster = live.cluster(shard, cluster);
     if let Some(keys) = cluster.hash_keys() {
         exchange.wish.set(key_of_request(keys, &view, connection.peer.ip()).map(Wish::Key));

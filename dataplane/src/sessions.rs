@@ -4,6 +4,8 @@
 //! request's token names are wished for, and the balancer decides only where they can't be had; the response
 //! brings a token where the client needs one.
 
+use lateen_snapshot::model::ClusterId;
+
 use crate::cluster::Cluster;
 use crate::decide::balance::EndpointIndex;
 use crate::decide::route::RequestView;
@@ -28,7 +30,9 @@ pub struct Place<'l> {
     pub index: usize,
     /// The backend.
     pub backend: &'l BackendPlan,
-    /// The endpoint in its cluster.
+    /// Its cluster, or one that stands in for it.
+    pub cluster: ClusterId,
+    /// The endpoint in that.
     pub endpoint: EndpointIndex,
 }
 
@@ -50,9 +54,10 @@ pub fn find_session<'l>(
     let place = token.and_then(|token| {
         let Answer::Backends { backends, .. } = &plan.answer else { return None };
         backends.iter().enumerate().find_map(|(index, backend)| {
-            let cluster = live.cluster(shard, backend.cluster?);
-            let endpoint = cluster.endpoint_of_mark(token.endpoint)?;
-            Some(Place { index, backend, endpoint })
+            live.stand_ins(backend.cluster?).find_map(|cluster| {
+                let endpoint = live.cluster(shard, cluster).endpoint_of_mark(token.endpoint)?;
+                Some(Place { index, backend, cluster, endpoint })
+            })
         })
     });
     Some((InSession { token }, place))

@@ -17,6 +17,7 @@ lateen_tests::on_both_engines!(
     an_instance_that_is_taken_away_finishes_and_gets_no_more,
     each_version_gets_the_requests_that_are_for_it,
     a_session_stays_at_its_instance_until_that_goes,
+    requests_stay_near_until_too_little_is_in_service_there,
 );
 
 fn a_new_instance_gets_its_share_little_by_little(engine: Engine) {
@@ -186,4 +187,27 @@ fn a_session_stays_at_its_instance_until_that_goes(engine: Engine) {
     let cookie = format!("Cookie: {}\r\n", told.split(';').next().expect("a value"));
     assert_eq!(visit(&example, "/", &cookie).0, "two");
     assert_eq!(visit(&example, "/", &cookies["new"]).0, "new");
+}
+
+fn requests_stay_near_until_too_little_is_in_service_there(engine: Engine) {
+    let upstreams = ["near", "far"].map(Upstream::fixed);
+    let addresses: Vec<_> = upstreams.iter().map(Upstream::address).collect();
+    let example = Example::apply(engine, "locality-failover.yaml", &addresses);
+    let further = || example.proxy.metrics().sum("endpoint_pick_failover_total", &[]);
+    for _ in 0..20 {
+        assert_eq!(example.get(""), "near");
+    }
+    assert_eq!(further(), 0.0);
+    let (stays, goes) =
+        ("{ready: true}   # near", "{ready: false, serving: true, terminating: true} # near");
+    example.change(stays, goes);
+    for _ in 0..20 {
+        assert_eq!(example.get(""), "far");
+    }
+    assert_eq!(further(), 20.0);
+    example.change(goes, stays);
+    for _ in 0..20 {
+        assert_eq!(example.get(""), "near");
+    }
+    assert_eq!(further(), 20.0);
 }

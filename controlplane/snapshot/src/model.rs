@@ -5,6 +5,7 @@
 //! name is resolved, every default that the control plane knows is filled in, every reference is an
 //! index into a list of the same snapshot.
 
+pub mod failover;
 pub mod faults;
 pub mod proxy_protocol;
 pub mod session;
@@ -396,6 +397,8 @@ pub struct ClusterPolicy {
     /// Positions of those that are being taken away, in their order: they get no new requests while there
     /// are others.
     pub terminating: Vec<u32>,
+    /// Who gets the requests while too few of them are in service.
+    pub failover: Option<failover::Failover>,
 }
 
 /// One instance of a service.

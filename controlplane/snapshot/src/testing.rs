@@ -68,6 +68,7 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                 panic_threshold_percent: (endpoints.len() % 2 == 0).then_some(100),
                 slow_start: (!is_keyed).then(|| Box::new(slow)),
                 terminating: (1..endpoints.len() as u32).collect(),
+                failover: None,
             };
             Arc::new(Cluster { name, endpoints, weights, balancing, connect_timeout_ms, policy })
         };

@@ -118,7 +118,9 @@ fn check_clusters(snapshot: &Snapshot) -> Result<(), Invalid> {
     let mut sorted = Vec::new();
     for (index, cluster) in snapshot.clusters.iter().enumerate() {
         let item = Item { kind: "cluster", index, name: &cluster.name };
-        check_cluster(cluster, &mut names, &mut sorted).map_err(|problem| problem.at(&item))?;
+        check_cluster(cluster, &mut names, &mut sorted)
+            .and_then(|()| endpoints::check_failover(index, cluster, snapshot.clusters.len()))
+            .map_err(|problem| problem.at(&item))?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! what they have. Of several addresses of an endpoint,
 //! which are all the same to Kubernetes, the first counts.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use lateen_snapshot::model::{Balancing, Cluster, Endpoint};
 
 use crate::compile::findings::Findings;
+use crate::compile::localities::ZONE_LABEL;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::policy::Settings;
 use crate::compile::references::missing_service;
@@ -46,7 +48,7 @@ struct Found<'d> {
     address: SocketAddr,
     weight: u32,
     is_terminating: bool,
-    labels: Option<&'d BTreeMap<String, String>>,
+    labels: Option<Cow<'d, BTreeMap<String, String>>>,
 }
 
 type Slices<'d> = HashMap<(&'d str, &'d str), Vec<Item<'d, EndpointSlice>>>;
@@ -71,7 +73,8 @@ pub(super) fn collect_clusters<'d>(
                 ServiceSource::Own(spec) => own_endpoints(spec, port),
                 ServiceSource::Core(spec) => {
                     warn_of_no_slice(service, port, of_service, findings);
-                    (slice_endpoints(spec, port, of_service), None)
+                    let stays_near = settings[clusters.len()].locality_percent.is_some();
+                    (slice_endpoints(spec, port, of_service, stays_near), None)
                 }
             };
             let (cluster, labels) = cluster_of(service, port, endpoints, &settings[clusters.len()]);
@@ -104,7 +107,10 @@ fn cluster_of(
         policy.slow_start = None;
     }
     let labels = match endpoints.iter().any(|found| found.labels.is_some()) {
-        true => endpoints.iter().map(|found| found.labels.cloned().unwrap_or_default()).collect(),
+        true => endpoints
+            .iter()
+            .map(|found| found.labels.as_deref().cloned().unwrap_or_default())
+            .collect(),
         false => Vec::new(),
     };
     let terminating = endpoints.iter().zip(0..).filter(|(found, _)| found.is_terminating);
@@ -140,7 +146,7 @@ fn own_endpoints<'d>(
             address: SocketAddr::new(endpoint.address, number),
             weight: endpoint.weight.unwrap_or(1),
             is_terminating: false,
-            labels: endpoint.labels.as_ref(),
+            labels: endpoint.labels.as_ref().map(Cow::Borrowed),
         }
     });
     (addresses.collect(), None)
@@ -192,6 +198,7 @@ fn slice_endpoints(
     service: &CoreServiceSpec,
     port: &ServicePort<'_>,
     slices: &[Item<'_, EndpointSlice>],
+    stays_near: bool,
 ) -> Vec<Found<'static>> {
     let mut found = Vec::new();
     let family = primary_family(service, slices);
@@ -209,7 +216,10 @@ fn slice_endpoints(
                 conditions.serving.unwrap_or(true) && conditions.terminating == Some(true);
             if !is_terminating || serves_still {
                 let address = SocketAddr::new(address, number);
-                found.push(Found { address, weight: 1, is_terminating, labels: None });
+                let zone = endpoint.zone.clone().filter(|_| stays_near);
+                let labels = zone.map(|zone| BTreeMap::from([(ZONE_LABEL.to_owned(), zone)]));
+                let labels = labels.map(Cow::Owned);
+                found.push(Found { address, weight: 1, is_terminating, labels });
             }
         }
     }

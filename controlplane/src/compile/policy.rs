@@ -34,6 +34,9 @@ use crate::language::text::duration_ms;
 const DEFAULT_RTT_MS: u32 = 30;
 const RTT_DECAY_MS: u32 = 10_000;
 
+/// Where fewer of the nearer endpoints are in service, others get the requests. Source: FEATURES; Kuma's.
+const LOCALITY_FAILOVER_PERCENT: u8 = 50;
+
 /// How the share of a new endpoint grows. Source: Envoy's.
 const SLOW_START_AGGRESSION_PERCENT: u32 = 100;
 const SLOW_START_MIN_PERCENT: u8 = 10;
@@ -44,6 +47,8 @@ pub(super) struct Settings {
     pub(super) connect_timeout_ms: Option<u32>,
     pub(super) idle_timeout_ms: Option<u32>,
     pub(super) balancing: Option<Balancing>,
+    /// Of a service whose requests stay near: with fewer percent in service they go further.
+    pub(super) locality_percent: Option<u8>,
     /// Of a route.
     pub(super) subset: Option<Subset>,
     /// Of the endpoints of a service.
@@ -59,6 +64,7 @@ impl Settings {
             connect_timeout_ms: self.connect_timeout_ms.or(other.connect_timeout_ms),
             idle_timeout_ms: self.idle_timeout_ms.or(other.idle_timeout_ms),
             balancing: self.balancing.or_else(|| other.balancing.clone()),
+            locality_percent: self.locality_percent.or(other.locality_percent),
             subset: self.subset.or_else(|| other.subset.clone()),
             policy: either_cluster(self.policy, &other.policy),
             of_requests: either(self.of_requests, &other.of_requests),
@@ -85,6 +91,7 @@ fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
         slow_start: this.slow_start.or_else(|| other.slow_start.clone()),
         // Of the endpoints, not of a policy.
         terminating: Vec::new(),
+        failover: None,
     }
 }
 
@@ -279,6 +286,7 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
                 .and_then(|all| all.slow_start.as_ref())
                 .map(|slow| Box::new(slow_start_of(slow))),
             terminating: Vec::new(),
+            failover: None,
         },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),
@@ -290,6 +298,9 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
             session: None,
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
+        locality_percent: balancing
+            .and_then(|all| all.locality.as_ref())
+            .map(|of| of.failover_threshold_percent.unwrap_or(LOCALITY_FAILOVER_PERCENT)),
         subset: policy.spec.subset.as_ref().map(|written| Subset {
             labels: written.labels.clone(),
             falls_back: written.fallback == SubsetFallback::Any,

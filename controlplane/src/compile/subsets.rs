@@ -91,14 +91,15 @@ impl Subsets<'_> {
         if let Some(id) = self.ids.get(&(whole, subset.clone())) {
             return *id;
         }
-        let part = cut(&of_mesh.cluster, &found, &subset.labels);
+        let part = cut(&of_mesh.cluster, &found, &format!("?{}", show(&subset.labels)));
+        let labels = found.iter().map(|&index| of_mesh.labels[index as usize].clone()).collect();
         let part = match self.before.get(&part.name) {
             Some(same) if **same == part => Arc::clone(same),
             _ => Arc::new(part),
         };
         let settings = self.settings[whole.0 as usize].clone();
         self.settings.push(settings);
-        self.clusters.push(MeshCluster { cluster: part, dns: None, labels: Vec::new() });
+        self.clusters.push(MeshCluster { cluster: part, dns: None, labels });
         let id = ClusterId(self.clusters.len() as u32 - 1);
         self.ids.insert((whole, subset.clone()), id);
         id
@@ -114,8 +115,8 @@ fn with_labels(of_mesh: &MeshCluster, wanted: &BTreeMap<String, String>) -> Vec<
     found.map(|(_, index)| index).collect()
 }
 
-/// The cluster with these endpoints only.
-fn cut(whole: &Cluster, found: &[u32], labels: &BTreeMap<String, String>) -> Cluster {
+/// The cluster with these endpoints only, called by its name with something behind it.
+pub(super) fn cut(whole: &Cluster, found: &[u32], suffix: &str) -> Cluster {
     let weights: Vec<u32> = match whole.weights.as_slice() {
         [] => Vec::new(),
         weights => found.iter().map(|&index| weights[index as usize]).collect(),
@@ -125,7 +126,7 @@ fn cut(whole: &Cluster, found: &[u32], labels: &BTreeMap<String, String>) -> Clu
     let terminating = found.iter().zip(0..).filter(|(index, _)| is_terminating(index));
     policy.terminating = terminating.map(|(_, at)| at).collect();
     Cluster {
-        name: format!("{}?{}", whole.name, show(labels)),
+        name: format!("{}{suffix}", whole.name),
         endpoints: found.iter().map(|&index| whole.endpoints[index as usize]).collect(),
         weights: if weights.iter().all(|weight| *weight == 1) { Vec::new() } else { weights },
         policy,

@@ -129,6 +129,11 @@ impl<'d> Whole<'d> {
         })
     }
 
+    /// Where requests to a cluster stay near: with fewer percent in service they go further.
+    pub(super) fn locality_percent(&self, cluster: ClusterId) -> Option<u8> {
+        self.settings[cluster.0 as usize].locality_percent
+    }
+
     /// The hosts of an HTTP listener of a Gateway; none if nothing attached to it.
     pub(super) fn hosts_of(&self, listener: ListenerKey) -> &[VirtualHost] {
         self.listener_hosts.get(&listener).map(Vec::as_slice).unwrap_or_default()

@@ -4,17 +4,45 @@
 //! goes by the client's address, and what came behind the header is detected like any client's bytes. From
 //! a source that is not declared a header is bytes like any others.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::Poll;
 
 use lateen_ring::Lease;
 
+use crate::accept::clients::ClientId;
 use crate::client::Connection;
 use crate::codec::proxy_protocol::{Ends, ProxyHeaderError, parse_proxy_header};
 use crate::failure::{Failure, Refusal, Stage};
 use crate::forward::received::Received;
 use crate::observe::metrics::CloseReason;
+
+/// What clients connected to, of those whose header said so: few have one, and an idle connection is to stay
+/// small.
+#[derive(Debug, Default)]
+pub struct Destinations(RefCell<HashMap<ClientId, SocketAddr>>);
+
+impl Destinations {
+    /// Notes it of a client.
+    pub fn enter(&self, client: ClientId, destination: SocketAddr) {
+        self.0.borrow_mut().insert(client, destination);
+    }
+
+    /// A client's.
+    pub fn of(&self, client: ClientId) -> Option<SocketAddr> {
+        self.0.borrow().get(&client).copied()
+    }
+
+    /// The client is gone.
+    pub fn leave(&self, client: ClientId) {
+        let mut known = self.0.borrow_mut();
+        if known.remove(&client).is_some() && known.is_empty() {
+            known.shrink_to_fit();
+        }
+    }
+}
 
 /// Whether the connection comes from a source that is declared to send a header.
 pub fn is_declared(connection: &Connection) -> bool {

@@ -16,6 +16,7 @@ pub mod consistent;
 pub mod key;
 pub mod latency;
 pub mod load;
+pub mod locality;
 pub mod service;
 pub mod slow_start;
 pub mod weighted;
@@ -252,17 +253,17 @@ impl<E: AsRef<Load>> Choice<'_, E> {
         match &self.balancer.method {
             Method::LeastRequest | Method::PeakEwma { .. } => {}
             Method::RoundRobin(turn) => {
-                let mut next = 0;
-                // One that is passed over loses its turn, so that the one behind it gets no more.
-                for _ in 0..=limits::EXTRA_PROBES_MAX {
-                    next = wrap(u64::from(turn.get()) + 1, count);
-                    // A list that has become shorter: begin anew.
-                    next = if next < count { next } else { 0 };
-                    turn.set(next as u32);
-                    if !self.is_passed_over(next) {
-                        break;
-                    }
-                }
+                // A list that has become shorter: begin anew.
+                let after = |turn: u64| if turn + 1 < count { turn + 1 } else { 0 };
+                let first = after(turn.get().into());
+                // One that is passed over loses its turn, so that the one behind it gets no more. Where
+                // all are, each has its turn.
+                let passed_over = |at: &u64| self.is_passed_over(*at);
+                let next = std::iter::successors(Some(first), |at| Some(after(*at)))
+                    .take(1 + limits::EXTRA_PROBES_MAX)
+                    .find(|at| !passed_over(at))
+                    .unwrap_or(first);
+                turn.set(next as u32);
                 return self.scan(next);
             }
             Method::WeightedRoundRobin(turns) => return self.pick_by_turns(turns),

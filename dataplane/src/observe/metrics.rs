@@ -285,6 +285,9 @@ pub struct WorkerMetrics {
     pub endpoint_pick_panic: Counter,
     /// `endpoint_pick_slow_start_total`: choices while an endpoint of the cluster was new.
     pub endpoint_pick_slow_start: Counter,
+    /// `endpoint_pick_failover_total`: requests and connections that went further because too few of the
+    /// nearer endpoints were in service.
+    pub endpoint_pick_failover: Counter,
     /// Faults that were put into requests.
     pub faults: FaultMetrics,
     /// Headers of the PROXY protocol.
@@ -333,6 +336,7 @@ impl Default for WorkerMetrics {
             endpoint_pick_moved: Counter::default(),
             endpoint_pick_panic: Counter::default(),
             endpoint_pick_slow_start: Counter::default(),
+            endpoint_pick_failover: Counter::default(),
             faults: FaultMetrics::default(),
             proxy_protocol: ProxyProtocolMetrics::default(),
             sessions: SessionMetrics::default(),

@@ -163,7 +163,10 @@ impl Page<'_, '_> {
         self.counter("endpoint_pick_panic", help, panic)?;
         let slow = self.sum(|worker| worker.endpoint_pick_slow_start.value());
         let help = "Choices while an endpoint of the cluster was new";
-        self.counter("endpoint_pick_slow_start", help, slow)
+        self.counter("endpoint_pick_slow_start", help, slow)?;
+        let further = self.sum(|worker| worker.endpoint_pick_failover.value());
+        let help = "Requests that went further because too few nearer endpoints were in service";
+        self.counter("endpoint_pick_failover", help, further)
     }
 
     fn pools_and_bytes(&mut self) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Checks how the endpoints of a cluster are treated.
 
-use super::positive_duration;
 use super::text::Problem;
+use super::{in_range, positive_duration};
 use crate::limits::AGGRESSION_PERCENT_MAX;
 use crate::model::{Balancing, Cluster};
 
@@ -36,5 +36,22 @@ pub(super) fn check_policy(cluster: &Cluster) -> Result<(), Problem> {
             Err(Problem::new("terminating", last, wanted))
         }
         _ => Ok(()),
+    }
+}
+
+/// A way that leads on only can't lead round.
+pub(super) fn check_failover(
+    index: usize,
+    cluster: &Cluster,
+    clusters: usize,
+) -> Result<(), Problem> {
+    let Some(failover) = cluster.policy.failover else { return Ok(()) };
+    in_range("policy.failover.to", failover.to.0, clusters, "clusters")?;
+    if failover.to.0 as usize <= index {
+        return Err(Problem::new("policy.failover.to", failover.to.0, "a cluster behind this one"));
+    }
+    match failover.threshold_percent {
+        1..=100 => Ok(()),
+        percent => Err(Problem::new("policy.failover.threshold_percent", percent, "from 1 to 100")),
     }
 }

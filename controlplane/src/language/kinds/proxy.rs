@@ -15,6 +15,20 @@ pub struct ProxySpec {
     /// otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound: Option<OutboundScope>,
+    /// Where the proxy is, for policies by which requests stay near.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<Locality>,
+}
+
+/// Where something is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Locality {
+    /// The zone, such as a data centre.
+    pub zone: String,
+    /// The region that the zone is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 }
 
 /// Where a proxy accepts, and what becomes of it.

@@ -1,6 +1,7 @@
 //! `TrafficPolicy`: how requests to services or of routes are treated, attached by `targetRefs`.
 
 pub mod faults;
+pub mod locality;
 pub mod proxy_protocol;
 pub mod slow_start;
 pub mod subset;
@@ -86,6 +87,9 @@ pub struct LoadBalancing {
     /// `RingHash` and `Maglev`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<slow_start::SlowStart>,
+    /// Requests stay near; all endpoints are equal unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<locality::LocalityFailover>,
 }
 
 /// How latency is remembered: it rises at once and falls slowly.

@@ -70,6 +70,12 @@ impl InService {
         before != Standing::In && after == Standing::In
     }
 
+    /// How much is in service of what is not being taken away; 0: of nothing.
+    pub fn percent(&self) -> u32 {
+        let (counted, out) = (u64::from(self.counted.get()), u64::from(self.out.get()));
+        ((counted - out) * 100).checked_div(counted).unwrap_or(0) as u32
+    }
+
     /// Whether so few are in service that those which were found bad get requests too.
     #[inline]
     pub fn is_panicking(&self) -> bool {
@@ -107,6 +113,21 @@ mod tests {
                 assert_eq!(service.is_panicking(), 9 - index >= panics_from, "{threshold} %");
             }
         }
+    }
+
+    #[test]
+    fn the_share_in_service_is_of_what_stays() {
+        let loads = loads(4);
+        let service = InService::of(loads.iter(), 50);
+        assert_eq!(service.percent(), 100);
+        service.set(&loads[0], OutOfService::Ejected, true);
+        assert_eq!(service.percent(), 75);
+        service.set(&loads[1], OutOfService::Terminating, true);
+        assert_eq!(service.percent(), 66);
+        for load in &loads {
+            service.set(load, OutOfService::Terminating, true);
+        }
+        assert_eq!(service.percent(), 0);
     }
 
     #[test]
