@@ -17,6 +17,9 @@
 mod objects;
 mod findings;
 mod services;
+mod sessions;
+mod subsets;
+mod localities;
 mod policy;
 mod endpoints;
 mod references;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use lateen_ring::{Deadline, Instant, Stream};
 
 use crate::accept::clients::ClientId;
+use crate::codec::proxy_protocol::Ends;
 use crate::forward::transfer::Timer;
 use crate::loaded::ListenerSlot;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
@@ -63,6 +64,19 @@ impl Connection {
         }
     }
 
+    /// The connection comes through a proxy that says who is at its ends.
+    pub fn set_ends(&mut self, ends: Ends) {
+        self.peer = SocketAddr::new(ends.source.ip().to_canonical(), ends.source.port());
+        self.peer_text = AddressText::new(self.peer);
+        self.shard.destinations.enter(self.client, ends.destination);
+    }
+
+    /// What the client connected to, if that can still be told.
+    pub fn destination(&self) -> Option<SocketAddr> {
+        let said = self.shard.destinations.of(self.client);
+        said.or_else(|| self.stream.local_address().ok()?.inet())
+    }
+
     /// The client's IP address in text, without the port.
     #[inline]
     pub fn address_text(&self) -> &[u8] {
@@ -109,6 +123,7 @@ impl Drop for Connection {
             }
         }
         self.counts().on_close(self.close_reason.get());
+        self.shard.destinations.leave(self.client);
         self.shard.clients.leave(self.client);
     }
 }

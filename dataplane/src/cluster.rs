@@ -7,7 +7,7 @@
 //! worker nothing but for those that it serves.
 
 use std::borrow::Borrow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
@@ -15,13 +15,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lateen_snapshot::model::proxy_protocol::ProxyVersion;
 use lateen_snapshot::model::retry::RetryBudget;
 use lateen_snapshot::model::{self, ClusterId, HashKey};
 
-use crate::decide::balance::load::Load;
-use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared};
+use crate::decide::balance::load::{Load, OutOfService};
+use crate::decide::balance::service::InService;
+use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared, Wish};
 use crate::decide::retry::budget::BudgetLease;
+use crate::decide::session::endpoint_mark;
 use crate::forward::pool::{ClusterIdle, IdleList};
+use crate::limits;
 use crate::loaded::{Loaded, compare_endpoints};
 use crate::shard::Shard;
 use crate::totals::{ClusterTotals, RequestCount};
@@ -78,6 +82,10 @@ pub struct Cluster {
     balancer: Balancer,
     /// Among [`PICK_METHODS`](crate::observe::metrics::PICK_METHODS).
     method_index: usize,
+    /// How many of the endpoints are in service, as this view of it counts.
+    service: InService,
+    /// Of its endpoints, where sessions are kept.
+    marks: OnceCell<Box<[(u64, EndpointIndex)]>>,
     /// Its idle connections.
     pub idle: Rc<ClusterIdle>,
     /// What all workers count of it together.
@@ -98,13 +106,15 @@ impl Cluster {
         totals: Arc<ClusterTotals>,
         draw: Draw,
     ) -> Self {
-        let endpoints = spec.endpoints.iter().map(|_| Rc::default()).collect();
+        let endpoints: Box<[Rc<Endpoint>]> = spec.endpoints.iter().map(|_| Rc::default()).collect();
         let balancer = Balancer::new(&spec, shared, draw);
         let method_index = method_index(&spec.balancing);
         let requests = totals.retries.join(retry_terms(&spec), draw.now_ns);
         let retries = Rc::new(Retries { requests, lease: BudgetLease::default() });
         let idle = Rc::default();
-        Self { spec, endpoints, balancer, method_index, idle, totals, retries }
+        let service = in_service(&spec, &endpoints);
+        let marks = OnceCell::new();
+        Self { spec, endpoints, balancer, method_index, service, marks, idle, totals, retries }
     }
 
     /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
@@ -119,12 +129,14 @@ impl Cluster {
             Some(at) => Rc::clone(&self.endpoints[*at as usize]),
             None => Rc::default(),
         };
-        let endpoints = stayed.iter().map(endpoint).collect();
+        let endpoints: Box<[Rc<Endpoint>]> = stayed.iter().map(endpoint).collect();
         let balancer = self.balancer.as_in(&spec, shared, draw, stayed);
         let method_index = method_index(&spec.balancing);
         let (idle, totals) = (self.idle.clone(), self.totals.clone());
         let retries = self.retries.clone();
-        Self { spec, endpoints, balancer, method_index, idle, totals, retries }
+        let service = in_service(&spec, &endpoints);
+        let marks = OnceCell::new();
+        Self { spec, endpoints, balancer, method_index, service, marks, idle, totals, retries }
     }
 
     /// The cluster's name.
@@ -159,12 +171,71 @@ impl Cluster {
         self.spec.connect_timeout_ms.map_or(of_process, |ms| Duration::from_millis(ms.into()))
     }
 
+    /// The header that connections to its endpoints begin with, if any. Such a connection serves one
+    /// client alone.
+    #[inline]
+    pub fn proxy_protocol(&self) -> Option<ProxyVersion> {
+        self.spec.policy.proxy_protocol
+    }
+
     /// `Host` for an HTTP/1.0 request that named none.
     pub fn fallback_authority(&self) -> String {
         match self.spec.endpoints.first() {
             Some(endpoint) => endpoint.address.to_string(),
             None => self.spec.name.clone(),
         }
+    }
+
+    /// Takes an endpoint out of service for a reason, or lets that reason go. The one way to do so: the
+    /// panic threshold counts along. One that is in service again is as new for a slow start. Views of the
+    /// cluster that older snapshots have see the endpoint change, but count no more.
+    pub fn set_out_of_service(&self, index: EndpointIndex, why: OutOfService, is_out: bool) {
+        let is_back = self.service.set(&self.endpoint(index).load, why, is_out);
+        if let Some(slow) = self.balancer.slow_start()
+            && is_back
+        {
+            slow.restart(index.as_usize(), lateen_ring::now().as_nanos());
+        }
+    }
+
+    /// Whether so few endpoints are in service that it counts no longer.
+    #[inline]
+    pub fn is_panicking(&self) -> bool {
+        self.service.is_panicking()
+    }
+
+    /// How much of it is in service.
+    pub fn in_service_percent(&self) -> u32 {
+        self.service.percent()
+    }
+
+    /// Endpoints are being taken away, or stay after all, as the newest snapshot says.
+    fn note_terminating(&self) {
+        let mut terminating = self.spec.policy.terminating.iter().copied().peekable();
+        for (at, endpoint) in self.endpoints.iter().enumerate() {
+            let is_listed = terminating.next_if_eq(&(at as u32)).is_some();
+            if is_listed != endpoint.load.is_out_for(OutOfService::Terminating) {
+                let index = EndpointIndex::new(at);
+                self.set_out_of_service(index, OutOfService::Terminating, is_listed);
+            }
+        }
+    }
+
+    /// What an endpoint is called in the tokens of sessions.
+    pub fn mark_of(&self, index: EndpointIndex) -> u64 {
+        endpoint_mark(self.name(), self.address_of(index))
+    }
+
+    /// The endpoint that tokens call so. Cost: a search; at the first use all endpoints are marked.
+    pub fn endpoint_of_mark(&self, mark: u64) -> Option<EndpointIndex> {
+        let marks = self.marks.get_or_init(|| {
+            let indexes = (0..self.endpoints.len()).map(EndpointIndex::new);
+            let mut marks: Vec<_> = indexes.map(|index| (self.mark_of(index), index)).collect();
+            marks.sort_unstable();
+            marks.into()
+        });
+        let at = marks.binary_search_by_key(&mark, |(mark, _)| *mark).ok()?;
+        Some(marks[at].1)
     }
 
     /// How an endpoint is chosen.
@@ -201,20 +272,38 @@ impl Cluster {
     pub fn pick(
         &self,
         shard: &Shard,
-        key: Option<u64>,
+        wish: Option<Wish>,
         tried: &[EndpointIndex],
     ) -> Option<EndpointIndex> {
+        let key = match wish {
+            Some(Wish::Key(key)) => Some(key),
+            Some(Wish::Endpoint(_)) | None => None,
+        };
         let metrics = shard.metrics();
         metrics.endpoint_pick[self.method_index].increment();
-        let picked = Choice {
+        let now_ns = lateen_ring::now().as_nanos();
+        let panics = self.is_panicking();
+        if panics {
+            metrics.endpoint_pick_panic.increment();
+        }
+        if self.balancer.slow_start().is_some_and(|slow| slow.is_active(now_ns)) {
+            metrics.endpoint_pick_slow_start.increment();
+        }
+        let choice = Choice {
             endpoints: &self.endpoints,
             balancer: &self.balancer,
-            now_ns: lateen_ring::now().as_nanos(),
+            now_ns,
             random: shard.random(),
             key,
             tried,
+            panics,
+        };
+        if let Some(Wish::Endpoint(wished)) = wish
+            && choice.allows(wished)
+        {
+            return Some(wished);
         }
-        .pick();
+        let picked = choice.pick();
         if self.hash_keys().is_some() && tried.is_empty() {
             match key {
                 None => metrics.endpoint_pick_keyless.increment(),
@@ -230,6 +319,11 @@ impl Cluster {
 
 fn retry_terms(spec: &model::Cluster) -> RetryBudget {
     spec.policy.retry_budget.unwrap_or_default()
+}
+
+fn in_service(spec: &model::Cluster, endpoints: &[Rc<Endpoint>]) -> InService {
+    let threshold = spec.policy.panic_threshold_percent.unwrap_or(limits::PANIC_THRESHOLD_PERCENT);
+    InService::of(endpoints.iter().map(|endpoint| &endpoint.load), threshold)
 }
 
 const fn method_index(balancing: &model::Balancing) -> usize {
@@ -294,6 +388,7 @@ impl Clusters {
             let shared = loaded.shared_of(id);
             let totals = loaded.totals.of_cluster(&spec.name);
             let cluster = Rc::new(Cluster::new(spec.clone(), shared, totals, draw(shard)));
+            cluster.note_terminating();
             if serial < shard.views.live().loaded.serial {
                 cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
             } else {
@@ -323,6 +418,7 @@ impl Clusters {
         if entry.serial > serial {
             return cluster;
         }
+        cluster.note_terminating();
         let last = known.replace(Known { cluster: cluster.clone(), serial });
         drop(known);
         let last = last.expect("it was found").cluster;

@@ -16,11 +16,14 @@ use lateen_ring::{Instant, Lease, boxed};
 use lateen_snapshot::model::{Epoch, Protocol};
 
 use crate::accept::detect::{Detected, detect};
+use crate::accept::proxied::{self, read_proxy_header};
 use crate::client::Connection;
 use crate::cluster::{Chosen, Cluster};
+use crate::decide::balance::Wish;
 use crate::decide::balance::key::key_of_connection;
 use crate::failure::{Failure, Stage};
 use crate::forward::connect::connect;
+use crate::forward::introduce::introduce;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
@@ -36,10 +39,19 @@ use crate::request::{After, proxy_request};
 /// The future is what an idle connection costs; everything that is only needed while something
 /// happens is boxed when it begins and freed when it ends.
 #[expect(clippy::manual_async_fn, reason = "an async fn would keep its argument twice")]
-pub fn serve_connection(connection: Connection) -> impl Future<Output = ()> {
+pub fn serve_connection(mut connection: Connection) -> impl Future<Output = ()> {
     async move {
-        let connection = &connection;
         let mut received = Received::default();
+
+        // Who is it? A load balancer that is declared says whom it passes on.
+        if proxied::is_declared(&connection) {
+            match Box::pin(read_proxy_header(&connection, &mut received)).await {
+                Ok(Some(ends)) => connection.set_ends(ends),
+                Ok(None) => {}
+                Err(()) => return,
+            }
+        }
+        let connection = &connection;
 
         // What does it speak? A client that keeps us waiting gets its upstream connected meanwhile,
         // and if that speaks first, it is a protocol that servers begin.
@@ -113,7 +125,17 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
     let timeouts = &shard.config.timeouts;
     let line = TcpLine::begin(connection);
     let mut early: Option<Box<Connected>> = None;
-    let mut verdict = Detected::Undecided;
+    // Something may have come behind a header of the PROXY protocol.
+    let mut verdict = detect(received.bytes());
+    match verdict {
+        Detected::Http1 => {
+            connection.request_began(lateen_ring::now());
+            return Spoken::Http1;
+        }
+        Detected::Tcp => return Spoken::Tcp(None),
+        Detected::LikelyHttp1 | Detected::Undecided => received.settle(),
+    }
+    line.set_due(!received.is_empty());
     // Accepted, then connected, then the client's first byte: whichever was last.
     let mut since = lateen_ring::now();
     let spoken = loop {
@@ -368,8 +390,9 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
         let timeout = cluster.connect_timeout(shard.config.timeouts.connect);
         let keys = cluster.hash_keys();
         let key = keys.and_then(|keys| key_of_connection(keys, connection.peer.ip()));
+        let wish = key.map(Wish::Key);
         while tried.len() < limits::CONNECT_TRIES_MAX {
-            let Some(index) = cluster.pick(shard, key, &tried) else { break };
+            let Some(index) = cluster.pick(shard, wish, &tried) else { break };
             let mut in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
             in_flight.leave_untimed();
             line.upstream.set(Some(in_flight.address()));
@@ -377,7 +400,12 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
             // rest.
             let others = cluster.endpoint_count().min(limits::CONNECT_TRIES_MAX) - tried.len();
             let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
-            match connect(shard, in_flight.chosen(), &connection.deadline, Some(left)).await {
+            let connected =
+                match connect(shard, in_flight.chosen(), &connection.deadline, Some(left)).await {
+                    Ok(upstream) => introduce(connection, &cluster, upstream).await,
+                    failed => failed,
+                };
+            match connected {
                 Ok(upstream) => {
                     connection.unfinished.set(before);
                     let said = None;
@@ -414,7 +442,8 @@ fn tcp_way(connection: &Connection) -> TcpWay {
     let route = live.listener(connection.slot).and_then(|listener| listener.tcp.as_ref());
     let cluster = live.loaded.index_of(connection.slot).zip(route).and_then(|(listener, route)| {
         let chosen = live.loaded.tables.choose_tcp_backend(listener, shard.random())?;
-        Some(live.cluster(shard, route.backends.get(chosen)?.cluster?).clone())
+        let id = live.serving(shard, route.backends.get(chosen)?.cluster?);
+        Some(live.cluster(shard, id).clone())
     });
     let own = route.and_then(|route| route.idle_timeout_ms);
     let idle_timeout =

@@ -10,18 +10,20 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use lateen_ring::{Instant, keep_vector, spare_vector};
-use lateen_snapshot::model::{Epoch, RouteId};
+use lateen_snapshot::model::{ClusterId, Epoch, RouteId};
 
 use crate::client::Connection;
 use crate::cluster::Cluster;
 use crate::codec::body::{BodyProgress, Framing};
 use crate::codec::message::{Method, Version};
-use crate::decide::balance::EndpointIndex;
+use crate::decide::balance::{EndpointIndex, Wish};
+use crate::decide::fault::Injected;
 use crate::decide::route::plan::{Answer, BackendPlan, RoutePlan};
 use crate::failure::{Failure, ResponseFlag, Stage};
 use crate::hedging::Hedge;
 use crate::live::Live;
 use crate::observe::access_log::Entry;
+use crate::sessions::InSession;
 use crate::shard::Shard;
 use crate::tries::Tries;
 
@@ -117,6 +119,10 @@ pub struct Rare {
     pub head_bytes: usize,
     /// How much is said of the try that was sent last.
     pub try_bytes: usize,
+    /// What is made to go wrong with it.
+    pub fault: Option<Injected>,
+    /// Its session, if its route keeps some.
+    pub session: Option<InSession>,
 }
 
 /// What a response gets beside its route's edits.
@@ -135,11 +141,13 @@ pub struct RouteUse {
     pub route: RouteId,
     /// Position among the route's backends.
     pub backend: u16,
+    /// The backend's cluster, or one that stands in for it.
+    pub cluster: ClusterId,
 }
 
 impl RouteUse {
     /// Before the head was judged.
-    const NONE: Self = Self { route: RouteId(u32::MAX), backend: 0 };
+    const NONE: Self = Self { route: RouteId(u32::MAX), backend: 0, cluster: ClusterId(0) };
 }
 
 /// What a request knows of the snapshot that it runs on.
@@ -185,8 +193,6 @@ pub struct Exchange {
     pub retries: Cell<u32>,
     /// When all tries must be over.
     pub due: Cell<Instant>,
-    /// A flag of a response that is no failure of the proxy's.
-    pub remark: Cell<Option<ResponseFlag>>,
     /// The upstream has sent at least a byte.
     pub heard_upstream: Cell<bool>,
     /// From when on the response is due: the request went up whole, or the upstream would not take
@@ -202,8 +208,10 @@ pub struct Exchange {
     pub tunnel_failure: Cell<Option<Failure>>,
     /// Its route; a placeholder until its head was judged.
     pub route: Cell<RouteUse>,
-    /// What a hashed cluster chooses by.
-    pub key: Cell<Option<u64>>,
+    /// What it says of the endpoint that it is for.
+    pub wish: Cell<Option<Wish>>,
+    /// What its log line says where nothing failed.
+    pub mark: Cell<Option<ResponseFlag>>,
     /// The client asked by which config it is answered.
     pub wants_epoch: Cell<bool>,
     endpoint: Cell<Option<EndpointIndex>>,
@@ -229,7 +237,6 @@ impl Exchange {
             upstream_done_at: Cell::new(Instant::NEVER),
             retries: Cell::new(0),
             due: Cell::new(Instant::NEVER),
-            remark: Cell::new(None),
             heard_upstream: Cell::new(false),
             request_over_at: Cell::new(Instant::NEVER),
             read_by_count: Cell::new(false),
@@ -237,7 +244,8 @@ impl Exchange {
             ends_by_close: Cell::new(false),
             tunnel_failure: Cell::new(None),
             route: Cell::new(RouteUse::NONE),
-            key: Cell::new(None),
+            wish: Cell::new(None),
+            mark: Cell::new(None),
             wants_epoch: Cell::new(false),
             endpoint: Cell::new(None),
             pinned: RefCell::new(Pinned::NotYet),
@@ -289,13 +297,20 @@ impl Exchange {
     /// The cluster that answers it; likewise.
     #[inline]
     pub fn cluster<'l>(&self, shard: &Shard, live: &'l Live) -> Option<&'l Rc<Cluster>> {
-        Some(live.cluster(shard, self.backend(live)?.cluster?))
+        let RouteUse { route, cluster, .. } = self.route.get();
+        (route != RouteUse::NONE.route).then(|| live.cluster(shard, cluster))
     }
 
     /// The request goes to `endpoint`.
     #[inline]
     pub fn chose(&self, endpoint: EndpointIndex) {
         self.endpoint.set(Some(endpoint));
+    }
+
+    /// The endpoint that it went to last.
+    #[inline]
+    pub fn endpoint(&self) -> Option<EndpointIndex> {
+        self.endpoint.get()
     }
 
     fn upstream_address(&self, shard: &Shard, live: &Live) -> Option<SocketAddr> {
@@ -345,9 +360,6 @@ impl Exchange {
         metrics.request.increment();
         let latency_us = lateen_ring::now().micros_since(self.began);
         metrics.record_response(self.status.get(), failure, latency_us);
-        if let (Some(flag), None) = (self.remark.get(), failure) {
-            metrics.record_flag(flag);
-        }
     }
 
     fn log(&self, connection: &Connection, failure: Option<Failure>) {
@@ -381,7 +393,7 @@ impl Exchange {
                 path: parts.path,
                 version: self.version.get().as_str(),
                 status: self.status.get(),
-                flag: failure.map(|failure| failure.outcome().flag).or(self.remark.get()),
+                flag: failure.map(|failure| failure.outcome().flag).or(self.mark.get()),
                 request_bytes: self.request_bytes.get(),
                 response_bytes: self.response_bytes.get(),
                 total_us,

@@ -6,6 +6,8 @@
 //! `response_flags_total`, and how the response counts. It never does I/O, never allocates, and
 //! never says anything of the inside to a client.
 
+use lateen_snapshot::model::faults::AbortKind;
+
 /// Where on the packet's way it went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -113,6 +115,10 @@ pub enum Cause {
     UpstreamTimeout,
     /// The caller's deadline had passed before anything was done.
     DeadlinePassed,
+    /// A fault of its route answers it with this status.
+    Injected(u16),
+    /// A fault of its route resets the client's connection.
+    InjectedReset,
     /// The proxy broke it off itself: a drain's grace was over, or its task panicked.
     CutOff,
 }
@@ -163,11 +169,15 @@ pub enum ResponseFlag {
     NoCluster,
     /// URX: no try was left.
     RetryLimitExceeded,
+    /// FI: ended by a fault on purpose.
+    FaultInjected,
+    /// DI: delayed by a fault on purpose. Beside a failure, which has the log line's place.
+    DelayInjected,
 }
 
 impl ResponseFlag {
     /// Every flag, at its [`index`](Self::index).
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::UpstreamConnectionFailure,
         Self::NoHealthyUpstream,
         Self::UpstreamReset,
@@ -181,6 +191,8 @@ impl ResponseFlag {
         Self::NoRoute,
         Self::NoCluster,
         Self::RetryLimitExceeded,
+        Self::FaultInjected,
+        Self::DelayInjected,
     ];
 
     /// How many flags there are.
@@ -207,6 +219,8 @@ impl ResponseFlag {
             Self::NoRoute => "NR",
             Self::NoCluster => "NC",
             Self::RetryLimitExceeded => "URX",
+            Self::FaultInjected => "FI",
+            Self::DelayInjected => "DI",
         }
     }
 }
@@ -332,6 +346,15 @@ impl Failure {
         }
     }
 
+    /// A fault of its route ends it: never repeated.
+    pub const fn injected(kind: AbortKind) -> Self {
+        let cause = match kind {
+            AbortKind::Status(status) => Cause::Injected(status),
+            AbortKind::Reset => Cause::InjectedReset,
+        };
+        Self { stage: Stage::Decide, side: Side::Local, cause, retryable: false }
+    }
+
     /// The proxy broke it off: the endpoint may be working on the request, so never repeated.
     pub const fn cut_off(stage: Stage) -> Self {
         Self { stage, side: Side::Local, cause: Cause::CutOff, retryable: false }
@@ -352,11 +375,14 @@ impl Failure {
             Cause::UpstreamReset => (Some(502), Flag::UpstreamReset),
             Cause::UpstreamProtocol => (Some(502), Flag::UpstreamProtocolError),
             Cause::UpstreamTimeout | Cause::DeadlinePassed => (Some(504), Flag::UpstreamTimeout),
+            Cause::Injected(status) => (Some(status), Flag::FaultInjected),
+            Cause::InjectedReset => (None, Flag::FaultInjected),
             Cause::CutOff => (None, Flag::LocalReset),
         };
         let classification = match (self.side, self.cause) {
             // Asked for what is not there: the client's mistake, although it is answered here.
             (Side::Downstream, _) | (_, Cause::NoRoute) => Classification::Success,
+            (_, Cause::Injected(status)) => Classification::of_status(status),
             (Side::Local | Side::Upstream, _) => Classification::Failure,
         };
         Outcome { status, flag, classification }
@@ -381,6 +407,9 @@ mod tests {
             (Failure::no_cluster(), Some(500), "NC", "failure"),
             (Failure::client_gone(Stage::ResponseBody), None, "DC", "success"),
             (Failure::cut_off(Stage::Request), None, "LR", "failure"),
+            (Failure::injected(AbortKind::Status(429)), Some(429), "FI", "success"),
+            (Failure::injected(AbortKind::Status(503)), Some(503), "FI", "failure"),
+            (Failure::injected(AbortKind::Reset), None, "FI", "failure"),
         ];
         for (failure, status, flag, classification) in table {
             let outcome = failure.outcome();

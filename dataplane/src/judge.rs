@@ -22,8 +22,10 @@ use crate::codec::http1::request::{
 use crate::codec::http1::write_request::{RequestEdits, RequestForwarding, write_request};
 use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::{Method, Scheme};
+use crate::decide::balance::Wish;
 use crate::decide::balance::key::key_of_request;
 use crate::decide::cors::{CorsPolicy, PREFLIGHT_STATUS, is_preflight};
+use crate::decide::fault;
 use crate::decide::retry::may_repeat;
 use crate::decide::route::plan::{Answer, RoutePlan};
 use crate::decide::route::{Found, RequestView};
@@ -33,6 +35,7 @@ use crate::forward::received::Received;
 use crate::forward::transfer::{Stopped, Timer, receive};
 use crate::limits;
 use crate::live::Live;
+use crate::sessions::{Place, find_session};
 use crate::tries::Tries;
 
 /// What a head asks for.
@@ -159,7 +162,15 @@ pub fn judge_head(
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
-    let chosen = plan.choose(shard.random());
+    let session = match plan.policy.session {
+        None => None,
+        Some(_) => find_session(shard, live, plan, &view),
+    };
+    let place = session.and_then(|(_, place)| place);
+    let chosen = match place {
+        None => plan.choose(shard.random()),
+        Some(Place { index, backend, .. }) => Some((index, backend)),
+    };
     let (index, backend) = chosen.expect("a route that does not answer has backends");
     let Some(cluster) = backend.cluster else {
         let added = added_by_route(&view, plan);
@@ -168,10 +179,14 @@ pub fn judge_head(
         received.consume(head.consumed);
         return Ok(Some(answer));
     };
-    exchange.route.set(RouteUse { route: found.route, backend: index as u16 });
+    let cluster = place.map_or_else(|| live.serving(shard, cluster), |place| place.cluster);
+    exchange.route.set(RouteUse { route: found.route, backend: index as u16, cluster });
     let cluster = live.cluster(shard, cluster);
     if let Some(keys) = cluster.hash_keys() {
-        exchange.key.set(key_of_request(keys, &view, connection.peer.ip()));
+        exchange.wish.set(key_of_request(keys, &view, connection.peer.ip()).map(Wish::Key));
+    }
+    if let Some(place) = place {
+        exchange.wish.set(Some(Wish::Endpoint(place.endpoint)));
     }
     let fields = backend.request_edits.as_deref();
     let rewrite = plan.rewrite.as_deref();
@@ -193,14 +208,18 @@ pub fn judge_head(
     request.edits_response = backend.response_edits.is_some();
     let has_mirrors = !plan.mirrors.is_empty();
     let retry = plan.policy.retry.as_deref().filter(|retry| retry.attempts > 0);
-    let changes_response = head.upgrade.is_some() || plan.cors.is_some() || head.wants_epoch;
     let has_tries = retry.is_some() || plan.policy.hedging.is_some();
-    if changes_response || has_mirrors || has_tries || head.timeout_ms.is_some() {
+    let faults = plan.policy.faults.as_deref();
+    let fault = faults.and_then(|faults| fault::draw(faults, &view.fields, || shard.random()));
+    let session = session.map(|(in_session, _)| in_session);
+    let changes_response = plan.cors.is_some() || head.wants_epoch || session.is_some();
+    let is_rare = has_mirrors || has_tries || fault.is_some() || head.timeout_ms.is_some();
+    if head.upgrade.is_some() || changes_response || is_rare {
         let mut added = added_by_route(&view, plan);
         if head.wants_epoch {
             put_epoch(live, &mut added.lines);
         }
-        request.edits_response |= !added.lines.is_empty();
+        request.edits_response |= !added.lines.is_empty() || session.is_some();
         let has_own = has_mirrors && backend.edits_requests;
         let for_mirrors = has_own.then(|| write_for_mirrors(&head, forwarding, plan));
         let upgrade = head.upgrade.map(Box::from);
@@ -218,6 +237,8 @@ pub fn judge_head(
             deadline: head.timeout_ms.map(|ms| exchange.began + Duration::from_millis(ms)),
             tries: (retry.is_some() || hedge.is_some()).then(|| Tries::new(repeats)),
             hedge,
+            fault,
+            session,
             head_bytes: request.message.len(),
             try_bytes: 0,
         }));

@@ -32,6 +32,7 @@ pub mod client;
 pub mod connection;
 pub mod request;
 pub mod judge;
+pub mod sessions;
 pub mod exchange;
 pub mod in_flight;
 pub mod tries;

@@ -95,6 +95,10 @@ pub const MIRRORS_MAX: usize = 256;
 pub const MIRROR_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Until a mirror has answered a copy; then its connection is closed.
 pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request that is delayed on purpose looks this often whether a drain has begun, which ends its wait.
+pub const FAULT_LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// A body that is held back on purpose passes in pieces of as many bytes as may pass in this time.
+pub const PACE_SLICE: Duration = Duration::from_millis(50);
 /// Endpoints that one request tries to connect to.
 pub const CONNECT_TRIES_MAX: usize = 3;
 /// Endpoints that are remembered as tried for one request: those of all its tries.
@@ -199,6 +203,10 @@ pub const MAGLEV_ENTRIES_MAX: u64 = 5_000_011;
 /// Entries of a table that a request's key goes over before chance decides. With half of the endpoints
 /// penalised that is once in 2^64 requests.
 pub const KEY_STEPS_MAX: usize = 64;
+
+/// Where fewer than so many percent of a cluster's endpoints are in service, those that are not get requests
+/// too. Source: FEATURES, Defaults; Envoy's.
+pub const PANIC_THRESHOLD_PERCENT: u8 = 50;
 
 // Control plane.
 

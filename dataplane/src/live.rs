@@ -8,9 +8,11 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use lateen_snapshot::model::failover::Failover;
 use lateen_snapshot::model::{ClusterId, Listener, RouteId};
 
 use crate::cluster::Cluster;
+use crate::decide::balance::locality::{Level, nearest};
 use crate::decide::route::regexes::WorkerRegexes;
 use crate::hedging::Hedge;
 use crate::loaded::{Changed, EpochWord, ListenerSlot, Loaded};
@@ -52,6 +54,40 @@ impl Live {
     pub fn cluster(&self, shard: &Shard, id: ClusterId) -> &Rc<Cluster> {
         let cell = &self.clusters[id.0 as usize];
         cell.get_or_init(|| shard.clusters.obtain(shard, &self.loaded, id))
+    }
+
+    /// Who gets a request for a cluster: itself, or one further away while too little of it is in service.
+    #[inline]
+    pub fn serving(&self, shard: &Shard, id: ClusterId) -> ClusterId {
+        match self.failover(id) {
+            None => id,
+            Some(_) => self.nearest(shard, id),
+        }
+    }
+
+    /// A cluster, and those that stand in for it.
+    pub fn stand_ins(&self, id: ClusterId) -> impl Iterator<Item = ClusterId> {
+        std::iter::successors(Some(id), |at| Some(self.failover(*at)?.to))
+    }
+
+    fn failover(&self, id: ClusterId) -> Option<Failover> {
+        self.loaded.snapshot.clusters[id.0 as usize].policy.failover
+    }
+
+    fn nearest(&self, shard: &Shard, id: ClusterId) -> ClusterId {
+        let mut threshold_percent = 0;
+        let levels = self.stand_ins(id).map(|at| {
+            // The last has no threshold of its own.
+            let own = self.failover(at).map(|failover| u32::from(failover.threshold_percent));
+            threshold_percent = own.unwrap_or(threshold_percent);
+            let in_service_percent = self.cluster(shard, at).in_service_percent();
+            Level { in_service_percent, threshold_percent }
+        });
+        let index = nearest(levels).unwrap_or(0);
+        if index > 0 {
+            shard.metrics().endpoint_pick_failover.increment();
+        }
+        self.stand_ins(id).nth(index).unwrap_or(id)
     }
 
     /// What stands behind a slot.

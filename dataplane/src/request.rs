@@ -23,6 +23,7 @@ use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::Method;
 use crate::exchange::{CutWatch, Exchange, Request};
 use crate::failure::{Cause, Failure, Side, Stage};
+use crate::forward::fault::inject;
 use crate::forward::obtain::take_pooled;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
@@ -122,6 +123,9 @@ async fn forward(
         Box::pin(await_body(connection, received, request, exchange)).await?;
     }
     let way = set_out(connection, request, exchange)?;
+    if let Some(fault) = request.rare.as_ref().and_then(|rare| rare.fault) {
+        Box::pin(inject(connection, exchange, fault, exchange.due.get())).await?;
+    }
     let mut this = match take_pooled(connection, &way.cluster, exchange) {
         Ok((in_flight, upstream)) => Try::new((in_flight, upstream, true), way.until()),
         Err(endpoint) => Box::pin(first_try(connection, request, exchange, &way, endpoint)).await?,
@@ -449,6 +453,7 @@ async fn fail(
         Some(status) if !begun => {
             answer_failure(connection, exchange, failure, status, request).await
         }
+        _ if failure.cause == Cause::InjectedReset => After::Reset,
         _ if plant::has(Plant::TruncationUnmarked) => After::Close,
         _ if exchange.ends_by_close.get() => After::Reset,
         _ => After::Close,

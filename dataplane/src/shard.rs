@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use lateen_ring::Instant;
 
 use crate::accept::clients::Clients;
+use crate::accept::proxied::Destinations;
 use crate::bootstrap::config::Config;
 use crate::cluster::Clusters;
 use crate::codec::date::{DATE_BYTES, http_date};
@@ -37,6 +38,8 @@ pub struct Shard {
     pub pool: Pool,
     /// Client connections.
     pub clients: Clients,
+    /// What some of them connected to.
+    pub destinations: Destinations,
     /// Clients beyond the cap that are being told so.
     pub refusing: Cell<usize>,
     /// Mirrored copies under way.
@@ -120,6 +123,7 @@ impl Shard {
                 share(config.pool.total_max, &config, worker),
             ),
             clients: Clients::new((config.connections_max / config.workers).max(1)),
+            destinations: Destinations::default(),
             refusing: Cell::new(0),
             mirroring: Cell::new(0),
             head_limits,
@@ -186,8 +190,15 @@ impl Shard {
     }
 
     /// The wall clock, in microseconds since the Unix epoch.
+    #[inline]
     pub fn unix_us(&self) -> u64 {
         self.wall.unix_us(lateen_ring::now())
+    }
+
+    /// The wall clock's seconds since the Unix epoch.
+    #[inline]
+    pub fn unix_s(&self) -> u64 {
+        self.unix_us() / 1_000_000
     }
 
     /// Whether lines are logged at all: if not, nothing need be kept for them.

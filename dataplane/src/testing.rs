@@ -85,6 +85,7 @@ pub(crate) fn listening(addresses: &[SocketAddr]) -> Snapshot {
         direction: Direction::Gateway,
         address: *address,
         protocol: Protocol::Tcp,
+        proxy_sources: Vec::new(),
         http: Vec::new(),
         tcp: Some(TcpRoute { name: "t".to_owned(), backends: Vec::new(), idle_timeout_ms: None }),
     };

@@ -141,7 +141,9 @@ fn claim(
     };
     let made = tries.made.get();
     if made > retry.attempts {
-        exchange.remark.set(Some(ResponseFlag::RetryLimitExceeded));
+        let flag = ResponseFlag::RetryLimitExceeded;
+        exchange.mark.set(Some(flag));
+        shard.metrics().record_flag(flag);
         return deny(RetryDenied::Attempts);
     }
     let Some(asked) = asked else { return deny(RetryDenied::RetryAfter) };

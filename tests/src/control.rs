@@ -238,6 +238,7 @@ impl Mesh {
             direction: Direction::Gateway,
             address,
             protocol: Protocol::Http,
+            proxy_sources: Vec::new(),
             http: vec![HostRoutes { host: HostPattern::Any, table }],
             tcp: None,
         });
@@ -250,6 +251,7 @@ impl Mesh {
             direction: Direction::Gateway,
             address,
             protocol: Protocol::Tcp,
+            proxy_sources: Vec::new(),
             http: Vec::new(),
             tcp: Some(TcpRoute {
                 name: "tcp".to_owned(),

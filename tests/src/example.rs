@@ -22,6 +22,8 @@ pub struct Example {
     pub listen: SocketAddr,
     control: Child,
     folder: TempDir,
+    /// As it was applied.
+    file: PathBuf,
 }
 
 impl Example {
@@ -50,19 +52,20 @@ impl Example {
         let proxy = Launch::joining(engine, "edge", &socket, &folder.path().join("proxy")).start();
         let listen = free_address();
         let file = written(folder.path(), name, listen, instances);
-        let applied = Command::new(binary::lateen())
-            .args(["apply", "--api", &api(folder.path()), "-f"])
-            .arg(&file)
-            .output()
-            .expect("the command runs");
-        assert!(
-            applied.status.success(),
-            "{name} was not applied:\n{}{}",
-            String::from_utf8_lossy(&applied.stdout),
-            String::from_utf8_lossy(&applied.stderr)
-        );
+        apply(folder.path(), &file);
         let control = example.control.take().expect("it was started");
-        Self { proxy, listen, control, folder }
+        Self { proxy, listen, control, folder, file }
+    }
+
+    /// Changes a part of the file and applies it again.
+    ///
+    /// # Panics
+    /// When the part is not there once, or the file is not in force on every worker afterwards.
+    pub fn change(&self, part: &str, to: &str) {
+        let text = fs::read_to_string(&self.file).expect("it was written");
+        assert_eq!(text.matches(part).count(), 1, "`{part}` in the example");
+        fs::write(&self.file, text.replace(part, to)).expect("there is room");
+        apply(self.folder.path(), &self.file);
     }
 
     /// Sends a request of its own connection and reads the answer.
@@ -107,6 +110,21 @@ fn end(control: &mut Child) {
     // It may have ended by itself; the test says why then.
     let _ = control.kill();
     let _ = control.wait();
+}
+
+fn apply(folder: &Path, file: &Path) {
+    let applied = Command::new(binary::lateen())
+        .args(["apply", "--api", &api(folder), "-f"])
+        .arg(file)
+        .output()
+        .expect("the command runs");
+    assert!(
+        applied.status.success(),
+        "{} was not applied:\n{}{}",
+        file.display(),
+        String::from_utf8_lossy(&applied.stdout),
+        String::from_utf8_lossy(&applied.stderr)
+    );
 }
 
 fn api(folder: &Path) -> String {

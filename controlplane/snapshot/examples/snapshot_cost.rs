@@ -102,6 +102,7 @@ fn mesh(clusters: usize, endpoints: usize) -> Snapshot {
         direction: Direction::Outbound,
         address: ([127, 0, 0, 1], 15002).into(),
         protocol: Protocol::Http,
+        proxy_sources: Vec::new(),
         http: vec![HostRoutes { host: HostPattern::Any, table: RouteTableId(0) }],
         tcp: None,
     };

@@ -15,6 +15,8 @@ const KIB: usize = 1024;
 
 /// Listeners of one proxy. Each costs every worker a socket; a Gateway has at most 64.
 pub const LISTENERS_MAX: usize = 1_024;
+/// Ranges of addresses from which a listener takes headers of the PROXY protocol; looked at one by one.
+pub const PROXY_SOURCES_MAX: usize = 64;
 /// Entries of one listener's `http`; one for each Gateway listener that shares its port.
 pub const HOST_ROUTES_MAX: usize = 1_024;
 /// Route tables; mostly one for each entry of a listener.
@@ -87,7 +89,7 @@ pub const WEIGHT_MAX: u32 = 1_000_000;
 pub const ENDPOINT_WEIGHT_MAX: u32 = 1_000;
 /// The greatest bound of a hashed cluster: an endpoint's load over the average, in percent.
 pub const BOUND_PERCENT_MAX: u32 = 10_000;
-/// Denominator of a mirror's share. Source: none in the Gateway API's Fraction; a millionth is enough.
+/// Denominator of the share of a mirror or a fault. Source: none in the Gateway API's Fraction; a millionth is enough.
 pub const DENOMINATOR_MAX: u32 = 1_000_000;
 /// A time span, in milliseconds: 30 days.
 pub const DURATION_MS_MAX: u32 = 30 * 24 * 3600 * 1000;
@@ -103,6 +105,10 @@ pub const HEDGE_PERCENTILES: std::ops::RangeInclusive<u32> = 50..=99;
 pub const RETRY_PERCENT_MAX: u32 = 1_000;
 /// What retries may cost each second besides.
 pub const RETRIES_PER_SECOND_MAX: u32 = 1_000_000;
+/// The greatest aggression of a slow start, in percent: with it a new endpoint has most of its share at once.
+pub const AGGRESSION_PERCENT_MAX: u32 = 10_000;
+/// A bandwidth, in bytes per second: 1 TiB/s, more than any link has.
+pub const BYTES_PER_S_MAX: u64 = 1 << 40;
 /// How long a preflight answer may be remembered, in seconds. Source: HTTPCORSFilter, int32.
 pub const CORS_MAX_AGE_S_MAX: u32 = i32::MAX as u32;
 

@@ -5,6 +5,12 @@
 //! name is resolved, every default that the control plane knows is filled in, every reference is an
 //! index into a list of the same snapshot.
 
+pub mod failover;
+pub mod faults;
+pub mod proxy_protocol;
+pub mod session;
+pub mod slow_start;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,6 +85,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What clients speak.
     pub protocol: Protocol,
+    /// Connections from these begin with a header of the PROXY protocol, by which their client is known.
+    pub proxy_sources: Vec<proxy_protocol::AddressRange>,
     /// For HTTP: by the request's host, the most specific first match wins (exact before longer
     /// suffix before shorter suffix before any). A host that none matches is answered 404. Empty for
     /// [`Protocol::Tcp`].
@@ -238,6 +246,10 @@ pub struct RoutePolicy {
     pub retry: Option<Box<Retry>>,
     /// When a second request is sent beside a slow one; `None`: never.
     pub hedging: Option<HedgeAfter>,
+    /// What is made to go wrong on purpose.
+    pub faults: Option<Box<faults::Faults>>,
+    /// Sessions stay at one endpoint.
+    pub session: Option<Box<session::Session>>,
 }
 
 /// What answers a request.
@@ -385,6 +397,18 @@ pub struct Cluster {
 pub struct ClusterPolicy {
     /// What retries to it may cost; `None`: as usual.
     pub retry_budget: Option<RetryBudget>,
+    /// Connections to them begin with a header of the PROXY protocol, and serve one client each.
+    pub proxy_protocol: Option<proxy_protocol::ProxyVersion>,
+    /// Where fewer than so many percent of them are in service, those that are not get requests too: at
+    /// most 100; 0: never; `None`: the proxy's own default.
+    pub panic_threshold_percent: Option<u8>,
+    /// How the share of a new one grows; `None`: it has all of it at once. Not where keys decide.
+    pub slow_start: Option<Box<slow_start::SlowStart>>,
+    /// Positions of those that are being taken away, in their order: they get no new requests while there
+    /// are others.
+    pub terminating: Vec<u32>,
+    /// Who gets the requests while too few of them are in service.
+    pub failover: Option<failover::Failover>,
 }
 
 /// One instance of a service.

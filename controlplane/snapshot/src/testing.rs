@@ -12,8 +12,12 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::limits::{BOUND_PERCENT_MAX, ENDPOINT_WEIGHT_MAX};
-use crate::model::retry::{HedgeAfter, RetriableField, Retry, RetryOn};
+use crate::limits::{BOUND_PERCENT_MAX, BYTES_PER_S_MAX, DENOMINATOR_MAX, ENDPOINT_WEIGHT_MAX};
+use crate::model::faults::{AbortKind, FaultAbort, FaultBandwidth, FaultDelay, Faults, Share};
+use crate::model::proxy_protocol::{AddressRange, ProxyVersion};
+use crate::model::retry::{HedgeAfter, RetriableField, Retry, RetryBudget, RetryOn};
+use crate::model::session::Session;
+use crate::model::slow_start::SlowStart;
 use crate::model::*;
 
 /// Valid snapshots.
@@ -57,7 +61,17 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                 addresses.into_iter().map(|address| Endpoint { address }).collect();
             let mut weights: Vec<u32> = weights;
             weights.truncate(endpoints.len());
-            let policy = ClusterPolicy::default();
+            let versions = [None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)];
+            let is_keyed = matches!(balancing, Balancing::RingHash(_) | Balancing::Maglev(_));
+            let slow = SlowStart { window_ms: 1_000, aggression_percent: 50, min_percent: 10 };
+            let policy = ClusterPolicy {
+                retry_budget: (!endpoints.is_empty()).then(RetryBudget::default),
+                proxy_protocol: versions[endpoints.len() % 3],
+                panic_threshold_percent: (endpoints.len() % 2 == 0).then_some(100),
+                slow_start: (!is_keyed).then(|| Box::new(slow)),
+                terminating: (1..endpoints.len() as u32).collect(),
+                failover: None,
+            };
             Arc::new(Cluster { name, endpoints, weights, balancing, connect_timeout_ms, policy })
         };
         clusters.into_iter().map(into_cluster).collect()
@@ -109,10 +123,18 @@ fn listeners(tables: u32, clusters: u32) -> impl Strategy<Value = Vec<Listener>>
             };
             let tcp = (protocol != Protocol::Http).then_some(tcp);
             let index: usize = index;
-            Listener { name: format!("{name}-{index}"), direction, address, protocol, http, tcp }
+            let name = format!("{name}-{index}");
+            let proxy_sources = proxy_sources(address);
+            Listener { name, direction, address, protocol, proxy_sources, http, tcp }
         };
         listeners.into_iter().enumerate().map(into_listener).collect()
     })
+}
+
+/// Of some listeners none.
+fn proxy_sources(address: SocketAddr) -> Vec<AddressRange> {
+    let bits = (address.port() % 40) as u8;
+    AddressRange::around(address.ip().to_canonical(), bits).into_iter().collect()
 }
 
 /// What kind of pattern, and its name; ordered, so that a map keeps the patterns apart.
@@ -205,31 +227,31 @@ fn value() -> impl Strategy<Value = String> {
 fn route(clusters: u32) -> impl Strategy<Value = Route> {
     let about = ("HTTPRoute/[a-z]{1,6}/[a-z]{1,6}/[0-9]", option::of(0..100_000_u32));
     let filters = (option::of(rewrite()), mirrors(clusters), option::of(cors()));
-    (
-        about,
-        action(clusters),
-        edits(),
-        edits(),
-        filters,
-        (option::of(0..100_000_u32), option::of(retry()), option::of(hedging())),
-    )
-        .prop_map(
-            |(about, action, request_headers, response_headers, filters, backend_timeout)| Route {
-                name: about.0,
-                action,
-                request_headers,
-                response_headers,
-                rewrite: filters.0.map(Box::new),
-                mirrors: filters.1,
-                cors: filters.2.map(Box::new),
-                policy: RoutePolicy {
-                    request_timeout_ms: about.1,
-                    backend_request_timeout_ms: backend_timeout.0,
-                    retry: backend_timeout.1.map(Box::new),
-                    hedging: backend_timeout.2,
-                },
+    let policy = (
+        option::of(0..100_000_u32),
+        option::of(faults()),
+        option::of(retry()),
+        option::of(hedging()),
+    );
+    (about, action(clusters), edits(), edits(), filters, policy).prop_map(
+        |(about, action, request_headers, response_headers, filters, policy)| Route {
+            name: about.0,
+            action,
+            request_headers,
+            response_headers,
+            rewrite: filters.0.map(Box::new),
+            mirrors: filters.1,
+            cors: filters.2.map(Box::new),
+            policy: RoutePolicy {
+                request_timeout_ms: about.1,
+                backend_request_timeout_ms: policy.0,
+                faults: policy.1.map(Box::new),
+                session: policy.0.map(|timeout_ms| Box::new(session(timeout_ms))),
+                retry: policy.2.map(Box::new),
+                hedging: policy.3,
             },
-        )
+        },
+    )
 }
 
 fn retry() -> impl Strategy<Value = Retry> {
@@ -265,6 +287,40 @@ fn hedging() -> impl Strategy<Value = HedgeAfter> {
         (1..100_000_u32).prop_map(HedgeAfter::DelayMs),
         (50..=99_u32).prop_map(HedgeAfter::Percentile),
     ]
+}
+
+fn session(timeout_ms: u32) -> Session {
+    let in_header = timeout_ms % 2 == 0;
+    Session {
+        name: format!("x-session-{timeout_ms}"),
+        in_header,
+        absolute_timeout_ms: Some(timeout_ms),
+        idle_timeout_ms: (timeout_ms % 3 == 0).then_some(timeout_ms),
+        is_permanent: !in_header && timeout_ms % 5 == 0,
+    }
+}
+
+fn faults() -> impl Strategy<Value = Faults> {
+    let share = || {
+        (1..=DENOMINATOR_MAX).prop_flat_map(|denominator| {
+            (0..=denominator).prop_map(move |numerator| Share { numerator, denominator })
+        })
+    };
+    let kind = prop_oneof![Just(AbortKind::Reset), (400..=599_u16).prop_map(AbortKind::Status)];
+    let delay =
+        (1..100_000_u32, share()).prop_map(|(delay_ms, share)| FaultDelay { delay_ms, share });
+    let abort = (kind, share()).prop_map(|(kind, share)| FaultAbort { kind, share });
+    let bandwidth = (1..=BYTES_PER_S_MAX, share())
+        .prop_map(|(bytes_per_s, share)| FaultBandwidth { bytes_per_s, share });
+    let headers = vec(("x-[a-z]{1,6}", value()), 0..3);
+    (headers, delay, option::of(abort), option::of(bandwidth)).prop_map(
+        |(headers, delay, abort, bandwidth)| Faults {
+            headers,
+            delay: Some(delay),
+            abort,
+            bandwidth,
+        },
+    )
 }
 
 fn action(clusters: u32) -> impl Strategy<Value = Action> {

@@ -10,8 +10,11 @@
 
 pub mod text;
 pub mod patterns;
+mod endpoints;
+mod faults;
 mod retry;
 mod routing;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -117,7 +120,9 @@ fn check_clusters(snapshot: &Snapshot) -> Result<(), Invalid> {
     let mut sorted = Vec::new();
     for (index, cluster) in snapshot.clusters.iter().enumerate() {
         let item = Item { kind: "cluster", index, name: &cluster.name };
-        check_cluster(cluster, &mut names, &mut sorted).map_err(|problem| problem.at(&item))?;
+        check_cluster(cluster, &mut names, &mut sorted)
+            .and_then(|()| endpoints::check_failover(index, cluster, snapshot.clusters.len()))
+            .map_err(|problem| problem.at(&item))?;
     }
     Ok(())
 }
@@ -135,6 +140,7 @@ fn check_cluster<'s>(
     if let Some(budget) = cluster.policy.retry_budget {
         check_retry_budget(budget).map_err(|problem| problem.inside("retry_budget"))?;
     }
+    endpoints::check_policy(cluster).map_err(|problem| problem.inside("policy"))?;
     sorted.clear();
     for (index, endpoint) in cluster.endpoints.iter().enumerate() {
         address(endpoint.address)
@@ -248,6 +254,7 @@ fn check_listeners(snapshot: &Snapshot, origin: Origin) -> Result<(), Invalid> {
             .and_then(|()| first_of_its_name(&listener.name, &mut names))
             .and_then(|()| check_address(listener, origin, &mut addresses))
             .and_then(|()| check_protocol(listener))
+            .and_then(|()| check_proxy_sources(listener))
             .and_then(|()| check_host_routes(&listener.http, snapshot.route_tables.len()))
             .and_then(|()| match &listener.tcp {
                 Some(route) => {
@@ -275,6 +282,18 @@ fn check_address(
         return Ok(());
     }
     Err(Problem::new("address", listener.address, "a listener before it has that address"))
+}
+
+fn check_proxy_sources(listener: &Listener) -> Result<(), Problem> {
+    at_most(listener.proxy_sources.len(), PROXY_SOURCES_MAX, "proxy_sources")?;
+    match listener.proxy_sources.iter().find(|range| !range.is_whole()) {
+        None => Ok(()),
+        Some(range) => {
+            let value = format_args!("{}/{}", range.address, range.prefix_bits);
+            let wanted = "an address whose bits are 0 behind as many as it has at most";
+            Err(Problem::new("proxy_sources", value, wanted))
+        }
+    }
 }
 
 fn check_protocol(listener: &Listener) -> Result<(), Problem> {

@@ -2,18 +2,21 @@
 //!
 //! Before: services and the policies about them. After: routes point to these clusters. Of a Service of
 //! Kubernetes the EndpointSlices say it, by kube-proxy's rules: endpoints that are ready; if there are
-//! none, those that still serve while they terminate (KEP-1669). Of several addresses of an endpoint,
+//! none, those that still serve while they terminate (KEP-1669), which stay known so that they can finish
+//! what they have. Of several addresses of an endpoint,
 //! which are all the same to Kubernetes, the first counts.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ServiceSpec as CoreServiceSpec;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use lateen_snapshot::model::{Cluster, Endpoint};
+use lateen_snapshot::model::{Balancing, Cluster, Endpoint};
 
 use crate::compile::findings::Findings;
+use crate::compile::localities::ZONE_LABEL;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::policy::Settings;
 use crate::compile::references::missing_service;
@@ -29,6 +32,8 @@ pub(super) struct MeshCluster {
     pub(super) cluster: Arc<Cluster>,
     /// Whose addresses the endpoints have.
     pub(super) dns: Option<DnsSource>,
+    /// Of each endpoint; empty: none has any.
+    pub(super) labels: Vec<BTreeMap<String, String>>,
 }
 
 /// A DNS name, and the port of the endpoints at its addresses.
@@ -36,6 +41,14 @@ pub(super) struct MeshCluster {
 pub(super) struct DnsSource {
     pub(super) name: Arc<str>,
     pub(super) port: u16,
+}
+
+/// An endpoint, as one of the sources says it.
+struct Found<'d> {
+    address: SocketAddr,
+    weight: u32,
+    is_terminating: bool,
+    labels: Option<Cow<'d, BTreeMap<String, String>>>,
 }
 
 type Slices<'d> = HashMap<(&'d str, &'d str), Vec<Item<'d, EndpointSlice>>>;
@@ -60,16 +73,16 @@ pub(super) fn collect_clusters<'d>(
                 ServiceSource::Own(spec) => own_endpoints(spec, port),
                 ServiceSource::Core(spec) => {
                     warn_of_no_slice(service, port, of_service, findings);
-                    let addresses = slice_endpoints(spec, port, of_service);
-                    (addresses.into_iter().map(|address| (address, 1)).collect(), None)
+                    let stays_near = settings[clusters.len()].locality_percent.is_some();
+                    (slice_endpoints(spec, port, of_service, stays_near), None)
                 }
             };
-            let cluster = cluster_of(service, port, endpoints, &settings[clusters.len()]);
+            let (cluster, labels) = cluster_of(service, port, endpoints, &settings[clusters.len()]);
             let cluster = match before.get(&cluster.name) {
                 Some(same) if **same == cluster => Arc::clone(same),
                 _ => Arc::new(cluster),
             };
-            clusters.push(MeshCluster { cluster, dns });
+            clusters.push(MeshCluster { cluster, dns, labels });
         }
     }
     clusters
@@ -78,31 +91,47 @@ pub(super) fn collect_clusters<'d>(
 fn cluster_of(
     service: &Service<'_>,
     port: &ServicePort<'_>,
-    mut endpoints: Vec<(SocketAddr, u32)>,
+    mut endpoints: Vec<Found<'_>>,
     settings: &Settings,
-) -> Cluster {
-    endpoints.sort_unstable();
-    endpoints.dedup_by_key(|(address, _)| *address);
-    let weights = match endpoints.iter().all(|(_, weight)| *weight == 1) {
+) -> (Cluster, Vec<BTreeMap<String, String>>) {
+    endpoints.sort_unstable_by_key(|found| (found.address, found.weight, found.is_terminating));
+    endpoints.dedup_by_key(|found| found.address);
+    let weights = match endpoints.iter().all(|found| found.weight == 1) {
         true => Vec::new(),
-        false => endpoints.iter().map(|(_, weight)| *weight).collect(),
+        false => endpoints.iter().map(|found| found.weight).collect(),
     };
-    Cluster {
-        name: format!("{}/{}:{}", service.namespace(), service.name(), port.number),
-        endpoints: endpoints.into_iter().map(|(address, _)| Endpoint { address }).collect(),
-        weights,
-        balancing: settings.balancing.clone().unwrap_or_default(),
-        connect_timeout_ms: settings.connect_timeout_ms,
-        policy: settings.policy.clone(),
+    let balancing = settings.balancing.clone().unwrap_or_default();
+    let mut policy = settings.policy.clone();
+    if matches!(balancing, Balancing::RingHash(_) | Balancing::Maglev(_)) {
+        // Of the service, where its port is balanced otherwise.
+        policy.slow_start = None;
     }
+    let labels = match endpoints.iter().any(|found| found.labels.is_some()) {
+        true => endpoints
+            .iter()
+            .map(|found| found.labels.as_deref().cloned().unwrap_or_default())
+            .collect(),
+        false => Vec::new(),
+    };
+    let terminating = endpoints.iter().zip(0..).filter(|(found, _)| found.is_terminating);
+    policy.terminating = terminating.map(|(_, index)| index).collect();
+    let cluster = Cluster {
+        name: format!("{}/{}:{}", service.namespace(), service.name(), port.number),
+        endpoints: endpoints.iter().map(|found| Endpoint { address: found.address }).collect(),
+        weights,
+        balancing,
+        connect_timeout_ms: settings.connect_timeout_ms,
+        policy,
+    };
+    (cluster, labels)
 }
 
-fn own_endpoints(
-    spec: &ServiceSpec,
+fn own_endpoints<'d>(
+    spec: &'d ServiceSpec,
     port: &ServicePort<'_>,
-) -> (Vec<(SocketAddr, u32)>, Option<DnsSource>) {
+) -> (Vec<Found<'d>>, Option<DnsSource>) {
     // The language checked that one of the two is there for each port of the service.
-    let by_name = |ports: &Option<std::collections::BTreeMap<String, u16>>| {
+    let by_name = |ports: &Option<BTreeMap<String, u16>>| {
         ports.as_ref().and_then(|ports| ports.get(port.name?).copied())
     };
     if let Some(dns) = &spec.dns {
@@ -113,7 +142,12 @@ fn own_endpoints(
     let endpoints = spec.endpoints.iter().flatten();
     let addresses = endpoints.map(|endpoint| {
         let number = endpoint.port.or_else(|| by_name(&endpoint.ports)).unwrap_or(port.number);
-        (SocketAddr::new(endpoint.address, number), endpoint.weight.unwrap_or(1))
+        Found {
+            address: SocketAddr::new(endpoint.address, number),
+            weight: endpoint.weight.unwrap_or(1),
+            is_terminating: false,
+            labels: endpoint.labels.as_ref().map(Cow::Borrowed),
+        }
     });
     (addresses.collect(), None)
 }
@@ -164,9 +198,9 @@ fn slice_endpoints(
     service: &CoreServiceSpec,
     port: &ServicePort<'_>,
     slices: &[Item<'_, EndpointSlice>],
-) -> Vec<SocketAddr> {
-    let mut ready = Vec::new();
-    let mut terminating = Vec::new();
+    stays_near: bool,
+) -> Vec<Found<'static>> {
+    let mut found = Vec::new();
     let family = primary_family(service, slices);
     let of_family = slices.iter().filter(|slice| slice.spec.address_type == family);
     for slice in of_family {
@@ -177,14 +211,19 @@ fn slice_endpoints(
                 continue;
             };
             let conditions = endpoint.conditions.clone().unwrap_or_default();
-            if conditions.ready.unwrap_or(true) {
-                ready.push(SocketAddr::new(address, number));
-            } else if conditions.serving.unwrap_or(true) && conditions.terminating == Some(true) {
-                terminating.push(SocketAddr::new(address, number));
+            let is_terminating = !conditions.ready.unwrap_or(true);
+            let serves_still =
+                conditions.serving.unwrap_or(true) && conditions.terminating == Some(true);
+            if !is_terminating || serves_still {
+                let address = SocketAddr::new(address, number);
+                let zone = endpoint.zone.clone().filter(|_| stays_near);
+                let labels = zone.map(|zone| BTreeMap::from([(ZONE_LABEL.to_owned(), zone)]));
+                let labels = labels.map(Cow::Owned);
+                found.push(Found { address, weight: 1, is_terminating, labels });
             }
         }
     }
-    if ready.is_empty() { terminating } else { ready }
+    found
 }
 
 /// A service with addresses of both families has each endpoint once for each: one of them is enough.

@@ -23,6 +23,8 @@ use crate::compile::objects::{Item, Objects};
 use crate::compile::policy::retry::retry_of_rule;
 use crate::compile::policy::{Policies, Settings, TargetKind, either, timeout_ms};
 use crate::compile::references::{References, Wanted};
+use crate::compile::sessions::session_of;
+use crate::compile::subsets::Subset;
 use crate::language::object::Declared;
 
 /// An HTTPRoute.
@@ -43,6 +45,8 @@ pub(super) struct HttpRule {
     pub(super) said: RoutePolicy,
     /// What the policies about its backends agree on.
     pub(super) of_backends: RoutePolicy,
+    /// Which endpoints of its backends it is for; `None`: all.
+    pub(super) subset: Option<Subset>,
 }
 
 /// Compiles all HTTPRoutes. `settings` are those of the mesh's clusters.
@@ -88,12 +92,12 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 leave_to_cors(route, &path, &backend.response_headers, self.findings);
             }
         }
-        let said = self.said_of(route, &path, rule);
+        let (said, subset) = self.said_of(route, index, rule);
         let of_backends = self.agree(route, &path, &action, &said);
         HttpRule {
             matches: self.compile_matches(route, &path, rule),
             route: Route {
-                name: format!("HTTPRoute/{}/{}/{index}", route.key.namespace, route.key.name),
+                name: rule_name(route, index),
                 action,
                 request_headers: filters.request_headers,
                 response_headers: filters.response_headers,
@@ -104,6 +108,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             },
             said,
             of_backends,
+            subset,
         }
     }
 
@@ -149,10 +154,15 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         }
     }
 
-    fn said_of(&mut self, route: &Declared, path: &str, rule: &HttpRouteRules) -> RoutePolicy {
+    fn said_of(
+        &mut self,
+        route: &Declared,
+        index: usize,
+        rule: &HttpRouteRules,
+    ) -> (RoutePolicy, Option<Subset>) {
         let written = rule.timeouts.as_ref();
         let mut time_limit = |text: Option<&String>, field: &str| {
-            let path = format!("{path}.timeouts.{field}");
+            let path = format!("spec.rules[{index}].timeouts.{field}");
             timeout_ms(route, text.map(String::as_str), &path, self.findings)
         };
         let own = RoutePolicy {
@@ -163,11 +173,16 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             ),
             retry: rule.retry.as_ref().map(retry_of_rule),
             hedging: None,
+            session: rule
+                .session_persistence
+                .as_ref()
+                .map(|session| session_of(session, &rule_name(route, index))),
+            ..RoutePolicy::default()
         };
         let (namespace, name) = (&route.key.namespace, &route.key.name);
         let section = rule.name.as_deref();
         let of_route = self.policies.about(TargetKind::HttpRoute, namespace, name, section);
-        either(own, &of_route.of_requests)
+        (either(own, &of_route.of_requests), of_route.subset)
     }
 
     /// A rule has one limit of each sort, whichever backend is chosen: where its backends' policies
@@ -205,10 +220,19 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             agree("backendRequest", backend_request, |all| all.backend_request_timeout_ms);
         let place = format!("{path}.backendRefs");
         let same = Unanimous { of_backends: &of_backends, route, place: &place };
-        let retry = same.find("retry", said.retry.is_some(), |all| &all.retry, self.findings);
-        let hedging =
-            same.find("hedging", said.hedging.is_some(), |all| &all.hedging, self.findings);
-        RoutePolicy { request_timeout_ms, backend_request_timeout_ms, retry, hedging }
+        RoutePolicy {
+            request_timeout_ms,
+            backend_request_timeout_ms,
+            retry: same.find("retry", said.retry.is_some(), |all| &all.retry, self.findings),
+            hedging: same.find(
+                "hedging",
+                said.hedging.is_some(),
+                |all| &all.hedging,
+                self.findings,
+            ),
+            faults: same.find("faults", said.faults.is_some(), |all| &all.faults, self.findings),
+            session: None,
+        }
     }
 
     fn compile_matches(
@@ -331,6 +355,10 @@ impl Unanimous<'_> {
         }
         None
     }
+}
+
+fn rule_name(route: &Declared, index: usize) -> String {
+    format!("HTTPRoute/{}/{}/{index}", route.key.namespace, route.key.name)
 }
 
 /// Every request.

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use lateen_snapshot::model::proxy_protocol::AddressRange;
 use lateen_snapshot::model::{
     Balancing, Cluster, ClusterId, Direction, Endpoint, HostPattern, HostRoutes, Listener,
     Protocol, RouteId, RouteTable, RouteTableId, TcpBackend, TcpRoute, VirtualHost,
@@ -32,6 +33,7 @@ use crate::language::kinds::proxy::{
     Target,
 };
 use crate::language::schema::check::nearest;
+use crate::language::text::address_range;
 
 /// Adds a proxy's listeners to its snapshot, and what they lead to.
 pub(super) fn add_listeners<'d>(
@@ -230,6 +232,7 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
                 direction: Direction::Gateway,
                 address: SocketAddr::new(written.address.unwrap_or(EVERYWHERE), own_port),
                 protocol: if is_tcp { Protocol::Tcp } else { Protocol::Http },
+                proxy_sources: proxy_sources(written),
                 http,
                 tcp,
             };
@@ -278,7 +281,8 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
         let address = SocketAddr::new(written.address.unwrap_or(default), port);
         let tcp = tcp.filter(|_| protocol != Protocol::Http);
         let name = written.name.clone();
-        self.add(Listener { name, direction, address, protocol, http, tcp }, path);
+        let proxy_sources = proxy_sources(written);
+        self.add(Listener { name, direction, address, protocol, proxy_sources, http, tcp }, path);
     }
 
     fn add_table(&mut self, name: String, hosts: Vec<VirtualHost>) -> RouteTableId {
@@ -362,6 +366,16 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
 }
 
 const EVERYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// From which a listener takes headers of the PROXY protocol, as the language found them right.
+fn proxy_sources(written: &ProxyListener) -> Vec<AddressRange> {
+    let from = written.proxy_protocol.iter().flat_map(|accepted| &accepted.from);
+    from.filter_map(|text| {
+        let (address, bits) = address_range(text)?;
+        AddressRange::around(address, bits)
+    })
+    .collect()
+}
 
 /// Whether a port of one is a port of the other: `0.0.0.0` stands for every IPv4 address, `::` for every
 /// address.

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use lateen_snapshot::limits::ENDPOINTS_MAX;
+use lateen_snapshot::model::failover::Failover;
 use lateen_snapshot::model::{
     Action, Cluster, ClusterId, Endpoint, RouteId, Rule, Snapshot, TcpRoute,
 };
@@ -17,10 +18,13 @@ use lateen_snapshot::model::{
 use crate::compile::endpoints::DnsSource;
 use crate::compile::findings::Findings;
 use crate::compile::listeners::add_listeners;
+use crate::compile::localities::by_distance;
 use crate::compile::objects::Objects;
+use crate::compile::subsets::cut;
 use crate::compile::totals::check_totals;
 use crate::compile::whole::Whole;
 use crate::language::diagnostic::Diagnostic;
+use crate::language::kinds::proxy::Locality;
 use crate::language::object::Declared;
 
 /// A proxy's snapshot, but for the endpoints that DNS has.
@@ -80,7 +84,7 @@ pub(super) fn plan_proxies(
     let mut plans = BTreeMap::new();
     let mut declared: BTreeMap<&str, &Declared> = BTreeMap::new();
     for proxy in &objects.proxies {
-        let mut selection = Selection::new(whole);
+        let mut selection = Selection::new(whole, proxy.spec.locality.as_ref());
         add_listeners(proxy, objects, &mut selection, findings);
         let Selection { snapshot, dns, .. } = selection;
         let plan = Plan { snapshot: Arc::new(snapshot), dns };
@@ -105,12 +109,15 @@ pub(super) struct Selection<'a, 'd> {
     dns: Vec<(usize, DnsSource)>,
     clusters: HashMap<ClusterId, ClusterId>,
     routes: HashMap<RouteId, RouteId>,
+    /// Where the proxy is.
+    locality: Option<&'d Locality>,
 }
 
 impl<'a, 'd> Selection<'a, 'd> {
-    fn new(whole: &'a Whole<'d>) -> Self {
+    fn new(whole: &'a Whole<'d>, locality: Option<&'d Locality>) -> Self {
         let (snapshot, dns) = (Snapshot::default(), Vec::new());
-        Self { whole, snapshot, dns, clusters: HashMap::new(), routes: HashMap::new() }
+        let (clusters, routes) = (HashMap::new(), HashMap::new());
+        Self { whole, snapshot, dns, clusters, routes, locality }
     }
 
     /// What is selected so far, to add to it what is the proxy's own.
@@ -159,7 +166,23 @@ impl<'a, 'd> Selection<'a, 'd> {
         }
         let index = self.snapshot.clusters.len();
         let of_mesh = &self.whole.clusters[of_whole.0 as usize];
-        self.snapshot.clusters.push(Arc::clone(&of_mesh.cluster));
+        let levels = match (self.locality, self.whole.locality_percent(of_whole)) {
+            (Some(locality), Some(percent)) => Some((by_distance(of_mesh, locality), percent)),
+            _ => None,
+        };
+        match levels {
+            Some((levels, threshold_percent)) if !levels.is_empty() => {
+                let count = levels.len();
+                for (level, (suffix, found)) in levels.into_iter().enumerate() {
+                    let mut part = cut(&of_mesh.cluster, &found, suffix);
+                    let to = ClusterId((index + level + 1) as u32);
+                    let failover = Failover { to, threshold_percent };
+                    part.policy.failover = (level + 1 < count).then_some(failover);
+                    self.snapshot.clusters.push(Arc::new(part));
+                }
+            }
+            _ => self.snapshot.clusters.push(Arc::clone(&of_mesh.cluster)),
+        }
         self.dns.extend(of_mesh.dns.clone().map(|source| (index, source)));
         let id = ClusterId(index as u32);
         self.clusters.insert(of_whole, id);

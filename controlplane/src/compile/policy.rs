@@ -4,17 +4,24 @@
 //! rule, the policy of the route; then the policy of the service's port, then that of the service. A
 //! target has one policy, so that nothing depends on an order among policies.
 
+mod faults;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use lateen_snapshot::limits::DURATION_MS_MAX;
+use lateen_snapshot::model::proxy_protocol::ProxyVersion;
+use lateen_snapshot::model::slow_start::SlowStart;
 use lateen_snapshot::model::{Balancing, ClusterPolicy, HashKey, Hashing, PeakEwma, RoutePolicy};
 
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::references::{list_names, missing_service};
 use crate::compile::services::Services;
+use crate::compile::subsets::Subset;
 use crate::language::diagnostic::Diagnostic;
+use crate::language::kinds::traffic_policy::slow_start as written_slow_start;
+use crate::language::kinds::traffic_policy::subset::SubsetFallback;
 use crate::language::kinds::traffic_policy::{
     Hash, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, TrafficPolicySpec,
 };
@@ -29,12 +36,23 @@ pub(super) mod retry;
 const DEFAULT_RTT_MS: u32 = 30;
 const RTT_DECAY_MS: u32 = 10_000;
 
+/// Where fewer of the nearer endpoints are in service, others get the requests. Source: FEATURES; Kuma's.
+const LOCALITY_FAILOVER_PERCENT: u8 = 50;
+
+/// How the share of a new endpoint grows. Source: Envoy's.
+const SLOW_START_AGGRESSION_PERCENT: u32 = 100;
+const SLOW_START_MIN_PERCENT: u8 = 10;
+
 /// What policies say; `None`: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) connect_timeout_ms: Option<u32>,
     pub(super) idle_timeout_ms: Option<u32>,
     pub(super) balancing: Option<Balancing>,
+    /// Of a service whose requests stay near: with fewer percent in service they go further.
+    pub(super) locality_percent: Option<u8>,
+    /// Of a route.
+    pub(super) subset: Option<Subset>,
     /// Of the endpoints of a service.
     pub(super) policy: ClusterPolicy,
     /// Of requests.
@@ -48,6 +66,8 @@ impl Settings {
             connect_timeout_ms: self.connect_timeout_ms.or(other.connect_timeout_ms),
             idle_timeout_ms: self.idle_timeout_ms.or(other.idle_timeout_ms),
             balancing: self.balancing.or_else(|| other.balancing.clone()),
+            locality_percent: self.locality_percent.or(other.locality_percent),
+            subset: self.subset.or_else(|| other.subset.clone()),
             policy: either_cluster(self.policy, &other.policy),
             of_requests: either(self.of_requests, &other.of_requests),
         }
@@ -63,11 +83,21 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
             .or(other.backend_request_timeout_ms),
         retry: this.retry.or_else(|| other.retry.clone()),
         hedging: this.hedging.or(other.hedging),
+        faults: this.faults.or_else(|| other.faults.clone()),
+        session: this.session.or_else(|| other.session.clone()),
     }
 }
 
 fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
-    ClusterPolicy { retry_budget: this.retry_budget.or(other.retry_budget) }
+    ClusterPolicy {
+        retry_budget: this.retry_budget.or(other.retry_budget),
+        proxy_protocol: this.proxy_protocol.or(other.proxy_protocol),
+        panic_threshold_percent: this.panic_threshold_percent.or(other.panic_threshold_percent),
+        slow_start: this.slow_start.or_else(|| other.slow_start.clone()),
+        // Of the endpoints, not of a policy.
+        terminating: Vec::new(),
+        failover: None,
+    }
 }
 
 /// What a policy is attached to. Both kinds of Service are one.
@@ -247,11 +277,22 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
         let path = format!("spec.timeouts.{field}");
         timeout_ms(policy.declared, text, &path, findings)
     };
+    let balancing = policy.spec.load_balancing.as_ref();
     Settings {
         connect_timeout_ms: time_limit(written.connect.as_deref(), "connect").map(never_is_long),
         idle_timeout_ms: time_limit(written.idle.as_deref(), "idle").map(never_is_long),
         policy: ClusterPolicy {
             retry_budget: policy.spec.retry_budget.as_ref().map(retry::budget_of),
+            proxy_protocol: policy.spec.proxy_protocol.as_ref().map(|sent| match sent.version {
+                1 => ProxyVersion::V1,
+                _ => ProxyVersion::V2,
+            }),
+            panic_threshold_percent: balancing.and_then(|all| all.panic_threshold_percent),
+            slow_start: balancing
+                .and_then(|all| all.slow_start.as_ref())
+                .map(|slow| Box::new(slow_start_of(slow))),
+            terminating: Vec::new(),
+            failover: None,
         },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),
@@ -261,8 +302,27 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
             ),
             retry: policy.spec.retry.as_ref().map(retry::retry_of),
             hedging: policy.spec.hedging.as_ref().map(retry::hedging_of),
+            faults: policy.spec.faults.as_ref().map(faults::faults_of),
+            session: None,
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
+        locality_percent: balancing
+            .and_then(|all| all.locality.as_ref())
+            .map(|of| of.failover_threshold_percent.unwrap_or(LOCALITY_FAILOVER_PERCENT)),
+        subset: policy.spec.subset.as_ref().map(|written| Subset {
+            labels: written.labels.clone(),
+            falls_back: written.fallback == SubsetFallback::Any,
+        }),
+    }
+}
+
+fn slow_start_of(written: &written_slow_start::SlowStart) -> SlowStart {
+    // The language saw to it that it is more than 0.
+    let window_ms = duration_ms(&written.window).unwrap_or(1);
+    SlowStart {
+        window_ms: window_ms.clamp(1, DURATION_MS_MAX.into()) as u32,
+        aggression_percent: written.aggression_percent.unwrap_or(SLOW_START_AGGRESSION_PERCENT),
+        min_percent: written.min_percent.unwrap_or(SLOW_START_MIN_PERCENT),
     }
 }
 

@@ -7,11 +7,14 @@ use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::policy::{Policies, Settings, TargetKind};
 use crate::compile::references::{References, Wanted};
+use crate::compile::subsets::Subset;
 use crate::language::object::Declared;
 
 /// A TCPRoute.
 #[derive(Debug)]
 pub(super) struct TcpRule<'d> {
+    /// Which endpoints of its backends it is for; `None`: all.
+    pub(super) subset: Option<Subset>,
     pub(super) declared: &'d Declared,
     /// Cluster ids are those of the whole mesh. The idle timeout is what policies of the route say.
     pub(super) route: TcpRoute,
@@ -66,8 +69,10 @@ fn compile<'d>(
         backends.clear();
     }
     let idle_of = |backend: &TcpBackend| settings[backend.cluster?.0 as usize].idle_timeout_ms;
+    let said = policies.about(TargetKind::TcpRoute, namespace, name, section);
     TcpRule {
         declared: route.declared,
+        subset: said.subset,
         // Of several backends the longest, as with requests.
         backend_idle_timeout_ms: match backends.iter().all(|backend| idle_of(backend).is_some()) {
             true => backends.iter().filter_map(idle_of).max(),
@@ -76,9 +81,7 @@ fn compile<'d>(
         route: TcpRoute {
             name: format!("TCPRoute/{namespace}/{name}/0"),
             backends,
-            idle_timeout_ms: policies
-                .about(TargetKind::TcpRoute, namespace, name, section)
-                .idle_timeout_ms,
+            idle_timeout_ms: said.idle_timeout_ms,
         },
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Before: routes are compiled and attached. After: `plan` takes out what one proxy reaches. It is in
 //! the snapshot's own words, but ids count the clusters and routes of the whole mesh. The first routes
-//! are those that nobody declared: one for each cluster, in the clusters' order, which sends everything
-//! there.
+//! are those that nobody declared: one for each cluster of a port, in the clusters' order, which sends
+//! everything there. The clusters of subsets come behind those of ports.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::compile::policy::{Policies, Settings, TargetKind, either};
 use crate::compile::precedence::{Age, Precedence};
 use crate::compile::references::References;
 use crate::compile::services::Services;
+use crate::compile::subsets::Subsets;
 use crate::compile::tcp_rules::{TcpRule, compile_tcp_routes};
 
 /// Everything that any proxy may run on.
@@ -54,7 +55,7 @@ impl<'d> Whole<'d> {
     ) -> Self {
         let services = Services::collect(objects, findings);
         let policies = Policies::collect(objects, &services, findings);
-        let settings: Vec<Settings> = services
+        let mut settings: Vec<Settings> = services
             .iter()
             .flat_map(|service| service.ports.iter().map(move |port| (service, port)))
             .map(|(service, port)| {
@@ -62,10 +63,14 @@ impl<'d> Whole<'d> {
                 policies.about(TargetKind::Service, namespace, name, port.name)
             })
             .collect();
-        let clusters = collect_clusters(objects, &services, &settings, before, findings);
+        let mut clusters = collect_clusters(objects, &services, &settings, before, findings);
         let references = References::collect(objects, &services);
-        let http = compile_http_routes(objects, &references, &policies, &settings, findings);
-        let tcp = compile_tcp_routes(objects, &references, &policies, &settings, findings);
+        let mut http = compile_http_routes(objects, &references, &policies, &settings, findings);
+        let mut tcp = compile_tcp_routes(objects, &references, &policies, &settings, findings);
+        let (of_mesh, of_clusters) = (&mut clusters, &mut settings);
+        let ids = HashMap::new();
+        Subsets { clusters: of_mesh, settings: of_clusters, before, ids }
+            .lead(&mut http, &mut tcp, findings);
         let attachments = attach_routes(objects, &services, findings);
         let mut linker = Linker {
             http: &http,
@@ -122,6 +127,11 @@ impl<'d> Whole<'d> {
             backends: vec![TcpBackend { cluster: Some(port), weight: 1 }],
             idle_timeout_ms: self.settings[port.0 as usize].idle_timeout_ms,
         })
+    }
+
+    /// Where requests to a cluster stay near: with fewer percent in service they go further.
+    pub(super) fn locality_percent(&self, cluster: ClusterId) -> Option<u8> {
+        self.settings[cluster.0 as usize].locality_percent
     }
 
     /// The hosts of an HTTP listener of a Gateway; none if nothing attached to it.

@@ -250,6 +250,21 @@ pub fn duration_ms(text: &str) -> Option<u64> {
     None
 }
 
+/// An IP address and how many of its first bits count: `10.0.0.0/8`, or the address alone for all of them.
+pub fn address_range(text: &str) -> Option<(IpAddr, u8)> {
+    match text.split_once('/') {
+        None => {
+            let address: IpAddr = text.parse().ok()?;
+            Some((address, if address.is_ipv4() { 32 } else { 128 }))
+        }
+        Some((address, bits)) => {
+            let is_plain = bits.bytes().all(|byte| byte.is_ascii_digit());
+            let bits = is_plain.then(|| bits.parse().ok())??;
+            Some((address.parse().ok()?, bits))
+        }
+    }
+}
+
 /// Compiles a regular expression as routes use it, or says in one line why it is none.
 pub fn check_regex(text: &str) -> Result<(), String> {
     match regex::RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build() {

@@ -160,13 +160,8 @@ fn write_route(snapshot: &Snapshot, route: &Route) -> String {
     }
     let _ = write!(
         text,
-        "{:?} {:?} {:?} {:?} {:?} {:?}",
-        route.request_headers,
-        route.response_headers,
-        route.rewrite,
-        route.cors,
-        route.policy.request_timeout_ms,
-        route.policy.backend_request_timeout_ms
+        "{:?} {:?} {:?} {:?} {:?}",
+        route.request_headers, route.response_headers, route.rewrite, route.cors, route.policy
     );
     text
 }
@@ -204,6 +199,7 @@ mod tests {
             direction: Direction::Outbound,
             address: ([127, 0, 0, 1], 1).into(),
             protocol: Protocol::Tcp,
+            proxy_sources: Vec::new(),
             http: Vec::new(),
             tcp: Some(tcp),
         };

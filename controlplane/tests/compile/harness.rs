@@ -46,7 +46,11 @@ pub(crate) fn describe(snapshot: &Snapshot) -> String {
     for listener in &snapshot.listeners {
         let (direction, protocol) = (listener.direction, listener.protocol);
         let (name, address) = (&listener.name, listener.address);
-        line(0, format!("listener {name}: {direction:?} {protocol:?} {address}"));
+        let from = listener.proxy_sources.iter();
+        let from: Vec<String> =
+            from.map(|range| format!(" from {}/{}", range.address, range.prefix_bits)).collect();
+        let from = from.concat();
+        line(0, format!("listener {name}: {direction:?} {protocol:?} {address}{from}"));
         for entry in &listener.http {
             let table = &snapshot.route_tables[entry.table.0 as usize];
             line(1, format!("{} => table {}", pattern(&entry.host), table.name));
@@ -77,10 +81,11 @@ pub(crate) fn describe(snapshot: &Snapshot) -> String {
         line(
             0,
             format!(
-                "cluster {}: {:?}{} [{}]",
+                "cluster {}: {:?}{}{} [{}]",
                 cluster.name,
                 cluster.balancing,
                 connect.unwrap_or_default(),
+                of_policy(&cluster.policy),
                 endpoints.join(", ")
             ),
         );
@@ -89,6 +94,11 @@ pub(crate) fn describe(snapshot: &Snapshot) -> String {
         }
     }
     out
+}
+
+/// What a cluster's policy says, if anything.
+fn of_policy(policy: &ClusterPolicy) -> String {
+    if *policy == ClusterPolicy::default() { String::new() } else { format!(" {policy:?}") }
 }
 
 fn pattern(pattern: &HostPattern) -> String {
@@ -152,6 +162,8 @@ fn effects(route: &Route, snapshot: &Snapshot) -> Vec<String> {
     );
     lines.extend(route.policy.retry.iter().map(|retry| format!("{retry:?}")));
     lines.extend(route.policy.hedging.map(|after| format!("hedging {after:?}")));
+    lines.extend(route.policy.session.iter().map(|session| format!("{session:?}")));
+    lines.extend(route.policy.faults.iter().map(|faults| format!("{faults:?}")));
     lines.retain(|line| !line.is_empty());
     lines
 }

@@ -11,7 +11,7 @@ use lateen_ring::{Instant, TaskHandle};
 use crate::loaded::ListenerSlot;
 
 /// Names a client of this worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId(u32);
 
 const NIL: u32 = u32::MAX;

@@ -2,4 +2,5 @@
 
 pub mod listener;
 pub mod clients;
+pub mod proxied;
 pub mod detect;

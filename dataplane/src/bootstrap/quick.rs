@@ -34,6 +34,7 @@ pub fn snapshot(
         name: format!("listen-{index}"),
         direction: Direction::Gateway,
         address: *address,
+        proxy_sources: Vec::new(),
         protocol: match protocol {
             ProtocolFlag::Auto => Protocol::Auto,
             ProtocolFlag::Http => Protocol::Http,

@@ -6,6 +6,7 @@
 //! `Vec<u8>` that the caller owns and reuses.
 
 pub mod message;
+pub mod proxy_protocol;
 pub mod body;
 pub mod date;
 pub mod http1;

@@ -16,6 +16,9 @@ pub mod consistent;
 pub mod key;
 pub mod latency;
 pub mod load;
+pub mod locality;
+pub mod service;
+pub mod slow_start;
 pub mod weighted;
 
 use std::cell::Cell;
@@ -27,7 +30,8 @@ use lateen_snapshot::model::{Balancing, Cluster, PeakEwma};
 use crate::limits;
 use consistent::Table;
 use latency::Latency;
-use load::Load;
+use load::{Load, OutOfService};
+use slow_start::SlowStart;
 use weighted::{Turns, Weights};
 
 /// Position of an endpoint in its cluster's list.
@@ -44,6 +48,15 @@ impl EndpointIndex {
     pub const fn as_usize(self) -> usize {
         self.0 as usize
     }
+}
+
+/// What a request says of the endpoint that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// The one that its key leads to.
+    Key(u64),
+    /// This one, if it can be had.
+    Endpoint(EndpointIndex),
 }
 
 /// What the choices of all workers in a cluster share.
@@ -80,6 +93,7 @@ pub struct Draw {
 pub struct Balancer {
     shared: Shared,
     method: Method,
+    slow_start: Option<Box<SlowStart>>,
 }
 
 #[derive(Debug)]
@@ -108,8 +122,11 @@ impl Balancer {
     /// Begins.
     pub fn new(cluster: &Cluster, shared: Shared, draw: Draw) -> Self {
         let stayed = vec![None; cluster.endpoints.len()];
-        let none = Self { shared: Shared::default(), method: Method::LeastRequest };
-        none.as_in(cluster, shared, draw, &stayed)
+        let none =
+            Self { shared: Shared::default(), method: Method::LeastRequest, slow_start: None };
+        let terms = cluster.policy.slow_start.as_deref();
+        let slow_start = terms.map(|terms| Box::new(SlowStart::begin(*terms, stayed.len())));
+        Self { slow_start, ..none.as_in(cluster, shared, draw, &stayed) }
     }
 
     /// Goes on in the same cluster as another snapshot has it; of each endpoint `stayed` says where it
@@ -147,7 +164,17 @@ impl Balancer {
                 Method::Keyed(Keyed { bound_percent: hashing.bound_percent, in_flight })
             }
         };
-        Self { shared, method }
+        let slow_start = cluster.policy.slow_start.as_deref().map(|terms| {
+            let before = self.slow_start.as_deref();
+            Box::new(SlowStart::follow(*terms, before, stayed, draw.now_ns))
+        });
+        Self { shared, method, slow_start }
+    }
+
+    /// Endpoints that are new, if their share grows.
+    #[inline]
+    pub fn slow_start(&self) -> Option<&SlowStart> {
+        self.slow_start.as_deref()
     }
 
     /// Where a key leads whatever the state of the endpoints; `None`: keys do not count.
@@ -197,9 +224,19 @@ pub struct Choice<'a, E> {
     pub key: Option<u64>,
     /// The endpoints that this request already went to; a handful at most.
     pub tried: &'a [EndpointIndex],
+    /// So few are in service that those which were found bad are to be chosen too.
+    pub panics: bool,
 }
 
 impl<E: AsRef<Load>> Choice<'_, E> {
+    /// Whether an endpoint that is wished for can be had.
+    pub fn allows(&self, wished: EndpointIndex) -> bool {
+        let Some(endpoint) = self.endpoints.get(wished.as_usize()) else { return false };
+        let load = endpoint.as_ref();
+        let is_penalised = load.penalty_until_ns() > self.now_ns;
+        !is_penalised && !self.is_out(load) && !self.tried.contains(&wished)
+    }
+
     /// Chooses an endpoint that is not in `tried`. `None` when every endpoint was tried, or there is
     /// none. Penalised endpoints come only when no other is left, the one whose penalty ends first
     /// before the rest.
@@ -216,9 +253,16 @@ impl<E: AsRef<Load>> Choice<'_, E> {
         match &self.balancer.method {
             Method::LeastRequest | Method::PeakEwma { .. } => {}
             Method::RoundRobin(turn) => {
-                let next = wrap(u64::from(turn.get()) + 1, count);
                 // A list that has become shorter: begin anew.
-                let next = if next < count { next } else { 0 };
+                let after = |turn: u64| if turn + 1 < count { turn + 1 } else { 0 };
+                let first = after(turn.get().into());
+                // One that is passed over loses its turn, so that the one behind it gets no more. Where
+                // all are, each has its turn.
+                let passed_over = |at: &u64| self.is_passed_over(*at);
+                let next = std::iter::successors(Some(first), |at| Some(after(*at)))
+                    .take(1 + limits::EXTRA_PROBES_MAX)
+                    .find(|at| !passed_over(at))
+                    .unwrap_or(first);
                 turn.set(next as u32);
                 return self.scan(next);
             }
@@ -251,8 +295,23 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     fn is_usable(&self, index: u64) -> bool {
         let load = self.load(index);
         load.penalty_until_ns() <= self.now_ns
-            && !load.is_out_of_service()
+            && !self.is_out(load)
+            && !self.is_passed_over(index)
             && !self.tried.contains(&EndpointIndex(index as u32))
+    }
+
+    /// Whether an endpoint is out of service, as far as that counts.
+    #[inline]
+    fn is_out(&self, load: &Load) -> bool {
+        load.is_out_of_service() && (!self.panics || load.is_out_for(OutOfService::Terminating))
+    }
+
+    /// Whether it is new, and this choice not for it.
+    #[inline]
+    fn is_passed_over(&self, index: u64) -> bool {
+        self.balancer
+            .slow_start()
+            .is_some_and(|slow| slow.passes_over(index, self.random, self.now_ns))
     }
 
     #[inline]
@@ -385,7 +444,7 @@ impl<E: AsRef<Load>> Choice<'_, E> {
                 continue;
             }
             let load = self.load(at);
-            let rank = (load.is_out_of_service(), load.penalty_until_ns().max(self.now_ns));
+            let rank = (self.is_out(load), load.penalty_until_ns().max(self.now_ns));
             if rank == (false, self.now_ns) {
                 return Some(index);
             }

@@ -3,6 +3,8 @@
 pub mod balance;
 pub mod cors;
 pub mod hedge;
+pub mod fault;
 pub mod request_parts;
 pub mod retry;
 pub mod route;
+pub mod session;

@@ -7,7 +7,7 @@
 
 use std::rc::Rc;
 
-use lateen_ring::{Deadline, spawn};
+use lateen_ring::{Deadline, Instant, spawn};
 
 use crate::cluster::{Chosen, Cluster};
 use crate::codec::body::{BodyEncoding, BodyProgress};
@@ -16,8 +16,10 @@ use crate::codec::message::Method;
 use crate::decide::route::plan::RoutePlan;
 use crate::exchange::Request;
 use crate::forward::connect::connect;
+use crate::forward::introduce::introduce_itself;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
+use crate::forward::transfer::Timer;
 use crate::in_flight::InFlight;
 use crate::limits;
 use crate::live::Live;
@@ -90,6 +92,12 @@ impl Copy {
                     return shard.metrics().mirror_failed.increment();
                 }
             },
+        };
+        // A copy is sent for nobody.
+        let timer = Timer { deadline: &deadline, until: Instant::NEVER };
+        let cluster = &in_flight.chosen().cluster;
+        let Ok(upstream) = introduce_itself(shard, cluster, upstream, timer).await else {
+            return shard.metrics().mirror_failed.increment();
         };
         deadline.set(lateen_ring::now() + limits::MIRROR_TIMEOUT);
         let exchanged = exchange(shard, &upstream, message, method);

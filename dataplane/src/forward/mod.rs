@@ -2,7 +2,9 @@
 
 pub mod received;
 pub mod connect;
+pub mod introduce;
 pub mod pool;
+pub mod fault;
 pub mod mirror;
 pub mod obtain;
 pub mod transfer;

@@ -13,6 +13,7 @@ use crate::decide::balance::EndpointIndex;
 use crate::exchange::Exchange;
 use crate::failure::{Cause, Failure, Stage};
 use crate::forward::connect::connect;
+use crate::forward::introduce::introduce;
 use crate::forward::pool::Upstream;
 use crate::forward::transfer::Timer;
 use crate::in_flight::InFlight;
@@ -30,7 +31,7 @@ pub fn take_pooled(
     exchange: &Exchange,
 ) -> Result<(InFlight, Upstream), Option<EndpointIndex>> {
     let shard = &connection.shard;
-    let index = cluster.pick(shard, exchange.key.get(), &[]).ok_or(None)?;
+    let index = cluster.pick(shard, exchange.wish.get(), &[]).ok_or(None)?;
     let chosen = Chosen { cluster: cluster.clone(), index };
     let upstream = shard.pool.take(shard, &chosen).ok_or(Some(index))?;
     shard.metrics().pool_hit.increment();
@@ -60,7 +61,7 @@ pub async fn obtain(
             // Once all were tried, those of this try alone are passed over.
             let is_any_left = tried.count() < cluster.endpoint_count();
             let skipped = if is_any_left { 0 } else { earlier };
-            tried.with(skipped, |tried| cluster.pick(shard, exchange.key.get(), tried))
+            tried.with(skipped, |tried| cluster.pick(shard, exchange.wish.get(), tried))
         });
         let Some(index) = picked else { break };
         if connects > 0 {
@@ -97,7 +98,10 @@ pub async fn dial(
 ) -> Result<Upstream, Failure> {
     let now = lateen_ring::now();
     let left = (timer.until != Instant::NEVER).then(|| timer.until.since(now));
-    let connected = connect(&connection.shard, chosen, timer.deadline, left).await;
+    let connected = match connect(&connection.shard, chosen, timer.deadline, left).await {
+        Ok(upstream) => introduce(connection, &chosen.cluster, upstream).await,
+        failed => failed,
+    };
     match connected {
         Err(_) if lateen_ring::now() >= timer.until => {
             Err(Failure::upstream_timeout(Stage::Connect))

@@ -178,6 +178,9 @@ impl Pool {
     /// Keeps a connection for the next request, if there is room and it is young enough.
     #[inline]
     pub fn put(&self, shard: &Rc<Shard>, chosen: &Chosen, upstream: Upstream) {
+        if chosen.cluster.proxy_protocol().is_some() {
+            return close_upstream(upstream, CloseReason::Orderly);
+        }
         let now = lateen_ring::now();
         let cluster = &chosen.cluster.idle;
         let endpoint = chosen.endpoint();

@@ -38,6 +38,7 @@ pub async fn send_request_body(
         read_limit: shard.config.timeouts.body,
         write_limit: shard.config.timeouts.write,
         moved,
+        pace: None,
     };
     let encoding =
         if body.remaining().is_some() { BodyEncoding::Plain } else { BodyEncoding::Chunked };

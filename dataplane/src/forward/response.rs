@@ -19,6 +19,7 @@ use crate::codec::http1::write_response::{
     ClientBody, ResponseEdits, ResponseForwarding, write_response,
 };
 use crate::codec::message::{Persistence, Version};
+use crate::decide::fault::Pace;
 use crate::exchange::{Exchange, Request};
 use crate::failure::{Failure, Stage};
 use crate::forward::received::Received;
@@ -29,6 +30,7 @@ use crate::limits;
 use crate::live::Live;
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
+use crate::sessions::lines_with_token;
 use crate::tries::claim_after_answer;
 
 /// What a response left behind.
@@ -123,6 +125,13 @@ enum Heard {
     Hedge(HedgeNews),
 }
 
+impl Call<'_> {
+    /// How fast the response's body may pass, if it is held back.
+    fn bytes_per_s(&self) -> Option<u64> {
+        self.request.rare.as_ref()?.fault?.bytes_per_s
+    }
+}
+
 /// Passes the response to a request on.
 ///
 /// # Errors
@@ -150,7 +159,11 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
         }
     };
 
-    // The final head goes out with what has come of the body.
+    // The final head goes out with what has come of the body. Where more is to come, nothing of the
+    // snapshot is needed any more.
+    if call.exchange.read_by_count.get() {
+        call.exchange.let_go(&call.connection.shard);
+    }
     let mut body = BodyProgress::new(answer.framing);
     if let Some(wait) = answer.again {
         // A connection whose answer is all here can carry another request.
@@ -210,7 +223,8 @@ fn start_answer(
     let mut head = std::mem::take(&mut answer.head);
     let mut second = None;
     let mut invalid = None;
-    if !incoming.is_empty() && answer.status != 101 {
+    // What is held back has all of its body behind the head.
+    if !incoming.is_empty() && answer.status != 101 && call.bytes_per_s().is_none() {
         let passed = &exchange.response_bytes;
         let copied =
             first_of_body(incoming, body, answer.body.encoding, &mut head, &mut second, passed);
@@ -250,6 +264,7 @@ async fn pass_body_on(
         read_limit: shard.config.timeouts.body,
         write_limit: shard.config.timeouts.write,
         moved: &moved,
+        pace: call.bytes_per_s().map(|rate| Pace::begin(rate, lateen_ring::now().as_nanos())),
     };
     let passed = &exchange.response_bytes;
     transfer_body(&way, incoming, body, encoding, passed, u64::MAX)
@@ -337,6 +352,11 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     };
     let goes_on = request.keep_alive && whole && !shard.is_leaving(connection.slot);
     let live = if request.edits_response { exchange.live() } else { None };
+    let is_final = !head.is_interim();
+    let with_token = live.as_deref().filter(|_| is_final).and_then(|live| {
+        let rare = request.rare.as_ref()?;
+        lines_with_token(call, live, rare.session?, &rare.added)
+    });
     let forwarding = ResponseForwarding {
         client_version: request.version,
         request_method: request.method,
@@ -346,7 +366,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
             (false, false) => Persistence::Close,
         },
         date: &shard.date(),
-        edits: live.as_deref().map(|live| response_edits(call, live)),
+        edits: live.as_deref().map(|live| response_edits(call, live, with_token.as_deref())),
     };
     let is_interim = head.is_interim();
     let mut out = spare_vector();
@@ -371,10 +391,18 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
 
 /// What is changed of the response's head: by the backend and the route, and for this request.
 #[cold]
-fn response_edits<'a>(call: &'a Call<'_>, live: &'a Live) -> ResponseEdits<'a> {
+fn response_edits<'a>(
+    call: &'a Call<'_>,
+    live: &'a Live,
+    with_token: Option<&'a [u8]>,
+) -> ResponseEdits<'a> {
     let fields = call.exchange.backend(live).and_then(|backend| backend.response_edits.as_deref());
     match &call.request.rare {
-        Some(rare) => ResponseEdits { fields, cut: rare.added.cut, lines: &rare.added.lines },
+        Some(rare) => ResponseEdits {
+            fields,
+            cut: rare.added.cut,
+            lines: with_token.unwrap_or(&rare.added.lines),
+        },
         None => ResponseEdits { fields, ..ResponseEdits::default() },
     }
 }

@@ -17,6 +17,7 @@ use lateen_ring::{
 };
 
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress};
+use crate::decide::fault::Pace;
 use crate::forward::received::Received;
 use crate::limits;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, WorkerMetrics};
@@ -182,6 +183,8 @@ pub struct Way<'a> {
     pub write_limit: Duration,
     /// What was spliced, also by a transfer that is given up in the middle.
     pub moved: &'a Moved,
+    /// How fast it may go, where it is held back.
+    pub pace: Option<Pace>,
 }
 
 /// Why a body did not arrive whole.
@@ -218,10 +221,17 @@ pub async fn transfer_body(
             yielded_at = passed.get();
             lateen_ring::yield_now().await;
         }
+        let slice = match &way.pace {
+            None => u64::MAX,
+            Some(pace) => {
+                hold_back(way, pace, passed.get()).await?;
+                pace.slice_bytes()
+            }
+        };
         if !received.is_empty() {
             way.sink.push();
             let before = passed.get();
-            let chunk = next_chunk(received, body, encoding, passed)?;
+            let chunk = next_chunk(received, body, encoding, passed, slice)?;
             way.metrics.bytes_copied.add(passed.get() - before);
             if passed.get() > bytes_max {
                 return Err(BodyStop::TooLong);
@@ -235,6 +245,9 @@ pub async fn transfer_body(
         if body.is_done() {
             return Ok(());
         }
+        if way.pace.is_some() && !received.is_empty() {
+            continue;
+        }
         if way.source.is_receiving() {
             // What follows is read in larger pieces, or not at all: nothing may read ahead.
             way.source.recv_stop().await;
@@ -247,17 +260,18 @@ pub async fn transfer_body(
             continue;
         }
         match body.remaining() {
-            Some(left) if may_splice && is_worth_splicing(left) => {
-                let spliced = splice_body(way, left, passed).await?;
+            Some(left) if may_splice && is_worth_splicing(left.min(slice)) => {
+                let spliced = splice_body(way, left.min(slice), passed).await?;
                 body.take_plain(spliced);
-                if !body.is_done() {
+                if spliced < left.min(slice) {
                     // No pipe is to be had: copy the rest, and don't ask for one again.
                     may_splice = false;
                 }
             }
             left => {
                 way.sink.push();
-                let more = read_more(way, received, left.unwrap_or(u64::MAX)).await?;
+                let most = left.unwrap_or(u64::MAX).min(slice);
+                let more = read_more(way, received, most).await?;
                 if !more {
                     let mut out = lateen_ring::spare_vector();
                     body.end_of_stream(&mut out, encoding).map_err(BodyStop::Invalid)?;
@@ -275,22 +289,50 @@ pub fn is_worth_splicing(left: u64) -> bool {
     left >= limits::SPLICE_BYTES_MIN
 }
 
-/// What of `received` goes to the sink next, if anything.
+/// Waits until more may pass than the bytes that have. The sink is watched for a reset, which nothing
+/// else would tell of.
+async fn hold_back(way: &Way<'_>, pace: &Pace, passed: u64) -> Result<(), BodyStop> {
+    let due = Instant::from_nanos(pace.due_ns(passed));
+    if lateen_ring::now() >= due {
+        return Ok(());
+    }
+    // What went ahead of a splice is not to wait for it any longer.
+    way.sink.push();
+    let deadline = way.timer.deadline;
+    deadline.set(due.min(way.timer.until));
+    poll_fn(|cx| {
+        if way.sink.poll_hung_up(cx).is_ready() {
+            return Poll::Ready(Err(sink_gone()));
+        }
+        if deadline.poll_past(cx).is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(match lateen_ring::now() >= due {
+            true => Ok(()),
+            false => Err(BodyStop::Source(Stopped::TimedOut)),
+        })
+    })
+    .await
+}
+
+/// What of `received` goes to the sink next, if anything; made of at most so many bytes.
 fn next_chunk(
     received: &mut Received,
     body: &mut BodyProgress,
     encoding: BodyEncoding,
     passed: &Cell<u64>,
+    bytes_max: u64,
 ) -> Result<Option<Chunk>, BodyStop> {
+    let here = (received.bytes().len() as u64).min(bytes_max);
     if encoding == BodyEncoding::Plain
-        && let Some(count) = body.take_plain(received.bytes().len() as u64)
+        && let Some(count) = body.take_plain(here)
     {
         passed.set(passed.get() + count);
         return Ok((count > 0).then(|| received.take(count as usize)));
     }
     let mut out = lateen_ring::spare_vector();
-    let progress =
-        body.transcode(received.bytes(), &mut out, encoding).map_err(BodyStop::Invalid)?;
+    let bytes = &received.bytes()[..here as usize];
+    let progress = body.transcode(bytes, &mut out, encoding).map_err(BodyStop::Invalid)?;
     received.consume(progress.consumed);
     passed.set(passed.get() + progress.body_bytes as u64);
     if out.is_empty() {

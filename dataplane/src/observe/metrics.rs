@@ -4,6 +4,10 @@
 //! [`WorkerMetrics`]. After: a scrape sums the blocks (`metrics_text`) on the admin's thread. A
 //! worker never writes another's block, and blocks share no cache line.
 
+pub mod faults;
+pub mod proxy_protocol;
+pub mod sessions;
+
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -13,7 +17,10 @@ use lateen_snapshot::model::Epoch;
 
 use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
+use crate::observe::metrics::faults::FaultMetrics;
+use crate::observe::metrics::proxy_protocol::ProxyProtocolMetrics;
 use crate::observe::metrics::retry::{HedgeMetrics, RetryMetrics};
+use crate::observe::metrics::sessions::SessionMetrics;
 use crate::observe::metrics_text;
 
 pub mod retry;
@@ -281,6 +288,19 @@ pub struct WorkerMetrics {
     pub retry: RetryMetrics,
     /// Second requests beside slow ones.
     pub hedge: HedgeMetrics,
+    /// `endpoint_pick_panic_total`: choices while so few endpoints were in service that it did not count.
+    pub endpoint_pick_panic: Counter,
+    /// `endpoint_pick_slow_start_total`: choices while an endpoint of the cluster was new.
+    pub endpoint_pick_slow_start: Counter,
+    /// `endpoint_pick_failover_total`: requests and connections that went further because too few of the
+    /// nearer endpoints were in service.
+    pub endpoint_pick_failover: Counter,
+    /// Faults that were put into requests.
+    pub faults: FaultMetrics,
+    /// Headers of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocolMetrics,
+    /// Sessions that stay at their endpoints.
+    pub sessions: SessionMetrics,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -323,6 +343,12 @@ impl Default for WorkerMetrics {
             endpoint_pick_moved: Counter::default(),
             retry: RetryMetrics::default(),
             hedge: HedgeMetrics::default(),
+            endpoint_pick_panic: Counter::default(),
+            endpoint_pick_slow_start: Counter::default(),
+            endpoint_pick_failover: Counter::default(),
+            faults: FaultMetrics::default(),
+            proxy_protocol: ProxyProtocolMetrics::default(),
+            sessions: SessionMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),
@@ -361,7 +387,7 @@ impl WorkerMetrics {
         outcome.classification
     }
 
-    /// Counts the flag of a response that is no failure of the proxy's.
+    /// Counts what happened to a request beside its failure, if it had one.
     pub fn record_flag(&self, flag: ResponseFlag) {
         self.response_flags[flag.index()].increment();
     }

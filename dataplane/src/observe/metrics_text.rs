@@ -44,6 +44,9 @@ impl Collector for Scrape {
         page.picks()?;
         page.mirrors()?;
         page.retries()?;
+        page.sessions()?;
+        page.faults()?;
+        page.proxy_protocol()?;
         page.control()?;
         page.engine_and_workers()?;
         page.process()
@@ -119,6 +122,33 @@ impl Page<'_, '_> {
         self.counter("mirror_failed", "Copies of requests without an answer", failed)
     }
 
+    fn sessions(&mut self) -> Result<(), Error> {
+        let mut outcomes = WorkerMetrics::default().sessions.by_outcome();
+        for (index, (_, count)) in outcomes.iter_mut().enumerate() {
+            *count = self.sum(|worker| worker.sessions.by_outcome()[index].1);
+        }
+        let outcomes = outcomes.map(|(outcome, count)| ([("outcome", outcome)], count));
+        self.counters("session", "Responses of routes that keep sessions", outcomes)
+    }
+
+    fn faults(&mut self) -> Result<(), Error> {
+        let mut faults = WorkerMetrics::default().faults.by_type();
+        for (index, (_, count)) in faults.iter_mut().enumerate() {
+            *count = self.sum(|worker| worker.faults.by_type()[index].1);
+        }
+        let faults = faults.map(|(kind, count)| ([("type", kind)], count));
+        self.counters("fault", "Requests that got a fault on purpose", faults)
+    }
+
+    fn proxy_protocol(&mut self) -> Result<(), Error> {
+        let mut headers = WorkerMetrics::default().proxy_protocol.by_header();
+        for (index, (_, count)) in headers.iter_mut().enumerate() {
+            *count = self.sum(|worker| worker.proxy_protocol.by_header()[index].1);
+        }
+        let headers = headers.map(|(header, count)| ([("header", header)], count));
+        self.counters("proxy_protocol", "Headers of the PROXY protocol, of both sides", headers)
+    }
+
     fn picks(&mut self) -> Result<(), Error> {
         let picks = PICK_METHODS.into_iter().enumerate().map(|(index, method)| {
             ([("method", method)], self.sum(|worker| worker.endpoint_pick[index].value()))
@@ -130,7 +160,16 @@ impl Page<'_, '_> {
         self.counter("endpoint_pick_keyless", help, keyless)?;
         let moved = self.sum(|worker| worker.endpoint_pick_moved.value());
         let help = "Choices by key of another endpoint than the key's own";
-        self.counter("endpoint_pick_moved", help, moved)
+        self.counter("endpoint_pick_moved", help, moved)?;
+        let panic = self.sum(|worker| worker.endpoint_pick_panic.value());
+        let help = "Choices while too few endpoints were in service for that to count";
+        self.counter("endpoint_pick_panic", help, panic)?;
+        let slow = self.sum(|worker| worker.endpoint_pick_slow_start.value());
+        let help = "Choices while an endpoint of the cluster was new";
+        self.counter("endpoint_pick_slow_start", help, slow)?;
+        let further = self.sum(|worker| worker.endpoint_pick_failover.value());
+        let help = "Requests that went further because too few nearer endpoints were in service";
+        self.counter("endpoint_pick_failover", help, further)
     }
 
     fn retries(&mut self) -> Result<(), Error> {

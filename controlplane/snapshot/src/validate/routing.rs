@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use super::patterns::Patterns;
 use super::retry::{check_hedging, check_retry};
 use super::text::{self, Problem};
-use super::{Item, at_most, check_share, check_sum, duration, in_range};
+use super::{Item, at_most, check_share, check_sum, duration, faults, in_range, session};
 use crate::limits::*;
 use crate::model::{
     Action, Cors, FieldMatch, HeaderEdits, HostPattern, Mirror, PathMatch, PathRewrite, Redirect,
@@ -51,14 +51,19 @@ fn check_route(route: &Route, clusters: usize) -> Result<(), Problem> {
     }
     duration("request_timeout_ms", route.policy.request_timeout_ms)?;
     duration("backend_request_timeout_ms", route.policy.backend_request_timeout_ms)?;
-    match &route.policy.retry {
-        Some(retry) => check_retry(retry).map_err(|problem| problem.inside("retry"))?,
-        None => {}
+    if let Some(retry) = &route.policy.retry {
+        check_retry(retry).map_err(|problem| problem.inside("retry"))?;
     }
-    match route.policy.hedging {
-        Some(after) => check_hedging(after).map_err(|problem| problem.inside("hedging")),
-        None => Ok(()),
+    if let Some(after) = route.policy.hedging {
+        check_hedging(after).map_err(|problem| problem.inside("hedging"))?;
     }
+    if let Some(faults) = &route.policy.faults {
+        faults::check(faults).map_err(|problem| problem.inside("faults"))?;
+    }
+    if let Some(session) = &route.policy.session {
+        session::check(session).map_err(|problem| problem.inside("session"))?;
+    }
+    Ok(())
 }
 
 fn check_forward(backends: &[WeightedBackend], clusters: usize) -> Result<(), Problem> {

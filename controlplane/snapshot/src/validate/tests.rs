@@ -16,6 +16,7 @@ fn example() -> Snapshot {
         direction: Direction::Outbound,
         address: "127.0.0.1:15002".parse().expect("an address"),
         protocol: Protocol::Http,
+        proxy_sources: Vec::new(),
         http: vec![HostRoutes { host: HostPattern::Any, table: RouteTableId(0) }],
         tcp: None,
     };
@@ -23,6 +24,7 @@ fn example() -> Snapshot {
         name: "db".into(),
         address: "127.0.0.1:5432".parse().expect("an address"),
         protocol: Protocol::Tcp,
+        proxy_sources: Vec::new(),
         http: Vec::new(),
         tcp: Some(TcpRoute {
             name: "TCPRoute/shop/db/0".into(),

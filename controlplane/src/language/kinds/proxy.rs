@@ -15,6 +15,20 @@ pub struct ProxySpec {
     /// otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound: Option<OutboundScope>,
+    /// Where the proxy is, for policies by which requests stay near.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<Locality>,
+}
+
+/// Where something is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Locality {
+    /// The zone, such as a data centre.
+    pub zone: String,
+    /// The region that the zone is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 }
 
 /// Where a proxy accepts, and what becomes of it.
@@ -36,6 +50,9 @@ pub struct ProxyListener {
     /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<ListenerProtocol>,
+    /// Load balancers in front say whom a connection is from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<AcceptedProxyProtocol>,
     /// `Inbound`: the service, of the proxy's namespace, that the target is an instance of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
@@ -52,6 +69,15 @@ pub struct ProxyListener {
     /// being root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_offset: Option<u16>,
+}
+
+/// Whose headers of the PROXY protocol, version 1 or 2, are believed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AcceptedProxyProtocol {
+    /// Ranges of addresses, such as `10.0.0.0/8`, or single ones. Each connection from one of them must
+    /// begin with a header, which says who the client is; from elsewhere a header is bytes like others.
+    pub from: Vec<String>,
 }
 
 /// Which side of the mesh a listener's clients are on.

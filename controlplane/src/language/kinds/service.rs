@@ -61,6 +61,9 @@ pub struct Endpoint {
     /// Its share of the requests beside that of the others; 1 unless told otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
+    /// What it is called by, as `version: v2`, for policies that are about a subset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// A DNS name and ports.

@@ -1,5 +1,11 @@
 //! `TrafficPolicy`: how requests to services or of routes are treated, attached by `targetRefs`.
 
+pub mod faults;
+pub mod locality;
+pub mod proxy_protocol;
+pub mod slow_start;
+pub mod subset;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +34,15 @@ pub struct TrafficPolicySpec {
     /// What tries beyond the first may cost. Only for a Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudget>,
+    /// What is made to go wrong on purpose. Those of a route replace those of its services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<faults::Faults>,
+    /// Endpoints are told who the client is. Only for a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<proxy_protocol::SentProxyProtocol>,
+    /// Only some endpoints of the backends get the requests. Only for a route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<subset::Subset>,
 }
 
 /// An object that a policy is attached to (GEP-713).
@@ -77,6 +92,17 @@ pub struct LoadBalancing {
     /// What of a request decides. Needed by `RingHash` and `Maglev`, and only with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<Hash>,
+    /// Where fewer than so many percent of the endpoints are in service, those that were found bad get
+    /// requests too: else the few others would be crushed. 50 unless told otherwise; 0: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panic_threshold_percent: Option<u8>,
+    /// How the share of a new endpoint grows; it has all of it at once unless told otherwise. Not with
+    /// `RingHash` and `Maglev`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<slow_start::SlowStart>,
+    /// Requests stay near; all endpoints are equal unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<locality::LocalityFailover>,
 }
 
 /// How latency is remembered: it rises at once and falls slowly.

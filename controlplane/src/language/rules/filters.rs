@@ -22,7 +22,7 @@ const TYPES: [(&str, &str, bool); 6] = [
 ];
 
 /// Fields that frame a message, or end at a hop (RFC 9110, 7.6.1): the proxy writes them itself.
-const FRAMING_FIELDS: [&str; 8] = [
+pub(super) const FRAMING_FIELDS: [&str; 8] = [
     "connection",
     "content-length",
     "keep-alive",

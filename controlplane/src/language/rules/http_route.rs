@@ -10,6 +10,7 @@ use gateway_api::apis::experimental::httproutes::{
 use crate::language::rules::filters::{check_filters_of_backend, check_filters_of_rule};
 use crate::language::rules::findings::Findings;
 use crate::language::rules::route::{check_backend_port, check_parents, check_rule_names};
+use crate::language::rules::session;
 use crate::language::text::{Format, check_regex, duration_ms};
 
 /// Of all rules of a route together.
@@ -42,6 +43,9 @@ fn check_rule(rule: &HttpRouteRules, path: &str, findings: &mut Findings<'_>) {
     check_redirect(rule, path, findings);
     check_replaced_prefix(rule, path, findings);
     check_timeouts(rule, path, findings);
+    if let Some(session) = &rule.session_persistence {
+        session::check(session, path, findings);
+    }
 }
 
 /// What is redirected goes to no backend.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::language::kinds::proxy::{ListenerProtocol, ListenerType, ProxyListener, ProxySpec};
 use crate::language::rules::findings::Findings;
+use crate::language::rules::proxy_sources;
 use crate::language::schema::check::list_of;
 
 pub(super) fn check(proxy: &ProxySpec, findings: &mut Findings<'_>) {
@@ -37,7 +38,7 @@ enum Presence {
 use Presence::{May, Must, Not};
 
 /// For each field that not every listener has: for `Inbound`, `Outbound` and `Gateway`.
-const FIELDS: [(&str, [Presence; 3]); 7] = [
+const FIELDS: [(&str, [Presence; 3]); 8] = [
     ("port", [Must, Must, Not]),
     ("protocol", [May, May, Not]),
     ("service", [May, Not, Not]),
@@ -45,6 +46,7 @@ const FIELDS: [(&str, [Presence; 3]); 7] = [
     ("backend", [Not, May, Not]),
     ("gateway", [Not, Not, Must]),
     ("portOffset", [Not, Not, May]),
+    ("proxyProtocol", [May, May, May]),
 ];
 
 fn check_listener(listener: &ProxyListener, path: &str, findings: &mut Findings<'_>) {
@@ -70,6 +72,7 @@ fn check_listener(listener: &ProxyListener, path: &str, findings: &mut Findings<
             _ => {}
         }
     }
+    proxy_sources::check(listener, path, findings);
     if listener.r#type == ListenerType::Outbound {
         check_backend(listener, path, findings);
     }

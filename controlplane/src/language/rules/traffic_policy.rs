@@ -1,5 +1,8 @@
 //! Rules of a TrafficPolicy.
 
+mod faults;
+mod subset;
+
 use crate::language::kinds::traffic_policy::{
     HashKey, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, Timeouts, TrafficPolicySpec,
 };
@@ -30,9 +33,12 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
         && policy.load_balancing.is_none()
         && policy.retry.is_none()
         && policy.hedging.is_none()
-        && policy.retry_budget.is_none();
+        && policy.retry_budget.is_none()
+        && policy.faults.is_none()
+        && policy.proxy_protocol.is_none()
+        && policy.subset.is_none();
     if says_nothing {
-        let help = "give it `timeouts`, `loadBalancing`, `retry` or `hedging`";
+        let help = "give it `timeouts`, `loadBalancing`, `retry` or another setting";
         findings.error_with_help("spec", "this policy says nothing", help);
     }
     if let Some(balancing) = &policy.load_balancing {
@@ -43,6 +49,15 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
         check_timeouts(timeouts, targets, findings);
     }
     retry::check(policy, targets, findings);
+    if let Some(faults) = &policy.faults {
+        faults::check(faults, targets, findings);
+    }
+    if let Some(subset) = &policy.subset {
+        subset::check(subset, targets, findings);
+    }
+    if policy.proxy_protocol.is_some() {
+        check_fits("proxyProtocol", |kind| kind == "Service", targets, findings);
+    }
 }
 
 fn check_balancing(balancing: &LoadBalancing, findings: &mut Findings<'_>) {
@@ -60,6 +75,16 @@ fn check_balancing(balancing: &LoadBalancing, findings: &mut Findings<'_>) {
         }
     }
     let is_hashed = matches!(kind, LoadBalancingType::RingHash | LoadBalancingType::Maglev);
+    if let Some(slow) = &balancing.slow_start {
+        if is_hashed {
+            let message = format!("`slowStart` says nothing for the type `{kind:?}`: keys decide");
+            findings.conflict("spec.loadBalancing.slowStart", "spec.loadBalancing.type", message);
+        }
+        if duration_ms(&slow.window) == Some(0) {
+            let path = "spec.loadBalancing.slowStart.window";
+            findings.error_with_help(path, "`window` is 0", "at least `1ms`");
+        }
+    }
     match &balancing.hash {
         None if is_hashed => {
             let message = format!("the type `{kind:?}` needs `hash`");

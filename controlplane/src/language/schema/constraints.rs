@@ -135,7 +135,9 @@ const HTTP_ROUTE: Table = &[
     ("rules[].retry.codes[]", Range(400, 599)),
     ("rules[].retry.attempts", Range(0, 8)),
     ("rules[].retry.backoff", Text(Format::Duration)),
-    ("rules[].sessionPersistence", Unsupported("each request is balanced on its own")),
+    ("rules[].sessionPersistence.sessionName", Length(1, 128)),
+    ("rules[].sessionPersistence.absoluteTimeout", Text(Format::Duration)),
+    ("rules[].sessionPersistence.idleTimeout", Text(Format::Duration)),
 ];
 
 const FILTER: Table = &[
@@ -297,6 +299,8 @@ const PROXY: Table = &[
     ("listeners[].address", Text(Format::Ip)),
     ("listeners[].port", PORT),
     ("listeners[].service", Text(Format::Label)),
+    ("listeners[].proxyProtocol.from", Items(1, 64)),
+    ("listeners[].proxyProtocol.from[]", Length(1, 64)),
     ("listeners[].target.address", Text(Format::Ip)),
     ("listeners[].target.port", PORT),
     ("listeners[].backend.group", OneOf(&["", "lateen.dev"])),
@@ -306,6 +310,8 @@ const PROXY: Table = &[
     ("listeners[].gateway.name", Text(Format::Name)),
     ("listeners[].gateway.namespace", Text(Format::Label)),
     ("listeners[].portOffset", Range(0, 65_534)),
+    ("locality.zone", Length(1, 63)),
+    ("locality.region", Length(1, 63)),
     ("outbound.services", Items(0, 10_000)),
     ("outbound.services[].name", Text(Format::Label)),
     ("outbound.services[].namespace", Text(Format::Label)),
@@ -341,6 +347,21 @@ const TRAFFIC_POLICY: Table = &[
     ("hedging.delay", Text(Format::Duration)),
     ("retryBudget.percent", Range(0, 1_000)),
     ("retryBudget.minPerSecond", Range(0, 1_000_000)),
+    ("loadBalancing.locality.failoverThresholdPercent", Range(1, 100)),
+    ("loadBalancing.panicThresholdPercent", Range(0, 100)),
+    ("loadBalancing.slowStart.window", Text(Format::Duration)),
+    ("loadBalancing.slowStart.aggressionPercent", Range(1, 10_000)),
+    ("loadBalancing.slowStart.minPercent", Range(1, 100)),
+    ("proxyProtocol.version", Numbers(&[1, 2])),
+    ("faults.headers", Items(1, 16)),
+    ("faults.headers[].name", Text(Format::HeaderName)),
+    ("faults.headers[].value", Text(Format::HeaderValue)),
+    ("faults.delay.duration", Text(Format::Duration)),
+    ("faults.delay.fraction.denominator", Range(1, 1_000_000)),
+    ("faults.abort.status", Range(400, 599)),
+    ("faults.abort.fraction.denominator", Range(1, 1_000_000)),
+    ("faults.responseBandwidth.bytesPerSecond", Range(1, 1 << 40)),
+    ("faults.responseBandwidth.fraction.denominator", Range(1, 1_000_000)),
 ];
 
 fn apply_table(schema: &mut Json, prefix: &str, table: Table) {

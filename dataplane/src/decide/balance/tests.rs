@@ -3,6 +3,7 @@
 use lateen_snapshot::model::{ClusterPolicy, Endpoint, HashKey, Hashing};
 use proptest::prelude::*;
 
+use super::service::InService;
 use super::*;
 
 const DRAW: Draw = Draw { random: 1, now_ns: 0 };
@@ -58,7 +59,8 @@ impl World {
         tried: &[EndpointIndex],
     ) -> Option<EndpointIndex> {
         let Self { loads, balancer } = self;
-        Choice { endpoints: loads, balancer, now_ns, random, key, tried }.pick()
+        let panics = InService::of(loads.iter().map(AsRef::as_ref), 50).is_panicking();
+        Choice { endpoints: loads, balancer, now_ns, random, key, tried, panics }.pick()
     }
 
     /// Gives a request to an endpoint.
@@ -491,4 +493,94 @@ fn what_is_known_of_an_endpoint_survives_a_snapshot() {
     before.end(index(1), MS, MS);
     let after = World { balancer, ..World::of(&after) };
     assert!((0..64).all(|draw| after.pick(MS, mix(draw), &[]) == Some(index(0))));
+}
+
+#[test]
+fn most_are_out_of_service_and_all_get_requests_but_those_that_are_taken_away() {
+    let methods = [Balancing::LeastRequest, Balancing::RoundRobin, Balancing::Random];
+    for balancing in methods {
+        let world = World::of(&cluster(balancing, 10, &[]));
+        let picked = |draws: &mut Draws| {
+            let mut picked = [0_u32; 10];
+            for _ in 0..5_000 {
+                let endpoint = world.pick(0, draws.next(), &[]).expect("there are some");
+                picked[endpoint.as_usize()] += 1;
+            }
+            picked
+        };
+        let mut draws = Draws(7);
+        world.at(index(9)).set_out_of_service(OutOfService::Terminating, true);
+        // Five of nine are in service: what is out counts.
+        for at in 0..4 {
+            world.at(index(at)).set_out_of_service(OutOfService::Ejected, true);
+        }
+        let before = picked(&mut draws);
+        assert!(before[..4].iter().all(|times| *times == 0) && before[9] == 0, "{before:?}");
+        // Four of nine.
+        world.at(index(4)).set_out_of_service(OutOfService::Unhealthy, true);
+        let after = picked(&mut draws);
+        assert!(after[..9].iter().all(|times| *times > 300), "{after:?}");
+        assert_eq!(after[9], 0, "{after:?}");
+    }
+}
+
+#[test]
+fn a_new_endpoint_gets_its_share_little_by_little_whatever_the_workers() {
+    use lateen_snapshot::model::slow_start::SlowStart as Terms;
+    let terms = Terms { window_ms: 10_000, aggression_percent: 100, min_percent: 5 };
+    let methods = [
+        Balancing::LeastRequest,
+        Balancing::RoundRobin,
+        Balancing::Random,
+        Balancing::PeakEwma(PeakEwma { default_rtt_ms: 30, decay_ms: 10_000 }),
+    ];
+    for (balancing, workers) in
+        methods.into_iter().flat_map(|of| [1, 2, 16].map(|n| (of.clone(), n)))
+    {
+        let slow = |count| {
+            let mut cluster = cluster(balancing.clone(), count, &[]);
+            cluster.policy.slow_start = Some(Box::new(terms));
+            cluster
+        };
+        let stayed: Vec<Option<u32>> = (0..9).map(Some).chain([None]).collect();
+        let mut worlds: Vec<World> = Vec::new();
+        for _ in 0..workers {
+            let mut world = World::of(&slow(10));
+            let before = Balancer::new(&slow(9), Shared::default(), DRAW);
+            world.balancer = before.as_in(&slow(10), Shared::default(), DRAW, &stayed);
+            worlds.push(world);
+        }
+        let mut draws = Draws(11);
+        let mut share_at = |now_ns: u64| {
+            let mut new = 0;
+            for request in 0..20_000 {
+                let world = &worlds[request % workers];
+                let picked = world.pick(now_ns, draws.next(), &[]).expect("there are some");
+                new += u32::from(picked == index(9));
+            }
+            // Beside the tenth that it has in the end.
+            f64::from(new) / 2_000.0
+        };
+        for (second, least, most) in [(0, 0.03, 0.08), (5, 0.42, 0.62), (10, 0.93, 1.07)] {
+            let share = share_at(second * SECOND_NS);
+            assert!((least..most).contains(&share), "{balancing:?} at {second} s: {share}");
+        }
+    }
+}
+
+#[test]
+fn where_all_are_new_none_is_passed_over_in_the_end() {
+    use lateen_snapshot::model::slow_start::SlowStart as Terms;
+    let mut cluster = cluster(Balancing::RoundRobin, 3, &[]);
+    cluster.policy.slow_start =
+        Some(Box::new(Terms { window_ms: 10_000, aggression_percent: 100, min_percent: 1 }));
+    let before = Balancer::new(&cluster, Shared::default(), DRAW);
+    let mut world = World::of(&cluster);
+    world.balancer = before.as_in(&cluster, Shared::default(), DRAW, &[None, None, None]);
+    let mut draws = Draws(3);
+    let mut picked = [0_u32; 3];
+    for _ in 0..3_000 {
+        picked[world.pick(0, draws.next(), &[]).expect("some").as_usize()] += 1;
+    }
+    assert!(picked.iter().all(|times| *times > 800), "{picked:?}");
 }

@@ -70,6 +70,7 @@ pub(super) fn listener(http: Vec<HostRoutes>) -> Listener {
         direction: Direction::Gateway,
         address: ([127, 0, 0, 1], 80).into(),
         protocol: Protocol::Http,
+        proxy_sources: Vec::new(),
         http,
         tcp: None,
     }
