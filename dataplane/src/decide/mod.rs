@@ -2,5 +2,6 @@
 
 pub mod balance;
 pub mod cors;
+pub mod lease;
 pub mod request_parts;
 pub mod route;
