@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use lateen_snapshot::model::{self, ClusterId, HashKey};
 
+use crate::bulkhead::{Bulkhead, caps_of};
 use crate::decide::balance::load::Load;
 use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared};
 use crate::forward::pool::{ClusterIdle, IdleList};
@@ -78,21 +79,24 @@ pub struct Cluster {
     method_index: usize,
     /// Its idle connections.
     pub idle: Rc<ClusterIdle>,
+    /// What it may take of the process.
+    pub bulkhead: Rc<Bulkhead>,
     /// What all workers count of it together.
     pub totals: Arc<ClusterTotals>,
 }
 
 impl Cluster {
     fn new(
+        shard: &Shard,
         spec: Arc<model::Cluster>,
         shared: Shared,
         totals: Arc<ClusterTotals>,
-        draw: Draw,
     ) -> Self {
         let endpoints = spec.endpoints.iter().map(|_| Rc::default()).collect();
-        let balancer = Balancer::new(&spec, shared, draw);
+        let balancer = Balancer::new(&spec, shared, draw(shard));
         let method_index = method_index(&spec.balancing);
-        Self { spec, endpoints, balancer, method_index, idle: Rc::default(), totals }
+        let bulkhead = Bulkhead::new(shard, caps_of(&spec.policy), Arc::clone(&totals));
+        Self { spec, endpoints, balancer, method_index, idle: Rc::default(), bulkhead, totals }
     }
 
     /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
@@ -111,7 +115,8 @@ impl Cluster {
         let balancer = self.balancer.as_in(&spec, shared, draw, stayed);
         let method_index = method_index(&spec.balancing);
         let (idle, totals) = (self.idle.clone(), self.totals.clone());
-        Self { spec, endpoints, balancer, method_index, idle, totals }
+        let bulkhead = Rc::clone(&self.bulkhead);
+        Self { spec, endpoints, balancer, method_index, idle, bulkhead, totals }
     }
 
     /// The cluster's name.
@@ -264,7 +269,7 @@ impl Clusters {
         let Some(entry) = known.get(spec.name.as_str()) else {
             let shared = loaded.shared_of(id);
             let totals = loaded.totals.of_cluster(&spec.name);
-            let cluster = Rc::new(Cluster::new(spec.clone(), shared, totals, draw(shard)));
+            let cluster = Rc::new(Cluster::new(shard, spec.clone(), shared, totals));
             if serial < shard.views.live().loaded.serial {
                 cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
             } else {
@@ -301,6 +306,7 @@ impl Clusters {
             last.endpoints[*at as usize].retired.set(true);
         }
         last.idle.wake_keeper();
+        cluster.bulkhead.set_caps(caps_of(&spec.policy));
         cluster
     }
 
@@ -357,6 +363,15 @@ impl Chosen {
     #[inline]
     pub fn address(&self) -> SocketAddr {
         self.cluster.address_of(self.index)
+    }
+
+    /// The same endpoint in the cluster as another snapshot has it, if that has it.
+    pub fn as_of(&self, cluster: &Rc<Cluster>) -> Option<Self> {
+        if Rc::ptr_eq(&self.cluster, cluster) {
+            return Some(self.clone());
+        }
+        let index = cluster.endpoints.iter().position(|it| Rc::ptr_eq(it, self.endpoint()))?;
+        Some(Self { cluster: Rc::clone(cluster), index: EndpointIndex::new(index) })
     }
 }
 

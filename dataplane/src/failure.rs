@@ -103,6 +103,8 @@ pub enum Cause {
     NoHealthyUpstream,
     /// A cap on connections or requests was reached.
     Overflow,
+    /// The limit of a rate was reached; the client's doing, although it is found out here.
+    RateLimited,
     /// The endpoint refused the connection, or it did not come up within `--connect-timeout`.
     ConnectFailed,
     /// The endpoint closed or reset the connection before its message was whole.
@@ -159,11 +161,13 @@ pub enum ResponseFlag {
     NoRoute,
     /// NC: no cluster.
     NoCluster,
+    /// RL: over the limit of a rate.
+    RateLimited,
 }
 
 impl ResponseFlag {
     /// Every flag, at its [`index`](Self::index).
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::UpstreamConnectionFailure,
         Self::NoHealthyUpstream,
         Self::UpstreamReset,
@@ -176,6 +180,7 @@ impl ResponseFlag {
         Self::LocalReset,
         Self::NoRoute,
         Self::NoCluster,
+        Self::RateLimited,
     ];
 
     /// How many flags there are.
@@ -201,6 +206,7 @@ impl ResponseFlag {
             Self::LocalReset => "LR",
             Self::NoRoute => "NR",
             Self::NoCluster => "NC",
+            Self::RateLimited => "RL",
         }
     }
 }
@@ -271,6 +277,11 @@ impl Failure {
         Self { stage, side: Side::Local, cause: Cause::Overflow, retryable: false }
     }
 
+    /// The limit of a rate was reached.
+    pub const fn rate_limited(stage: Stage) -> Self {
+        Self { stage, side: Side::Local, cause: Cause::RateLimited, retryable: false }
+    }
+
     /// No host, or no rule of its host, takes the request.
     pub const fn no_route() -> Self {
         Self { stage: Stage::Decide, side: Side::Local, cause: Cause::NoRoute, retryable: false }
@@ -332,6 +343,7 @@ impl Failure {
             Cause::NoCluster => (Some(500), Flag::NoCluster),
             Cause::NoHealthyUpstream => (Some(503), Flag::NoHealthyUpstream),
             Cause::Overflow => (Some(503), Flag::Overflow),
+            Cause::RateLimited => (Some(429), Flag::RateLimited),
             Cause::ConnectFailed => (Some(503), Flag::UpstreamConnectionFailure),
             Cause::UpstreamReset => (Some(502), Flag::UpstreamReset),
             Cause::UpstreamProtocol => (Some(502), Flag::UpstreamProtocolError),
@@ -339,8 +351,10 @@ impl Failure {
             Cause::CutOff => (None, Flag::LocalReset),
         };
         let classification = match (self.side, self.cause) {
-            // Asked for what is not there: the client's mistake, although it is answered here.
-            (Side::Downstream, _) | (_, Cause::NoRoute) => Classification::Success,
+            // Asked for what is not there, or for too much: the client's mistake, although it is answered here.
+            (Side::Downstream, _) | (_, Cause::NoRoute | Cause::RateLimited) => {
+                Classification::Success
+            }
             (Side::Local | Side::Upstream, _) => Classification::Failure,
         };
         Outcome { status, flag, classification }
@@ -361,6 +375,7 @@ mod tests {
             (Failure::upstream_timeout(Stage::ResponseHead), Some(504), "UT", "failure"),
             (Failure::overflow(Stage::Accept), Some(503), "UO", "failure"),
             (Failure::no_route(), Some(404), "NR", "success"),
+            (Failure::rate_limited(Stage::Decide), Some(429), "RL", "success"),
             (Failure::no_cluster(), Some(500), "NC", "failure"),
             (Failure::client_gone(Stage::ResponseBody), None, "DC", "success"),
             (Failure::cut_off(Stage::Request), None, "LR", "failure"),

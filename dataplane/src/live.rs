@@ -11,8 +11,10 @@ use std::sync::Arc;
 use lateen_snapshot::model::{ClusterId, Listener};
 
 use crate::cluster::Cluster;
+use crate::decide::route::plan::LimitsIndex;
 use crate::decide::route::regexes::WorkerRegexes;
 use crate::loaded::{Changed, EpochWord, ListenerSlot, Loaded};
+use crate::rate_limit::Limits;
 use crate::shard::Shard;
 
 /// One snapshot, seen by one worker.
@@ -23,14 +25,17 @@ pub struct Live {
     pub regexes: WorkerRegexes,
     /// Beside the snapshot's clusters.
     clusters: Box<[OnceCell<Rc<Cluster>>]>,
+    /// Beside the limits of its routes and backends.
+    limits: Box<[OnceCell<Limits>]>,
 }
 
 impl Live {
     /// A view of `loaded`.
     pub fn new(loaded: Arc<Loaded>) -> Self {
         let clusters = vec![OnceCell::new(); loaded.snapshot.clusters.len()].into_boxed_slice();
+        let limits = vec![OnceCell::new(); loaded.tables.limits().len()].into_boxed_slice();
         let regexes = WorkerRegexes::of(&loaded.tables);
-        Self { loaded, regexes, clusters }
+        Self { loaded, regexes, clusters, limits }
     }
 
     /// A cluster of it.
@@ -38,6 +43,15 @@ impl Live {
     pub fn cluster(&self, shard: &Shard, id: ClusterId) -> &Rc<Cluster> {
         let cell = &self.clusters[id.0 as usize];
         cell.get_or_init(|| shard.clusters.obtain(shard, &self.loaded, id))
+    }
+
+    /// What this worker has of the limits of a route or a backend.
+    #[inline]
+    pub fn limits(&self, shard: &Shard, index: LimitsIndex) -> &Limits {
+        self.limits[index.as_usize()].get_or_init(|| {
+            let limits = &self.loaded.tables.limits()[index.as_usize()];
+            Limits::of(&limits.requests, shard, &self.loaded)
+        })
     }
 
     /// What stands behind a slot.

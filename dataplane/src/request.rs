@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use lateen_ring::{Instant, Moved, Stream, keep_vector, spare_vector};
 
+use crate::bulkhead::RequestUnit;
 use crate::client::Connection;
 use crate::cluster::{Chosen, Cluster};
 use crate::codec::body::{BodyProgress, Framing};
@@ -124,6 +125,14 @@ async fn forward(
     }
     let (cluster, until) = set_out(connection, request, exchange)?;
     let timer = Timer { deadline: &connection.deadline, until };
+    // A request of its own cap, as long as the exchange lasts.
+    let _entered = match cluster.bulkhead.caps_requests() {
+        false => None,
+        true => Some(match cluster.bulkhead.try_enter() {
+            Some(unit) => unit,
+            None => Box::pin(enter(&cluster, timer)).await?,
+        }),
+    };
     let (in_flight, mut upstream, mut pooled) = match take_pooled(connection, &cluster, exchange) {
         Ok((in_flight, upstream)) => (in_flight, upstream, true),
         Err(endpoint) => Box::pin(obtain(connection, &cluster, exchange, endpoint, timer)).await?,
@@ -184,6 +193,11 @@ async fn forward(
         }
         return Err(failure);
     }
+}
+
+/// Waits until the cluster may have another request.
+async fn enter(cluster: &Rc<Cluster>, timer: Timer<'_>) -> Result<RequestUnit, Failure> {
+    cluster.bulkhead.enter(timer.deadline, timer.until).await
 }
 
 /// What the snapshot says of a request's way: the cluster that answers it, and until when. Copies go to

@@ -7,10 +7,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::bulkhead::total::BulkheadTotal;
+use crate::rate_limit::total::RateTotal;
+
 /// Everything of that kind.
 #[derive(Debug, Default)]
 pub struct Totals {
     clusters: Mutex<ByName<ClusterTotals>>,
+    rate_limits: Mutex<ByName<RateTotal>>,
 }
 
 #[derive(Debug)]
@@ -46,11 +50,19 @@ impl<T: Default> ByName<T> {
 
 /// Of one cluster.
 #[derive(Debug, Default)]
-pub struct ClusterTotals {}
+pub struct ClusterTotals {
+    /// What it may take of the process.
+    pub bulkhead: BulkheadTotal,
+}
 
 impl Totals {
     /// Those of the cluster of this name; made at its first use, and gone when nobody has it any more.
     pub fn of_cluster(&self, name: &str) -> Arc<ClusterTotals> {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner).get(name)
+    }
+
+    /// That of the limit of this name; likewise.
+    pub fn of_rate_limit(&self, name: &str) -> Arc<RateTotal> {
+        self.rate_limits.lock().unwrap_or_else(PoisonError::into_inner).get(name)
     }
 }

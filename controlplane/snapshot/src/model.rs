@@ -5,11 +5,17 @@
 //! name is resolved, every default that the control plane knows is filled in, every reference is an
 //! index into a list of the same snapshot.
 
+pub mod bulkhead;
+pub mod rate_limit;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use self::bulkhead::Caps;
+use self::rate_limit::RateLimits;
 
 /// Which state of which store a proxy runs on. Numbers of one store only go up; a new store starts
 /// anew, and every number of its is newer than those of another.
@@ -230,6 +236,8 @@ pub struct RoutePolicy {
     pub request_timeout_ms: Option<u32>,
     /// The same for one try at a backend; `None` and 0: none.
     pub backend_request_timeout_ms: Option<u32>,
+    /// How many of them are let through; those of its backends don't count then.
+    pub rate_limits: Option<Box<RateLimits>>,
 }
 
 /// What answers a request.
@@ -254,6 +262,8 @@ pub struct WeightedBackend {
     pub request_headers: HeaderEdits,
     /// Changes to the response's header fields from this backend.
     pub response_headers: HeaderEdits,
+    /// How many requests are let through to it, if the route does not say so itself.
+    pub rate_limits: Option<Box<RateLimits>>,
 }
 
 /// Changes to header fields: first `remove`, then `set`, then `add`. Names are lower case, and none of
@@ -350,6 +360,8 @@ pub struct TcpBackend {
     pub cluster: Option<ClusterId>,
     /// Its share is weight / sum of weights; 0: none.
     pub weight: u32,
+    /// How many connections are let through to it.
+    pub rate_limits: Option<Box<RateLimits>>,
 }
 
 /// Endpoints that do the same, as one port of a Service.
@@ -374,7 +386,10 @@ pub struct Cluster {
 
 /// How the endpoints of a cluster are treated. What few clusters have is in a box.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterPolicy {}
+pub struct ClusterPolicy {
+    /// How much of the proxy it may take; `None`: the proxy's own caps.
+    pub bulkhead: Option<Box<Caps>>,
+}
 
 /// One instance of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

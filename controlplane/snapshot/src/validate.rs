@@ -9,7 +9,9 @@
 //! way; each regular expression is compiled once.
 
 pub mod text;
+mod bulkhead;
 pub mod patterns;
+mod rate_limit;
 mod routing;
 #[cfg(test)]
 mod tests;
@@ -129,6 +131,7 @@ fn check_cluster<'s>(
     first_of_its_name(&cluster.name, names)?;
     duration("connect_timeout_ms", cluster.connect_timeout_ms)?;
     check_weights(cluster)?;
+    bulkhead::check_caps(cluster.policy.bulkhead.as_deref())?;
     check_balancing(&cluster.balancing).map_err(|problem| problem.inside("balancing"))?;
     sorted.clear();
     for (index, endpoint) in cluster.endpoints.iter().enumerate() {
@@ -326,6 +329,7 @@ fn check_tcp(route: &TcpRoute, clusters: usize) -> Result<(), Problem> {
     at_most(route.backends.len(), BACKENDS_MAX, "backends")?;
     for (index, backend) in route.backends.iter().enumerate() {
         check_share(backend.cluster, backend.weight, clusters)
+            .and_then(|()| rate_limit::check_rate_limits(backend.rate_limits.as_deref()))
             .map_err(|problem| problem.inside(format_args!("backends[{index}]")))?;
     }
     if route.backends.is_empty() {

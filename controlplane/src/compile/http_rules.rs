@@ -145,6 +145,9 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             weight: backend.weight.map_or(1, i32::unsigned_abs),
             request_headers,
             response_headers,
+            rate_limits: found.and_then(|(_, port)| {
+                self.settings[port.cluster.0 as usize].of_requests.rate_limits.clone()
+            }),
         }
     }
 
@@ -160,6 +163,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 written.and_then(|all| all.backend_request.as_ref()),
                 "backendRequest",
             ),
+            ..RoutePolicy::default()
         };
         let (namespace, name) = (&route.key.namespace, &route.key.name);
         let section = rule.name.as_deref();
@@ -202,6 +206,8 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             backend_request_timeout_ms: agree("backendRequest", backend_request, |all| {
                 all.backend_request_timeout_ms
             }),
+            // Each backend keeps its own.
+            rate_limits: None,
         }
     }
 

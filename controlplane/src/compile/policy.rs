@@ -4,6 +4,9 @@
 //! rule, the policy of the route; then the policy of the service's port, then that of the service. A
 //! target has one policy, so that nothing depends on an order among policies.
 
+mod bulkhead;
+pub(super) mod rate_limit;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -12,6 +15,8 @@ use lateen_snapshot::model::{Balancing, ClusterPolicy, HashKey, Hashing, PeakEwm
 
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
+use crate::compile::policy::bulkhead::caps_of;
+use crate::compile::policy::rate_limit::{place_limits, rate_limits_of};
 use crate::compile::references::{list_names, missing_service};
 use crate::compile::services::Services;
 use crate::language::diagnostic::Diagnostic;
@@ -59,11 +64,12 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
         backend_request_timeout_ms: this
             .backend_request_timeout_ms
             .or(other.backend_request_timeout_ms),
+        rate_limits: this.rate_limits.or_else(|| other.rate_limits.clone()),
     }
 }
 
-fn either_cluster(_this: ClusterPolicy, _other: &ClusterPolicy) -> ClusterPolicy {
-    ClusterPolicy {}
+fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
+    ClusterPolicy { bulkhead: this.bulkhead.or_else(|| other.bulkhead.clone()) }
 }
 
 /// What a policy is attached to. Both kinds of Service are one.
@@ -113,7 +119,9 @@ impl<'d> Policies<'d> {
         let target = (kind_of(reference), policy.namespace(), &*reference.name, section);
         match self.by_target.entry(target) {
             Entry::Vacant(free) => {
-                free.insert((settings.clone(), policy.declared, index));
+                let mut settings = settings.clone();
+                place_limits(&mut settings.of_requests, policy.namespace(), reference);
+                free.insert((settings, policy.declared, index));
             }
             Entry::Occupied(taken) => {
                 let (_, first, first_index) = taken.get();
@@ -246,13 +254,16 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
     Settings {
         connect_timeout_ms: time_limit(written.connect.as_deref(), "connect").map(never_is_long),
         idle_timeout_ms: time_limit(written.idle.as_deref(), "idle").map(never_is_long),
-        policy: ClusterPolicy {},
+        policy: ClusterPolicy {
+            bulkhead: policy.spec.bulkhead.as_ref().map(|caps| Box::new(caps_of(caps))),
+        },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),
             backend_request_timeout_ms: time_limit(
                 written.backend_request.as_deref(),
                 "backendRequest",
             ),
+            rate_limits: rate_limits_of(&policy.spec.rate_limits),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
     }

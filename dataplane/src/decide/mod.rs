@@ -3,5 +3,6 @@
 pub mod balance;
 pub mod cors;
 pub mod lease;
+pub mod limit_key;
 pub mod request_parts;
 pub mod route;

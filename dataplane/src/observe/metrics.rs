@@ -4,6 +4,9 @@
 //! [`WorkerMetrics`]. After: a scrape sums the blocks (`metrics_text`) on the admin's thread. A
 //! worker never writes another's block, and blocks share no cache line.
 
+pub mod bulkhead;
+pub mod rate_limit;
+
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -13,6 +16,8 @@ use lateen_snapshot::model::Epoch;
 
 use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
+use crate::observe::metrics::bulkhead::BulkheadMetrics;
+use crate::observe::metrics::rate_limit::RateLimitMetrics;
 use crate::observe::metrics_text;
 
 /// Upper bounds of `response_latency_ms` in microseconds: Linkerd's buckets, 1 ms to 50 s, so that
@@ -274,6 +279,10 @@ pub struct WorkerMetrics {
     /// `endpoint_pick_moved_total`: choices by key of another endpoint than the key's own, which refuses
     /// connections or has more than its share.
     pub endpoint_pick_moved: Counter,
+    /// What bulkheads did.
+    pub bulkhead: BulkheadMetrics,
+    /// What limits of rates decided.
+    pub rate_limit: RateLimitMetrics,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -314,6 +323,8 @@ impl Default for WorkerMetrics {
             endpoint_pick: Default::default(),
             endpoint_pick_keyless: Counter::default(),
             endpoint_pick_moved: Counter::default(),
+            bulkhead: BulkheadMetrics::default(),
+            rate_limit: RateLimitMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),

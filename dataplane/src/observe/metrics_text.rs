@@ -12,7 +12,10 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::bulkhead::total::Resource;
 use crate::failure::{Classification, ResponseFlag};
+use crate::observe::metrics::bulkhead::Overflow;
+use crate::observe::metrics::rate_limit::{LimitOutcome, Limited};
 use crate::observe::metrics::{
     CloseReason, ConnectionSide, Metrics, PICK_METHODS, StatusClass, WorkerMetrics,
 };
@@ -41,6 +44,8 @@ impl Collector for Scrape {
         page.pools_and_bytes()?;
         page.picks()?;
         page.mirrors()?;
+        page.rate_limits()?;
+        page.bulkheads()?;
         page.control()?;
         page.engine_and_workers()?;
         page.process()
@@ -114,6 +119,43 @@ impl Page<'_, '_> {
         self.counter("mirror_skipped", "Copies of requests that were not made", skipped)?;
         let failed = self.sum(|worker| worker.mirror_failed.value());
         self.counter("mirror_failed", "Copies of requests without an answer", failed)
+    }
+
+    fn rate_limits(&mut self) -> Result<(), Error> {
+        let mut decided = Vec::new();
+        for unit in Limited::ALL {
+            for outcome in LimitOutcome::ALL {
+                let count = self.sum(|worker| worker.rate_limit.decided(unit, outcome).value());
+                let labels = [("unit", unit.as_str()), ("outcome", outcome.as_str())];
+                decided.push((labels, count));
+            }
+        }
+        self.counters("rate_limit", "What limits of rates decided", decided)?;
+        let overflow = self.sum(|worker| worker.rate_limit.overflow.value());
+        let help = "Loans of a limit to keys that share a bucket because too many are busy";
+        self.counter("rate_limit_overflow", help, overflow)
+    }
+
+    fn bulkheads(&mut self) -> Result<(), Error> {
+        let queued = Resource::ALL.map(|of| {
+            let count = self.sum(|worker| worker.bulkhead.queued(of).value());
+            ([("resource", of.as_str())], count)
+        });
+        self.counters("bulkhead_queued", "Who had to wait for room", queued)?;
+        let mut overflows = Vec::new();
+        for of in Resource::ALL {
+            for why in Overflow::ALL {
+                let count = self.sum(|worker| worker.bulkhead.overflow(of, why).value());
+                overflows.push(([("resource", of.as_str()), ("reason", why.as_str())], count));
+            }
+        }
+        self.counters("bulkhead_overflow", "Who was turned away for want of room", overflows)?;
+        let handed = self.sum(|worker| worker.bulkhead.handed_over.value());
+        let help = "Connections that went from one request to another that waited";
+        self.counter("bulkhead_handed_over", help, handed)?;
+        let recalled = self.sum(|worker| worker.bulkhead.recalled.value());
+        let help = "Idle connections closed because another worker needed one";
+        self.counter("bulkhead_recalled", help, recalled)
     }
 
     fn picks(&mut self) -> Result<(), Error> {

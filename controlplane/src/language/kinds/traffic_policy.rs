@@ -1,7 +1,13 @@
 //! `TrafficPolicy`: how requests to services or of routes are treated, attached by `targetRefs`.
 
+pub mod bulkhead;
+pub mod rate_limit;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use self::bulkhead::Bulkhead;
+use self::rate_limit::RateLimit;
 
 /// How requests to some services, or of some routes, are treated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +21,13 @@ pub struct TrafficPolicySpec {
     /// Which endpoint gets a request. Only for a Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
+    /// How much of a proxy it may take. Only for a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulkhead: Option<Bulkhead>,
+    /// How many requests or connections are let through. Each of these limits must admit. What a route
+    /// says counts instead of what its services say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: Vec<RateLimit>,
 }
 
 /// An object that a policy is attached to (GEP-713).

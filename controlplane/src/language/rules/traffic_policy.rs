@@ -1,5 +1,10 @@
 //! Rules of a TrafficPolicy.
 
+mod bulkhead;
+mod rate_limit;
+
+use lateen_snapshot::limits::DURATION_MS_MAX;
+
 use crate::language::kinds::traffic_policy::{
     HashKey, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, Timeouts, TrafficPolicySpec,
 };
@@ -24,8 +29,9 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
             findings.error_with_help(&format!("spec.targetRefs[{index}].group"), message, help);
         }
     }
-    if policy.timeouts.is_none() && policy.load_balancing.is_none() {
-        let help = "give it `timeouts` or `loadBalancing`";
+    let has_limits = !policy.rate_limits.is_empty() || policy.bulkhead.is_some();
+    if policy.timeouts.is_none() && policy.load_balancing.is_none() && !has_limits {
+        let help = "give it `timeouts`, `loadBalancing`, `bulkhead` or `rateLimits`";
         findings.error_with_help("spec", "this policy says nothing", help);
     }
     if let Some(balancing) = &policy.load_balancing {
@@ -35,6 +41,10 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     if let Some(timeouts) = &policy.timeouts {
         check_timeouts(timeouts, targets, findings);
     }
+    if let Some(bulkhead) = &policy.bulkhead {
+        bulkhead::check_bulkhead(bulkhead, targets, findings);
+    }
+    rate_limit::check_rate_limits(&policy.rate_limits, targets, findings);
 }
 
 fn check_balancing(balancing: &LoadBalancing, findings: &mut Findings<'_>) {
@@ -128,6 +138,23 @@ fn check_timeouts(timeouts: &Timeouts, targets: &[TargetRef], findings: &mut Fin
             "spec.timeouts.request",
             "`backendRequest` can't be longer than `request`, which includes it",
         );
+    }
+}
+
+/// A time span that is neither 0 nor longer than a snapshot takes.
+fn check_span(
+    text: Option<&str>,
+    path: &str,
+    field: &str,
+    help_if_0: &str,
+    findings: &mut Findings<'_>,
+) {
+    match text.and_then(duration_ms) {
+        Some(0) => findings.error_with_help(path, format!("`{field}` is 0"), help_if_0),
+        Some(span_ms) if span_ms > DURATION_MS_MAX.into() => {
+            findings.error_with_help(path, format!("`{field}` is too long"), "at most `720h`");
+        }
+        _ => {}
     }
 }
 

@@ -65,11 +65,12 @@ impl KeyedBuckets {
     }
 
     /// Takes back what is left of a worker's lease from the bucket of `key`.
-    pub fn take_back(&mut self, key: u64, mut lease: Lease, now_ns: u64) {
-        if let Some(place) = self.by_key.get(&key) {
-            let bucket = &mut self.places[*place as usize].1;
-            bucket.lend(&mut lease, &self.rate, 0, now_ns);
-        }
+    pub fn take_back(&mut self, key: u64, lease: &mut Lease, now_ns: u64) {
+        let bucket = match self.by_key.get(&key) {
+            Some(place) => &mut self.places[*place as usize].1,
+            None => &mut self.overflow,
+        };
+        bucket.take_back(lease, &self.rate, now_ns);
     }
 
     /// The limit is another now: what is there stays.

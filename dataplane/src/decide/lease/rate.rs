@@ -111,7 +111,7 @@ impl Bucket {
         lease.refused_until_ns = 0;
     }
 
-    /// When one more can be had, in nanoseconds from now; 0: now.
+    /// When one more can be had, in nanoseconds from when it was last looked at; 0: then.
     pub fn next_ns(&self, rate: &Rate) -> u64 {
         rate.time_for(u128::from(rate.span_ns).saturating_sub(self.level))
     }
@@ -155,8 +155,14 @@ impl Bucket {
         self.level = self.level.min(room);
     }
 
+    /// Takes back what is left of `lease`.
+    pub fn take_back(&mut self, lease: &mut Lease, rate: &Rate, now_ns: u64) {
+        self.refill(rate, now_ns);
+        self.settle(lease, rate, now_ns);
+    }
+
     fn settle(&mut self, lease: &mut Lease, rate: &Rate, now_ns: u64) {
-        if lease.held > 0 && lease.period + 1 >= self.period {
+        if lease.period + 1 >= self.period {
             let held = &mut self.held[(lease.period & 1) as usize];
             *held = held.saturating_sub(lease.held);
             if lease.is_good(now_ns) {
@@ -200,21 +206,21 @@ impl Lease {
     /// Spends one.
     #[inline]
     pub fn spend(&mut self, now_ns: u64) -> Spent {
-        match self.spend_up_to(1, now_ns) {
-            (Spent::Admitted, _) => Spent::Admitted,
-            (other, _) => other,
+        let spent = self.peek(now_ns);
+        if spent == Spent::Admitted {
+            self.left -= 1;
         }
+        spent
     }
 
-    /// Spends up to `most`; says how many. `most` is more than 0.
+    /// What [`spend`](Self::spend) would say.
     #[inline]
-    pub fn spend_up_to(&mut self, most: u64, now_ns: u64) -> (Spent, u64) {
-        if self.left > 0 && self.is_good(now_ns) {
-            let spent = most.min(self.left);
-            self.left -= spent;
-            return (Spent::Admitted, spent);
+    pub fn peek(&self, now_ns: u64) -> Spent {
+        match self.left {
+            1.. if self.is_good(now_ns) => Spent::Admitted,
+            _ if now_ns < self.refused_until_ns => Spent::Refused,
+            _ => Spent::Empty,
         }
-        if now_ns < self.refused_until_ns { (Spent::Refused, 0) } else { (Spent::Empty, 0) }
     }
 
     /// Until when it refuses, in nanoseconds; past: it does not.
