@@ -137,12 +137,13 @@ pub async fn start_rival(
 ) -> Option<Try> {
     let shard = &connection.shard;
     let metrics = &shard.metrics().hedge;
-    if !hedge.pay() || !way.cluster.pay_for_try(lateen_ring::now().as_nanos()) {
+    let rare = request.rare.as_ref()?;
+    let tries = rare.tries.as_ref()?;
+    let now_ns = lateen_ring::now().as_nanos();
+    if !tries.enter(&way.cluster) || !hedge.pay() || !way.cluster.pay_for_try(now_ns) {
         metrics.denied.increment();
         return None;
     }
-    let rare = request.rare.as_ref()?;
-    let tries = rare.tries.as_ref()?;
     let until = way.until();
     let timer = Timer { deadline: &connection.deadline, until };
     tries.tried.push(this.in_flight.chosen().index);

@@ -19,6 +19,7 @@ use lateen_snapshot::model::proxy_protocol::ProxyVersion;
 use lateen_snapshot::model::retry::RetryBudget;
 use lateen_snapshot::model::{self, ClusterId, HashKey};
 
+use crate::bulkhead::{Bulkhead, caps_of};
 use crate::decide::balance::load::{Load, OutOfService};
 use crate::decide::balance::service::InService;
 use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared, Wish};
@@ -88,6 +89,8 @@ pub struct Cluster {
     marks: OnceCell<Box<[(u64, EndpointIndex)]>>,
     /// Its idle connections.
     pub idle: Rc<ClusterIdle>,
+    /// What it may take of the process.
+    pub bulkhead: Rc<Bulkhead>,
     /// What all workers count of it together.
     pub totals: Arc<ClusterTotals>,
     retries: Rc<Retries>,
@@ -101,20 +104,30 @@ struct Retries {
 
 impl Cluster {
     fn new(
+        shard: &Shard,
         spec: Arc<model::Cluster>,
         shared: Shared,
         totals: Arc<ClusterTotals>,
-        draw: Draw,
     ) -> Self {
+        let draw = draw(shard);
         let endpoints: Box<[Rc<Endpoint>]> = spec.endpoints.iter().map(|_| Rc::default()).collect();
         let balancer = Balancer::new(&spec, shared, draw);
         let method_index = method_index(&spec.balancing);
         let requests = totals.retries.join(retry_terms(&spec), draw.now_ns);
         let retries = Rc::new(Retries { requests, lease: BudgetLease::default() });
-        let idle = Rc::default();
-        let service = in_service(&spec, &endpoints);
-        let marks = OnceCell::new();
-        Self { spec, endpoints, balancer, method_index, service, marks, idle, totals, retries }
+        let bulkhead = Bulkhead::new(shard, caps_of(&spec.policy), Arc::clone(&totals));
+        Self {
+            service: in_service(&spec, &endpoints),
+            marks: OnceCell::new(),
+            idle: Rc::default(),
+            spec,
+            endpoints,
+            balancer,
+            method_index,
+            bulkhead,
+            totals,
+            retries,
+        }
     }
 
     /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
@@ -133,10 +146,18 @@ impl Cluster {
         let balancer = self.balancer.as_in(&spec, shared, draw, stayed);
         let method_index = method_index(&spec.balancing);
         let (idle, totals) = (self.idle.clone(), self.totals.clone());
-        let retries = self.retries.clone();
-        let service = in_service(&spec, &endpoints);
-        let marks = OnceCell::new();
-        Self { spec, endpoints, balancer, method_index, service, marks, idle, totals, retries }
+        Self {
+            service: in_service(&spec, &endpoints),
+            marks: OnceCell::new(),
+            bulkhead: Rc::clone(&self.bulkhead),
+            retries: Rc::clone(&self.retries),
+            spec,
+            endpoints,
+            balancer,
+            method_index,
+            idle,
+            totals,
+        }
     }
 
     /// The cluster's name.
@@ -387,7 +408,7 @@ impl Clusters {
         let Some(entry) = known.get(spec.name.as_str()) else {
             let shared = loaded.shared_of(id);
             let totals = loaded.totals.of_cluster(&spec.name);
-            let cluster = Rc::new(Cluster::new(spec.clone(), shared, totals, draw(shard)));
+            let cluster = Rc::new(Cluster::new(shard, spec.clone(), shared, totals));
             cluster.note_terminating();
             if serial < shard.views.live().loaded.serial {
                 cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
@@ -426,6 +447,7 @@ impl Clusters {
             last.endpoints[*at as usize].retired.set(true);
         }
         last.idle.wake_keeper();
+        cluster.bulkhead.set_caps(caps_of(&spec.policy));
         cluster
     }
 
@@ -482,6 +504,15 @@ impl Chosen {
     #[inline]
     pub fn address(&self) -> SocketAddr {
         self.cluster.address_of(self.index)
+    }
+
+    /// The same endpoint in the cluster as another snapshot has it, if that has it.
+    pub fn as_of(&self, cluster: &Rc<Cluster>) -> Option<Self> {
+        if Rc::ptr_eq(&self.cluster, cluster) {
+            return Some(self.clone());
+        }
+        let index = cluster.endpoints.iter().position(|it| Rc::ptr_eq(it, self.endpoint()))?;
+        Some(Self { cluster: Rc::clone(cluster), index: EndpointIndex::new(index) })
     }
 }
 

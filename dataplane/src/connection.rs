@@ -32,6 +32,7 @@ use crate::limits;
 use crate::observe::access_log::Entry;
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
+use crate::rate_limit::Limits;
 use crate::request::{After, proxy_request};
 
 /// Serves a client until its connection ends.
@@ -383,10 +384,12 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
     let mut tried = Vec::new();
     let mut failure = Failure::no_healthy_upstream();
     let before = connection.unfinished.replace(true);
-    let TcpWay { cluster, idle_timeout, epoch } = tcp_way(connection);
+    let TcpWay { cluster, idle_timeout, epoch, is_limited } = tcp_way(connection);
     line.epoch.set(epoch);
     line.set_due(true);
-    if let Some(cluster) = &cluster {
+    if is_limited {
+        failure = Failure::rate_limited(Stage::Connect);
+    } else if let Some(cluster) = &cluster {
         let timeout = cluster.connect_timeout(shard.config.timeouts.connect);
         let keys = cluster.hash_keys();
         let key = keys.and_then(|keys| key_of_connection(keys, connection.peer.ip()));
@@ -400,8 +403,17 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
             // rest.
             let others = cluster.endpoint_count().min(limits::CONNECT_TRIES_MAX) - tried.len();
             let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
+            let deadline = &connection.deadline;
+            let room = cluster.bulkhead.enter(deadline, Instant::NEVER);
+            let unit = match room.await {
+                Ok(unit) => unit,
+                Err(overflow) => {
+                    failure = overflow;
+                    break;
+                }
+            };
             let connected =
-                match connect(shard, in_flight.chosen(), &connection.deadline, Some(left)).await {
+                match connect(shard, in_flight.chosen(), unit, deadline, Some(left)).await {
                     Ok(upstream) => introduce(connection, &cluster, upstream).await,
                     failed => failed,
                 };
@@ -433,6 +445,8 @@ struct TcpWay {
     idle_timeout: Duration,
     /// Of the snapshot.
     epoch: Epoch,
+    /// It is over a limit of its rate.
+    is_limited: bool,
 }
 
 /// The snapshot is let go: the tunnel may outlive many.
@@ -440,15 +454,23 @@ fn tcp_way(connection: &Connection) -> TcpWay {
     let shard = &connection.shard;
     let live = shard.views.of_slot(connection.slot);
     let route = live.listener(connection.slot).and_then(|listener| listener.tcp.as_ref());
-    let cluster = live.loaded.index_of(connection.slot).zip(route).and_then(|(listener, route)| {
+    let backend = live.loaded.index_of(connection.slot).zip(route).and_then(|(listener, route)| {
         let chosen = live.loaded.tables.choose_tcp_backend(listener, shard.random())?;
-        let id = live.serving(shard, route.backends.get(chosen)?.cluster?);
+        route.backends.get(chosen)
+    });
+    let cluster = backend.and_then(|backend| {
+        let id = live.serving(shard, backend.cluster?);
         Some(live.cluster(shard, id).clone())
+    });
+    let limits = backend.and_then(|backend| backend.rate_limits.as_deref());
+    let is_limited = limits.is_some_and(|limits| {
+        let limits = Limits::of(&limits.connections, shard, &live.loaded);
+        limits.ask(shard, None, connection.peer.ip()).is_some()
     });
     let own = route.and_then(|route| route.idle_timeout_ms);
     let idle_timeout =
         own.map_or(shard.config.timeouts.idle, |ms| Duration::from_millis(ms.into()));
-    TcpWay { cluster, idle_timeout, epoch: live.loaded.epoch }
+    TcpWay { cluster, idle_timeout, epoch: live.loaded.epoch, is_limited }
 }
 
 /// What the log tells of a TCP connection. A line that is due when it is dropped is told then: its

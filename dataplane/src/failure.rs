@@ -105,6 +105,8 @@ pub enum Cause {
     NoHealthyUpstream,
     /// A cap on connections or requests was reached.
     Overflow,
+    /// The limit of a rate was reached; the client's doing, although it is found out here.
+    RateLimited,
     /// The endpoint refused the connection, or it did not come up within `--connect-timeout`.
     ConnectFailed,
     /// The endpoint closed or reset the connection before its message was whole.
@@ -173,11 +175,13 @@ pub enum ResponseFlag {
     FaultInjected,
     /// DI: delayed by a fault on purpose. Beside a failure, which has the log line's place.
     DelayInjected,
+    /// RL: over the limit of a rate.
+    RateLimited,
 }
 
 impl ResponseFlag {
     /// Every flag, at its [`index`](Self::index).
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::UpstreamConnectionFailure,
         Self::NoHealthyUpstream,
         Self::UpstreamReset,
@@ -193,6 +197,7 @@ impl ResponseFlag {
         Self::RetryLimitExceeded,
         Self::FaultInjected,
         Self::DelayInjected,
+        Self::RateLimited,
     ];
 
     /// How many flags there are.
@@ -221,6 +226,7 @@ impl ResponseFlag {
             Self::RetryLimitExceeded => "URX",
             Self::FaultInjected => "FI",
             Self::DelayInjected => "DI",
+            Self::RateLimited => "RL",
         }
     }
 }
@@ -289,6 +295,11 @@ impl Failure {
     /// A cap was reached.
     pub const fn overflow(stage: Stage) -> Self {
         Self { stage, side: Side::Local, cause: Cause::Overflow, retryable: false }
+    }
+
+    /// The limit of a rate was reached.
+    pub const fn rate_limited(stage: Stage) -> Self {
+        Self { stage, side: Side::Local, cause: Cause::RateLimited, retryable: false }
     }
 
     /// No host, or no rule of its host, takes the request.
@@ -371,6 +382,7 @@ impl Failure {
             Cause::NoCluster => (Some(500), Flag::NoCluster),
             Cause::NoHealthyUpstream => (Some(503), Flag::NoHealthyUpstream),
             Cause::Overflow => (Some(503), Flag::Overflow),
+            Cause::RateLimited => (Some(429), Flag::RateLimited),
             Cause::ConnectFailed => (Some(503), Flag::UpstreamConnectionFailure),
             Cause::UpstreamReset => (Some(502), Flag::UpstreamReset),
             Cause::UpstreamProtocol => (Some(502), Flag::UpstreamProtocolError),
@@ -380,8 +392,11 @@ impl Failure {
             Cause::CutOff => (None, Flag::LocalReset),
         };
         let classification = match (self.side, self.cause) {
-            // Asked for what is not there: the client's mistake, although it is answered here.
-            (Side::Downstream, _) | (_, Cause::NoRoute) => Classification::Success,
+            // Asked for what is not there, or for too much: the client's mistake, although it is
+            // answered here.
+            (Side::Downstream, _) | (_, Cause::NoRoute | Cause::RateLimited) => {
+                Classification::Success
+            }
             (_, Cause::Injected(status)) => Classification::of_status(status),
             (Side::Local | Side::Upstream, _) => Classification::Failure,
         };
@@ -404,6 +419,7 @@ mod tests {
             (Failure::overflow(Stage::Accept), Some(503), "UO", "failure"),
             (Failure::deadline_passed(), Some(504), "UT", "failure"),
             (Failure::no_route(), Some(404), "NR", "success"),
+            (Failure::rate_limited(Stage::Decide), Some(429), "RL", "success"),
             (Failure::no_cluster(), Some(500), "NC", "failure"),
             (Failure::client_gone(Stage::ResponseBody), None, "DC", "success"),
             (Failure::cut_off(Stage::Request), None, "LR", "failure"),

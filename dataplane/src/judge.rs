@@ -14,6 +14,7 @@ use lateen_snapshot::model::Redirect;
 use crate::client::Connection;
 use crate::codec::body::{BodyEncoding, BodyProgress, Framing};
 use crate::codec::http1::edits::Edits;
+use crate::codec::http1::rate_limit::put_limit;
 use crate::codec::http1::redirect::{Redirected, put_location};
 use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
 use crate::codec::http1::request::{
@@ -27,7 +28,7 @@ use crate::decide::balance::key::key_of_request;
 use crate::decide::cors::{CorsPolicy, PREFLIGHT_STATUS, is_preflight};
 use crate::decide::fault;
 use crate::decide::retry::may_repeat;
-use crate::decide::route::plan::{Answer, RoutePlan};
+use crate::decide::route::plan::{Answer, LimitsIndex, RoutePlan};
 use crate::decide::route::{Found, RequestView};
 use crate::exchange::{AddedFields, Exchange, Logged, Rare, Request, RouteUse};
 use crate::failure::{Failure, Refusal, Stage};
@@ -152,6 +153,12 @@ pub fn judge_head(
         return Ok(Some(answer));
     };
     let plan = live.loaded.tables.plan(found.route);
+    if let Some(limits) = plan.rate_limits
+        && let Some(answer) = limit_request(connection, live, &head, &view, plan, limits)
+    {
+        received.consume(head.consumed);
+        return Ok(Some(answer));
+    }
     if let Some(answer) = answer_by_route(connection, live, &head, &view, found, plan) {
         received.consume(head.consumed);
         return Ok(Some(answer));
@@ -179,6 +186,12 @@ pub fn judge_head(
         received.consume(head.consumed);
         return Ok(Some(answer));
     };
+    if let Some(limits) = backend.rate_limits
+        && let Some(answer) = limit_request(connection, live, &head, &view, plan, limits)
+    {
+        received.consume(head.consumed);
+        return Ok(Some(answer));
+    }
     let cluster = place.map_or_else(|| live.serving(shard, cluster), |place| place.cluster);
     exchange.route.set(RouteUse { route: found.route, backend: index as u16, cluster });
     let cluster = live.cluster(shard, cluster);
@@ -380,6 +393,24 @@ async fn receive_more(connection: &Connection, received: &mut Received) -> Resul
 
 fn refuse(error: RequestError) -> Failure {
     Failure::refused(Stage::RequestHead, Refusal::from_status(error.status()))
+}
+
+/// The answer to a request that is over a limit; `None`: it is let through.
+#[inline(never)]
+fn limit_request(
+    connection: &Connection,
+    live: &Live,
+    head: &RequestHead<'_>,
+    view: &RequestView<'_>,
+    plan: &RoutePlan,
+    limits: LimitsIndex,
+) -> Option<Head> {
+    let limits = live.limits(&connection.shard, limits);
+    let limited = limits.ask(&connection.shard, Some(view), connection.peer.ip())?;
+    let mut added = added_by_route(view, plan);
+    put_limit(&limited, &mut added.lines);
+    let reply = OwnReply { added, ..OwnReply::failed(Failure::rate_limited(Stage::Decide)) };
+    Some(own_answer(connection, live, head, reply))
 }
 
 /// The answer of a route that sends the client elsewhere, refuses it, or lets a page of another origin

@@ -13,7 +13,8 @@
 //! 7. [`observe`]: counters, log lines, the admin endpoint.
 //!
 //! What the process runs on is [`loaded`] once; each worker has a [`live`] view of it, and what it
-//! knows of [`cluster`]s. What a worker owns stands in [`shard`]; nothing on the packet's way is shared
+//! knows of [`cluster`]s, and what it was lent of their caps ([`bulkhead`]) and of limited rates
+//! ([`rate_limit`]). What a worker owns stands in [`shard`]; nothing on the packet's way is shared
 //! between workers, but [`totals`] that they draw on in batches.
 
 pub mod bootstrap;
@@ -27,6 +28,8 @@ pub mod loaded;
 pub mod live;
 pub mod cluster;
 pub mod totals;
+pub mod rate_limit;
+pub mod bulkhead;
 pub mod accept;
 pub mod client;
 pub mod connection;

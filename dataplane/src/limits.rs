@@ -207,6 +207,19 @@ pub const KEY_STEPS_MAX: usize = 64;
 /// Where fewer than so many percent of a cluster's endpoints are in service, those that are not get requests
 /// too. Source: FEATURES, Defaults; Envoy's.
 pub const PANIC_THRESHOLD_PERCENT: u8 = 50;
+// Limits.
+
+/// Connections to one cluster, in the whole process, unless a policy says otherwise. Source: FEATURES,
+/// Defaults.
+pub const BULKHEAD_CONNECTIONS_MAX: u32 = 1_024;
+/// Requests and connections that wait for one of those. Likewise.
+pub const BULKHEAD_PENDING_MAX: u32 = 1_024;
+/// How long they wait. Source: Linkerd's failfast of outbound requests.
+pub const BULKHEAD_QUEUE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Keys of one limit whose leases, or refusals, a worker remembers; one of another key takes the place of
+/// one of the same residue class. 40 bytes each.
+pub const RATE_LEASES_MAX: usize = 1_024;
 
 // Control plane.
 

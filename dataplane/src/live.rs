@@ -13,9 +13,11 @@ use lateen_snapshot::model::{ClusterId, Listener, RouteId};
 
 use crate::cluster::Cluster;
 use crate::decide::balance::locality::{Level, nearest};
+use crate::decide::route::plan::LimitsIndex;
 use crate::decide::route::regexes::WorkerRegexes;
 use crate::hedging::Hedge;
 use crate::loaded::{Changed, EpochWord, ListenerSlot, Loaded};
+use crate::rate_limit::Limits;
 use crate::shard::Shard;
 
 /// One snapshot, seen by one worker.
@@ -28,17 +30,20 @@ pub struct Live {
     clusters: Box<[OnceCell<Rc<Cluster>>]>,
     /// Beside the snapshot's routes, if any of them sends second requests.
     hedges: Box<[OnceCell<Rc<Hedge>>]>,
+    /// Beside the limits of its routes and backends.
+    limits: Box<[OnceCell<Limits>]>,
 }
 
 impl Live {
     /// A view of `loaded`.
     pub fn new(loaded: Arc<Loaded>) -> Self {
         let clusters = vec![OnceCell::new(); loaded.snapshot.clusters.len()].into_boxed_slice();
+        let limits = vec![OnceCell::new(); loaded.tables.limits().len()].into_boxed_slice();
         let regexes = WorkerRegexes::of(&loaded.tables);
         let routes = &loaded.snapshot.routes;
         let any_hedged = routes.iter().any(|route| route.policy.hedging.is_some());
         let hedges = vec![OnceCell::new(); if any_hedged { routes.len() } else { 0 }];
-        Self { loaded, regexes, clusters, hedges: hedges.into() }
+        Self { loaded, regexes, clusters, hedges: hedges.into(), limits }
     }
 
     /// The second requests of a route; `None`: it has none.
@@ -88,6 +93,15 @@ impl Live {
             shard.metrics().endpoint_pick_failover.increment();
         }
         self.stand_ins(id).nth(index).unwrap_or(id)
+    }
+
+    /// What this worker has of the limits of a route or a backend.
+    #[inline]
+    pub fn limits(&self, shard: &Shard, index: LimitsIndex) -> &Limits {
+        self.limits[index.as_usize()].get_or_init(|| {
+            let limits = &self.loaded.tables.limits()[index.as_usize()];
+            Limits::of(&limits.requests, shard, &self.loaded)
+        })
     }
 
     /// What stands behind a slot.

@@ -14,6 +14,7 @@ use std::task::Poll;
 use lateen_ring::{Instant, Moved, keep_vector, spare_vector};
 
 use crate::attempt::{Ended, Try, Way, first_try, send_message, set_out, start_rival, try_again};
+use crate::bulkhead::RequestUnit;
 use crate::client::Connection;
 use crate::cluster::Chosen;
 use crate::codec::body::{BodyProgress, Framing};
@@ -126,6 +127,14 @@ async fn forward(
     if let Some(fault) = request.rare.as_ref().and_then(|rare| rare.fault) {
         Box::pin(inject(connection, exchange, fault, exchange.due.get())).await?;
     }
+    // A request of its own cap, as long as the exchange lasts.
+    let _entered = match way.cluster.bulkhead.caps_requests() {
+        false => None,
+        true => Some(match way.cluster.bulkhead.try_enter() {
+            Some(unit) => unit,
+            None => Box::pin(enter(connection, exchange, &way)).await?,
+        }),
+    };
     let mut this = match take_pooled(connection, &way.cluster, exchange) {
         Ok((in_flight, upstream)) => Try::new((in_flight, upstream, true), way.until()),
         Err(endpoint) => Box::pin(first_try(connection, request, exchange, &way, endpoint)).await?,
@@ -198,6 +207,15 @@ async fn forward(
         };
         this = Box::pin(try_again(connection, request, exchange, &way, in_flight, ended)).await?;
     }
+}
+
+/// Waits until the cluster may have another request.
+async fn enter(
+    connection: &Connection,
+    exchange: &Exchange,
+    way: &Way,
+) -> Result<RequestUnit, Failure> {
+    way.cluster.bulkhead.enter(&connection.deadline, exchange.due.get()).await
 }
 
 /// A call whose request went up whole.

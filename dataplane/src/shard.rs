@@ -25,6 +25,7 @@ use crate::loaded::{EpochWord, ListenerSlot, Loaded};
 use crate::observe::access_log::{AccessLogBuffer, Entry};
 use crate::observe::metrics::{ConnectionMetrics, ConnectionSide, Metrics, WorkerMetrics};
 use crate::observe::request_id::RequestIdMaker;
+use crate::rate_limit::Limiters;
 
 /// The state of one worker.
 pub struct Shard {
@@ -34,6 +35,8 @@ pub struct Shard {
     pub views: Views,
     /// What is known of clusters and endpoints.
     pub clusters: Clusters,
+    /// What it has of limited rates.
+    pub limiters: Limiters,
     /// Idle upstream connections.
     pub pool: Pool,
     /// Client connections.
@@ -117,6 +120,7 @@ impl Shard {
         Self {
             views: Views::new(word, loaded),
             clusters: Clusters::default(),
+            limiters: Limiters::default(),
             pool: Pool::new(
                 &config.pool,
                 share(config.pool.idle_max, &config, worker),
@@ -146,6 +150,11 @@ impl Shard {
             },
             config,
         }
+    }
+
+    /// Which worker it is of.
+    pub fn worker(&self) -> usize {
+        self.worker
     }
 
     /// This worker's counters.

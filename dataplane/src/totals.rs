@@ -13,11 +13,15 @@ use lateen_snapshot::model::retry::RetryBudget;
 use crate::decide::retry::budget::Budget;
 use crate::hedging::HedgeTotal;
 
+use crate::bulkhead::total::BulkheadTotal;
+use crate::rate_limit::total::RateTotal;
+
 /// Everything of that kind.
 #[derive(Debug, Default)]
 pub struct Totals {
     hedges: Mutex<ByName<HedgeTotal>>,
     clusters: Mutex<ByName<ClusterTotals>>,
+    rate_limits: Mutex<ByName<RateTotal>>,
 }
 
 #[derive(Debug)]
@@ -56,6 +60,8 @@ impl<T: Default> ByName<T> {
 pub struct ClusterTotals {
     /// What tries beyond the first may cost.
     pub retries: RetryTotal,
+    /// What it may take of the process.
+    pub bulkhead: BulkheadTotal,
 }
 
 /// What tries beyond the first may cost, and what that depends on.
@@ -130,5 +136,10 @@ impl Totals {
     /// Those of the cluster of this name; made at its first use, and gone when nobody has it any more.
     pub fn of_cluster(&self, name: &str) -> Arc<ClusterTotals> {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner).get(name)
+    }
+
+    /// That of the limit of this name; likewise.
+    pub fn of_rate_limit(&self, name: &str) -> Arc<RateTotal> {
+        self.rate_limits.lock().unwrap_or_else(PoisonError::into_inner).get(name)
     }
 }

@@ -3,10 +3,12 @@
 //! Before: `request` or `response` saw a try come to nothing. After: another one is paid for, or the
 //! client hears of the failure. What is to be tried again is `decide`'s to say.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use crate::bulkhead::RetryUnit;
 use crate::client::Connection;
+use crate::cluster::Cluster;
 use crate::codec::http1::head::Fields;
 use crate::decide::balance::EndpointIndex;
 use crate::decide::retry::{
@@ -55,6 +57,8 @@ pub struct Tries {
     made: Cell<u32>,
     /// Where they went.
     pub tried: Tried,
+    /// Its place among the retries that the service may have at a time.
+    place: RefCell<Option<RetryUnit>>,
     /// The request may be sent again though an endpoint may have acted on it.
     pub repeats: bool,
 }
@@ -62,7 +66,17 @@ pub struct Tries {
 impl Tries {
     /// Of a request that is to be sent for the first time.
     pub fn new(repeats: bool) -> Self {
-        Self { made: Cell::new(1), tried: Tried::default(), repeats }
+        Self { made: Cell::new(1), tried: Tried::default(), place: RefCell::default(), repeats }
+    }
+
+    /// Takes a place among the retries that a service may have at a time, unless it has one. False: there
+    /// is none.
+    pub fn enter(&self, cluster: &Cluster) -> bool {
+        let mut place = self.place.borrow_mut();
+        if place.is_none() {
+            *place = cluster.bulkhead.try_retry();
+        }
+        place.is_some()
     }
 
     /// One more is begun.
@@ -152,7 +166,11 @@ fn claim(
     if now + wait >= exchange.due.get() {
         return deny(RetryDenied::Deadline);
     }
-    if !exchange.cluster(shard, live)?.pay_for_try(now.as_nanos()) {
+    let cluster = exchange.cluster(shard, live)?;
+    if !tries.enter(cluster) {
+        return deny(RetryDenied::Bulkhead);
+    }
+    if !cluster.pay_for_try(now.as_nanos()) {
         return deny(RetryDenied::Budget);
     }
     metrics.made[reason as usize].increment();

@@ -255,7 +255,7 @@ impl Mesh {
             http: Vec::new(),
             tcp: Some(TcpRoute {
                 name: "tcp".to_owned(),
-                backends: vec![TcpBackend { cluster: Some(cluster), weight: 1 }],
+                backends: vec![TcpBackend { cluster: Some(cluster), weight: 1, rate_limits: None }],
                 idle_timeout_ms: None,
             }),
         });
@@ -269,6 +269,7 @@ pub fn forward(backends: &[(Option<ClusterId>, u32)]) -> Action {
         weight,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
+        rate_limits: None,
     };
     Action::Forward(backends.iter().map(backend).collect())
 }

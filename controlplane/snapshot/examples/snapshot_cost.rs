@@ -74,6 +74,7 @@ fn mesh(clusters: usize, endpoints: usize) -> Snapshot {
             weight: 1,
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
+            rate_limits: None,
         }]),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),

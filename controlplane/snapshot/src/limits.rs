@@ -46,6 +46,8 @@ pub const CLUSTERS_MAX: usize = 65_536;
 pub const ENDPOINTS_MAX: usize = 1_048_576;
 /// What a request's key may be made of, in a cluster.
 pub const HASH_KEYS_MAX: usize = 16;
+/// Limits of a route's rate, of each kind: each is looked at for every request.
+pub const RATE_LIMITS_MAX: usize = 8;
 /// Regular expressions in all rules: each is compiled for its proxy and kept.
 pub const REGEXES_MAX: usize = 4_096;
 
@@ -81,6 +83,10 @@ pub const REGEX_CACHE_BYTES_MAX: usize = 256 * KIB;
 /// An origin of a CORS policy: a scheme, a host name and a port. Source: HTTPCORSFilter, 253.
 pub const ORIGIN_BYTES_MAX: usize = 320;
 
+/// What a limit of a rate counts under: a kind, a namespace (63), a name (253), a part of it (253) and a
+/// label (63), and what stands between them.
+pub const LIMIT_NAME_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
+
 // Numbers.
 
 /// Weight of one backend. Source: BackendRef, 1,000,000.
@@ -90,6 +96,15 @@ pub const ENDPOINT_WEIGHT_MAX: u32 = 1_000;
 /// The greatest bound of a hashed cluster: an endpoint's load over the average, in percent.
 pub const BOUND_PERCENT_MAX: u32 = 10_000;
 /// Denominator of the share of a mirror or a fault. Source: none in the Gateway API's Fraction; a millionth is enough.
+/// Units of a limited rate, and of its burst.
+pub const RATE_UNITS_MAX: u32 = 1_000_000_000;
+/// Values of a limit's key that are told apart: some 100 bytes each.
+pub const RATE_KEYS_MAX: u32 = 1_000_000;
+/// Proxies before this one whose `X-Forwarded-For` is believed.
+pub const TRUSTED_HOPS_MAX: u8 = 16;
+/// Cap of what one cluster may take of a proxy: a proxy has no more descriptors.
+pub const CAP_MAX: u32 = 1_000_000;
+/// Denominator of a mirror's share. Source: none in the Gateway API's Fraction; a millionth is enough.
 pub const DENOMINATOR_MAX: u32 = 1_000_000;
 /// A time span, in milliseconds: 30 days.
 pub const DURATION_MS_MAX: u32 = 30 * 24 * 3600 * 1000;
@@ -147,6 +162,7 @@ const _: () = {
     assert!(VIRTUAL_HOSTS_MAX <= HOST_PATTERNS_MAX, "each has one at least");
     assert!(CLUSTERS_MAX <= VIRTUAL_HOSTS_MAX && CLUSTERS_MAX <= ROUTES_MAX);
     assert!(ROUTES_MAX <= RULES_MAX);
+    assert!(63 + 253 + 253 + 63 + 16 <= LIMIT_NAME_BYTES_MAX, "a limit's name fits");
     assert!(BACKENDS_MAX as u64 * WEIGHT_MAX as u64 <= u32::MAX as u64, "weights add up in a u32");
     assert!(LABEL_BYTES_MAX < HOST_BYTES_MAX && HOST_BYTES_MAX < NAME_BYTES_MAX);
     assert!(HOST_BYTES_MAX + "://".len() + ":65535".len() < ORIGIN_BYTES_MAX);

@@ -10,6 +10,8 @@ pub mod faults;
 pub mod proxy_protocol;
 pub mod session;
 pub mod slow_start;
+pub mod bulkhead;
+pub mod rate_limit;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,6 +22,8 @@ use serde::{Deserialize, Serialize};
 use self::retry::{HedgeAfter, Retry, RetryBudget};
 
 pub mod retry;
+use self::bulkhead::Caps;
+use self::rate_limit::RateLimits;
 
 /// Which state of which store a proxy runs on. Numbers of one store only go up; a new store starts
 /// anew, and every number of its is newer than those of another.
@@ -250,6 +254,8 @@ pub struct RoutePolicy {
     pub faults: Option<Box<faults::Faults>>,
     /// Sessions stay at one endpoint.
     pub session: Option<Box<session::Session>>,
+    /// How many of them are let through; those of its backends don't count then.
+    pub rate_limits: Option<Box<RateLimits>>,
 }
 
 /// What answers a request.
@@ -274,6 +280,8 @@ pub struct WeightedBackend {
     pub request_headers: HeaderEdits,
     /// Changes to the response's header fields from this backend.
     pub response_headers: HeaderEdits,
+    /// How many requests are let through to it, if the route does not say so itself.
+    pub rate_limits: Option<Box<RateLimits>>,
 }
 
 /// Changes to header fields: first `remove`, then `set`, then `add`. Names are lower case, and none of
@@ -370,6 +378,8 @@ pub struct TcpBackend {
     pub cluster: Option<ClusterId>,
     /// Its share is weight / sum of weights; 0: none.
     pub weight: u32,
+    /// How many connections are let through to it.
+    pub rate_limits: Option<Box<RateLimits>>,
 }
 
 /// Endpoints that do the same, as one port of a Service.
@@ -409,6 +419,8 @@ pub struct ClusterPolicy {
     pub terminating: Vec<u32>,
     /// Who gets the requests while too few of them are in service.
     pub failover: Option<failover::Failover>,
+    /// How much of the proxy it may take; `None`: the proxy's own caps.
+    pub bulkhead: Option<Box<Caps>>,
 }
 
 /// One instance of a service.

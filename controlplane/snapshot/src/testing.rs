@@ -13,8 +13,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::limits::{BOUND_PERCENT_MAX, BYTES_PER_S_MAX, DENOMINATOR_MAX, ENDPOINT_WEIGHT_MAX};
+use crate::model::bulkhead::Caps;
 use crate::model::faults::{AbortKind, FaultAbort, FaultBandwidth, FaultDelay, Faults, Share};
 use crate::model::proxy_protocol::{AddressRange, ProxyVersion};
+use crate::model::rate_limit::{LimitKey, RateLimit, RateLimits, SourcePrefix};
 use crate::model::retry::{HedgeAfter, RetriableField, Retry, RetryBudget, RetryOn};
 use crate::model::session::Session;
 use crate::model::slow_start::SlowStart;
@@ -53,14 +55,21 @@ fn replaces_prefix(route: &Route) -> bool {
 fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
     let weights = vec(1..=ENDPOINT_WEIGHT_MAX, 4);
     let weights = prop_oneof![Just(Vec::new()), weights];
-    let cluster = (btree_set(address(), 0..4), weights, balancing(), option::of(0..100_000_u32));
+    let cluster = (
+        btree_set(address(), 0..4),
+        weights,
+        balancing(),
+        option::of(0..100_000_u32),
+        option::of(caps()),
+    );
     btree_map("[a-z]{1,8}/[a-z]{1,8}:[1-9]", cluster, 0..5).prop_map(|clusters| {
-        let into_cluster = |(name, (addresses, weights, balancing, connect_timeout_ms))| {
+        let into_cluster = |(name, (addresses, weights, balancing, connect_timeout_ms, caps))| {
             let addresses: BTreeSet<SocketAddr> = addresses;
             let endpoints: Vec<Endpoint> =
                 addresses.into_iter().map(|address| Endpoint { address }).collect();
             let mut weights: Vec<u32> = weights;
             weights.truncate(endpoints.len());
+            let caps: Option<Caps> = caps;
             let versions = [None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)];
             let is_keyed = matches!(balancing, Balancing::RingHash(_) | Balancing::Maglev(_));
             let slow = SlowStart { window_ms: 1_000, aggression_percent: 50, min_percent: 10 };
@@ -71,11 +80,25 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                 slow_start: (!is_keyed).then(|| Box::new(slow)),
                 terminating: (1..endpoints.len() as u32).collect(),
                 failover: None,
+                bulkhead: caps.map(Box::new),
             };
             Arc::new(Cluster { name, endpoints, weights, balancing, connect_timeout_ms, policy })
         };
         clusters.into_iter().map(into_cluster).collect()
     })
+}
+
+fn caps() -> impl Strategy<Value = Caps> {
+    let some = || option::of(1..1_000_u32);
+    (1..1_000_u32, 0..1_000_u32, some(), some(), 1..100_000_u32).prop_map(
+        |(connections_max, pending_max, requests_max, retries_max, queue_timeout_ms)| Caps {
+            connections_max,
+            pending_max,
+            requests_max,
+            retries_max,
+            queue_timeout_ms,
+        },
+    )
 }
 
 fn balancing() -> impl Strategy<Value = Balancing> {
@@ -164,8 +187,11 @@ fn cluster_id(clusters: u32) -> BoxedStrategy<Option<ClusterId>> {
 }
 
 fn tcp_route(clusters: u32) -> impl Strategy<Value = TcpRoute> {
-    let backend = (cluster_id(clusters), 1..100_u32)
-        .prop_map(|(cluster, weight)| TcpBackend { cluster, weight });
+    let backend = (cluster_id(clusters), 1..100_u32).prop_map(|(cluster, weight)| TcpBackend {
+        cluster,
+        weight,
+        rate_limits: None,
+    });
     ("TCPRoute/[a-z]{1,8}/0", vec(backend, 0..3), option::of(0..100_000_u32))
         .prop_map(|(name, backends, idle_timeout_ms)| TcpRoute { name, backends, idle_timeout_ms })
 }
@@ -226,7 +252,8 @@ fn value() -> impl Strategy<Value = String> {
 
 fn route(clusters: u32) -> impl Strategy<Value = Route> {
     let about = ("HTTPRoute/[a-z]{1,6}/[a-z]{1,6}/[0-9]", option::of(0..100_000_u32));
-    let filters = (option::of(rewrite()), mirrors(clusters), option::of(cors()));
+    let filters =
+        (option::of(rewrite()), mirrors(clusters), option::of(cors()), option::of(rate_limits()));
     let policy = (
         option::of(0..100_000_u32),
         option::of(faults()),
@@ -249,6 +276,7 @@ fn route(clusters: u32) -> impl Strategy<Value = Route> {
                 session: policy.0.map(|timeout_ms| Box::new(session(timeout_ms))),
                 retry: policy.2.map(Box::new),
                 hedging: policy.3,
+                rate_limits: filters.3.map(Box::new),
             },
         },
     )
@@ -323,6 +351,26 @@ fn faults() -> impl Strategy<Value = Faults> {
     )
 }
 
+fn rate_limits() -> impl Strategy<Value = RateLimits> {
+    let bits = (0..=32_u8, 0..=128_u8, 0..=16_u8);
+    let key = prop_oneof![
+        "[a-z]{1,8}".prop_map(LimitKey::Header),
+        "[a-zA-Z]{1,8}".prop_map(LimitKey::Cookie),
+        bits.prop_map(|(v4_bits, v6_bits, trusted_hops)| {
+            LimitKey::SourceAddress(SourcePrefix { v4_bits, v6_bits, trusted_hops })
+        }),
+    ];
+    let numbers = (1..1_000_u32, 1..100_000_u32, 1..1_000_u32, 1..1_000_u32);
+    let limit = ("[a-z]{1,4}/[a-z-]{1,8}", "[a-z-]{1,8}", numbers, option::of(key), any::<bool>());
+    vec(limit, 0..3).prop_map(|limits| {
+        let into_limit = |(name, label, (units, span_ms, burst, keys_max), key, dry_run)| {
+            RateLimit { name, label, units, span_ms, burst, key, keys_max, dry_run }
+        };
+        let requests = limits.into_iter().map(into_limit).collect();
+        RateLimits { requests, connections: Vec::new() }
+    })
+}
+
 fn action(clusters: u32) -> impl Strategy<Value = Action> {
     let backend = (cluster_id(clusters), 1..1000_u32, edits(), edits()).prop_map(
         |(cluster, weight, request_headers, response_headers)| WeightedBackend {
@@ -330,6 +378,7 @@ fn action(clusters: u32) -> impl Strategy<Value = Action> {
             weight,
             request_headers,
             response_headers,
+            rate_limits: None,
         },
     );
     let status = select(vec![301, 302, 303, 307, 308]);

@@ -9,10 +9,12 @@
 //! way; each regular expression is compiled once.
 
 pub mod text;
+mod bulkhead;
 pub mod patterns;
 mod endpoints;
 mod faults;
 mod retry;
+mod rate_limit;
 mod routing;
 mod session;
 #[cfg(test)]
@@ -136,6 +138,7 @@ fn check_cluster<'s>(
     first_of_its_name(&cluster.name, names)?;
     duration("connect_timeout_ms", cluster.connect_timeout_ms)?;
     check_weights(cluster)?;
+    bulkhead::check_caps(cluster.policy.bulkhead.as_deref())?;
     check_balancing(&cluster.balancing).map_err(|problem| problem.inside("balancing"))?;
     if let Some(budget) = cluster.policy.retry_budget {
         check_retry_budget(budget).map_err(|problem| problem.inside("retry_budget"))?;
@@ -350,6 +353,7 @@ fn check_tcp(route: &TcpRoute, clusters: usize) -> Result<(), Problem> {
     at_most(route.backends.len(), BACKENDS_MAX, "backends")?;
     for (index, backend) in route.backends.iter().enumerate() {
         check_share(backend.cluster, backend.weight, clusters)
+            .and_then(|()| rate_limit::check_rate_limits(backend.rate_limits.as_deref()))
             .map_err(|problem| problem.inside(format_args!("backends[{index}]")))?;
     }
     if route.backends.is_empty() {

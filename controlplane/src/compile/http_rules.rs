@@ -151,6 +151,9 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             weight: backend.weight.map_or(1, i32::unsigned_abs),
             request_headers,
             response_headers,
+            rate_limits: found.and_then(|(_, port)| {
+                self.settings[port.cluster.0 as usize].of_requests.rate_limits.clone()
+            }),
         }
     }
 
@@ -232,6 +235,8 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             ),
             faults: same.find("faults", said.faults.is_some(), |all| &all.faults, self.findings),
             session: None,
+            // Each backend keeps its own.
+            rate_limits: None,
         }
     }
 

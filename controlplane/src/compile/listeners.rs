@@ -23,6 +23,7 @@ use crate::compile::findings::Findings;
 use crate::compile::hosts::pattern;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::plan::Selection;
+use crate::compile::policy::rate_limit::of_connections;
 use crate::compile::policy::{Settings, TargetKind};
 use crate::compile::references::{missing_service, no_such_port};
 use crate::compile::services::{Service, ServicePort};
@@ -86,10 +87,11 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
             policy: settings.policy.clone(),
         }));
         let route = RouteId(snapshot.routes.len() as u32);
+        let rate_limits = of_connections(&settings.of_requests);
         snapshot.routes.push(route_to(name.clone(), cluster, settings.of_requests));
         let tcp = TcpRoute {
             name,
-            backends: vec![TcpBackend { cluster: Some(cluster), weight: 1 }],
+            backends: vec![TcpBackend { cluster: Some(cluster), weight: 1, rate_limits }],
             idle_timeout_ms: settings.idle_timeout_ms,
         };
         let any = vec![HostPattern::Any];

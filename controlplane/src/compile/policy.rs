@@ -5,6 +5,8 @@
 //! target has one policy, so that nothing depends on an order among policies.
 
 mod faults;
+mod bulkhead;
+pub(super) mod rate_limit;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,6 +18,8 @@ use lateen_snapshot::model::{Balancing, ClusterPolicy, HashKey, Hashing, PeakEwm
 
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
+use crate::compile::policy::bulkhead::caps_of;
+use crate::compile::policy::rate_limit::{place_limits, rate_limits_of};
 use crate::compile::references::{list_names, missing_service};
 use crate::compile::services::Services;
 use crate::compile::subsets::Subset;
@@ -85,6 +89,7 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
         hedging: this.hedging.or(other.hedging),
         faults: this.faults.or_else(|| other.faults.clone()),
         session: this.session.or_else(|| other.session.clone()),
+        rate_limits: this.rate_limits.or_else(|| other.rate_limits.clone()),
     }
 }
 
@@ -97,6 +102,7 @@ fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
         // Of the endpoints, not of a policy.
         terminating: Vec::new(),
         failover: None,
+        bulkhead: this.bulkhead.or_else(|| other.bulkhead.clone()),
     }
 }
 
@@ -147,7 +153,9 @@ impl<'d> Policies<'d> {
         let target = (kind_of(reference), policy.namespace(), &*reference.name, section);
         match self.by_target.entry(target) {
             Entry::Vacant(free) => {
-                free.insert((settings.clone(), policy.declared, index));
+                let mut settings = settings.clone();
+                place_limits(&mut settings.of_requests, policy.namespace(), reference);
+                free.insert((settings, policy.declared, index));
             }
             Entry::Occupied(taken) => {
                 let (_, first, first_index) = taken.get();
@@ -293,6 +301,7 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
                 .map(|slow| Box::new(slow_start_of(slow))),
             terminating: Vec::new(),
             failover: None,
+            bulkhead: policy.spec.bulkhead.as_ref().map(|caps| Box::new(caps_of(caps))),
         },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),
@@ -304,6 +313,7 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
             hedging: policy.spec.hedging.as_ref().map(retry::hedging_of),
             faults: policy.spec.faults.as_ref().map(faults::faults_of),
             session: None,
+            rate_limits: rate_limits_of(&policy.spec.rate_limits),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
         locality_percent: balancing

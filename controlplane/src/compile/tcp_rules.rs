@@ -1,10 +1,12 @@
 //! What TCPRoutes say, in the words of the snapshot.
 
 use gateway_api::apis::experimental::tcproutes::TcpRouteSpec;
+use lateen_snapshot::model::rate_limit::RateLimits;
 use lateen_snapshot::model::{TcpBackend, TcpRoute};
 
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
+use crate::compile::policy::rate_limit::of_connections;
 use crate::compile::policy::{Policies, Settings, TargetKind};
 use crate::compile::references::{References, Wanted};
 use crate::compile::subsets::Subset;
@@ -20,6 +22,8 @@ pub(super) struct TcpRule<'d> {
     pub(super) route: TcpRoute,
     /// What the policies of all backends allow; `None` if one of them says nothing.
     pub(super) backend_idle_timeout_ms: Option<u32>,
+    /// What policies of the route say; the limits of its backends are theirs.
+    pub(super) rate_limits: Option<Box<RateLimits>>,
 }
 
 /// Compiles all TCPRoutes. `settings` are those of the mesh's clusters.
@@ -58,6 +62,9 @@ fn compile<'d>(
                 backends.push(TcpBackend {
                     cluster: found.map(|(_, port)| port.cluster),
                     weight: backend.weight.map_or(1, i32::unsigned_abs),
+                    rate_limits: found.and_then(|(_, port)| {
+                        of_connections(&settings[port.cluster.0 as usize].of_requests)
+                    }),
                 });
             }
         }
@@ -73,6 +80,7 @@ fn compile<'d>(
     TcpRule {
         declared: route.declared,
         subset: said.subset,
+        rate_limits: of_connections(&said.of_requests),
         // Of several backends the longest, as with requests.
         backend_idle_timeout_ms: match backends.iter().all(|backend| idle_of(backend).is_some()) {
             true => backends.iter().filter_map(idle_of).max(),

@@ -20,6 +20,7 @@ use crate::compile::findings::Findings;
 use crate::compile::hosts::HostRank;
 use crate::compile::http_rules::{HttpRoute, compile_http_routes};
 use crate::compile::objects::{Item, Objects};
+use crate::compile::policy::rate_limit::of_connections;
 use crate::compile::policy::{Policies, Settings, TargetKind, either};
 use crate::compile::precedence::{Age, Precedence};
 use crate::compile::references::References;
@@ -124,7 +125,11 @@ impl<'d> Whole<'d> {
         let of = |namespace| self.port_tcp.get(&(port, namespace));
         of(caller).or_else(|| of(owner)).cloned().unwrap_or_else(|| TcpRoute {
             name: self.routes[port.0 as usize].name.clone(),
-            backends: vec![TcpBackend { cluster: Some(port), weight: 1 }],
+            backends: vec![TcpBackend {
+                cluster: Some(port),
+                weight: 1,
+                rate_limits: of_connections(&self.settings[port.0 as usize].of_requests),
+            }],
             idle_timeout_ms: self.settings[port.0 as usize].idle_timeout_ms,
         })
     }
@@ -159,6 +164,7 @@ pub(super) fn route_to(name: String, cluster: ClusterId, policy: RoutePolicy) ->
             weight: 1,
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
+            rate_limits: None,
         }]),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
@@ -210,7 +216,7 @@ impl<'d> Linker<'_, 'd> {
     ) -> HashMap<(ClusterId, &'d str), TcpRoute> {
         let mut linked = HashMap::new();
         for (&port, routes) in &attached.tcp_ports {
-            let of_port = self.settings[port.0 as usize].idle_timeout_ms;
+            let of_port = Some(&self.settings[port.0 as usize]);
             for (namespace, routes) in by_namespace(routes, |route| self.tcp[route].declared) {
                 linked.insert((port, namespace), self.choose(&routes, of_port));
             }
@@ -299,7 +305,7 @@ impl<'d> Linker<'_, 'd> {
     }
 
     /// Of several TCPRoutes the first in the order of age: bytes say nothing that could choose.
-    fn choose(&mut self, routes: &[usize], of_parent: Option<u32>) -> TcpRoute {
+    fn choose(&mut self, routes: &[usize], of_parent: Option<&Settings>) -> TcpRoute {
         let mut ordered: Vec<&TcpRule<'_>> = routes.iter().map(|&route| &self.tcp[route]).collect();
         ordered.sort_by_key(|rule| Age::of(rule.declared));
         for unused in &ordered[1..] {
@@ -312,8 +318,14 @@ impl<'d> Linker<'_, 'd> {
         }
         let chosen = ordered[0];
         let mut route = chosen.route.clone();
-        let idle_ms = route.idle_timeout_ms.or(of_parent).or(chosen.backend_idle_timeout_ms);
-        route.idle_timeout_ms = idle_ms;
+        let idle_ms = route.idle_timeout_ms.or(of_parent.and_then(|of| of.idle_timeout_ms));
+        route.idle_timeout_ms = idle_ms.or(chosen.backend_idle_timeout_ms);
+        let of_parent = || of_parent.and_then(|of| of_connections(&of.of_requests));
+        if let Some(limits) = chosen.rate_limits.clone().or_else(of_parent) {
+            for backend in &mut route.backends {
+                backend.rate_limits = Some(limits.clone());
+            }
+        }
         route
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use lateen_snapshot::model::{Action, ClusterId, Listener, Route, Snapshot};
+use lateen_snapshot::model::{Action, ClusterId, Listener, Route, Snapshot, TcpBackend};
 use serde::{Deserialize, Serialize};
 
 use crate::serve::plan::Snapshots;
@@ -106,7 +106,8 @@ fn write_listener(snapshot: &Snapshot, listener: &Listener) -> String {
     if let Some(tcp) = &listener.tcp {
         let _ = write!(text, " {} {:?}", tcp.name, tcp.idle_timeout_ms);
         for backend in &tcp.backends {
-            let _ = write!(text, " {:?} {}", cluster(snapshot, backend.cluster), backend.weight);
+            let TcpBackend { cluster: to, weight, rate_limits } = backend;
+            let _ = write!(text, " {:?} {weight} {rate_limits:?}", cluster(snapshot, *to));
         }
     }
     text
@@ -142,11 +143,12 @@ fn write_route(snapshot: &Snapshot, route: &Route) -> String {
             for backend in backends {
                 let _ = write!(
                     text,
-                    "{:?} {} {:?} {:?} ",
+                    "{:?} {} {:?} {:?} {:?} ",
                     cluster(snapshot, backend.cluster),
                     backend.weight,
                     backend.request_headers,
-                    backend.response_headers
+                    backend.response_headers,
+                    backend.rate_limits
                 );
             }
         }
@@ -172,7 +174,7 @@ fn cluster(snapshot: &Snapshot, id: Option<ClusterId>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use lateen_snapshot::model::{Balancing, Cluster, ClusterPolicy, TcpBackend, TcpRoute};
+    use lateen_snapshot::model::{Balancing, Cluster, ClusterPolicy, TcpRoute};
     use lateen_snapshot::model::{Direction, Endpoint, Protocol};
 
     use super::*;
@@ -191,7 +193,11 @@ mod tests {
         };
         let tcp = TcpRoute {
             name: "t".into(),
-            backends: vec![TcpBackend { cluster: Some(ClusterId(to)), weight: 1 }],
+            backends: vec![TcpBackend {
+                cluster: Some(ClusterId(to)),
+                weight: 1,
+                rate_limits: None,
+            }],
             idle_timeout_ms: None,
         };
         let listener = Listener {

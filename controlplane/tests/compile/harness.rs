@@ -9,6 +9,7 @@ use lateen_control::language::object::Declared;
 use lateen_control::language::parse::parse;
 use lateen_control::language::place::SourceFile;
 use lateen_control::resolver::Addresses;
+use lateen_snapshot::model::rate_limit::{RateLimit, RateLimits};
 use lateen_snapshot::model::{
     Action, ClusterPolicy, HeaderEdits, HostPattern, PathMatch, Route, RouteMatch, Rule, Snapshot,
     TcpRoute, ValueMatch,
@@ -137,7 +138,9 @@ fn action(route: &Route, snapshot: &Snapshot) -> String {
                 let cluster = backend.cluster.map(|id| &*snapshot.clusters[id.0 as usize].name);
                 let request = edits(" request", &backend.request_headers);
                 let response = edits(" response", &backend.response_headers);
-                format!("{} x{}{request}{response}", cluster.unwrap_or("nowhere"), backend.weight)
+                let limits = limits(backend.rate_limits.as_deref());
+                let to = cluster.unwrap_or("nowhere");
+                format!("{to} x{}{request}{response}{limits}", backend.weight)
             });
             shares.collect::<Vec<String>>().join(", ")
         }
@@ -164,8 +167,24 @@ fn effects(route: &Route, snapshot: &Snapshot) -> Vec<String> {
     lines.extend(route.policy.hedging.map(|after| format!("hedging {after:?}")));
     lines.extend(route.policy.session.iter().map(|session| format!("{session:?}")));
     lines.extend(route.policy.faults.iter().map(|faults| format!("{faults:?}")));
+    lines.push(limits(route.policy.rate_limits.as_deref()).trim_start().to_owned());
     lines.retain(|line| !line.is_empty());
     lines
+}
+
+fn limits(limits: Option<&RateLimits>) -> String {
+    let Some(limits) = limits else { return String::new() };
+    let tell = |what: &'static str| {
+        move |limit: &RateLimit| {
+            let RateLimit { name, units, span_ms, burst, key, keys_max, dry_run, .. } = limit;
+            let key = key.as_ref().map(|key| format!(" by {key:?} up to {keys_max}"));
+            let dry = if *dry_run { " dry" } else { "" };
+            let key = key.unwrap_or_default();
+            format!(" limit {name}: {units} {what}/{span_ms} ms burst {burst}{key}{dry}")
+        }
+    };
+    let requests = limits.requests.iter().map(tell("requests"));
+    requests.chain(limits.connections.iter().map(tell("connections"))).collect()
 }
 
 fn edits(what: &str, edits: &HeaderEdits) -> String {
@@ -181,7 +200,8 @@ fn tcp_route(route: &TcpRoute, snapshot: &Snapshot) -> String {
         .iter()
         .map(|backend| {
             let cluster = backend.cluster.map(|id| &*snapshot.clusters[id.0 as usize].name);
-            format!("{} x{}", cluster.unwrap_or("nowhere"), backend.weight)
+            let limits = limits(backend.rate_limits.as_deref());
+            format!("{} x{}{limits}", cluster.unwrap_or("nowhere"), backend.weight)
         })
         .collect();
     let idle = route.idle_timeout_ms.map(|ms| format!(" idle {ms} ms")).unwrap_or_default();

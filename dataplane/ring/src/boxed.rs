@@ -17,7 +17,7 @@ pub const BOXED_BYTES_MAX: usize = size_of::<Block>();
 /// Free blocks that a thread keeps.
 const BLOCKS_MAX: usize = 128;
 
-type Block = MaybeUninit<[u128; 68]>;
+type Block = MaybeUninit<[u128; 80]>;
 
 thread_local! {
     #[expect(clippy::vec_box, reason = "the box itself is what is used again")]

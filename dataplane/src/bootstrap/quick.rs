@@ -48,7 +48,7 @@ pub fn snapshot(
             ProtocolFlag::Http => None,
             _ => Some(TcpRoute {
                 name: "upstream".to_owned(),
-                backends: vec![TcpBackend { cluster: Some(cluster), weight: 1 }],
+                backends: vec![TcpBackend { cluster: Some(cluster), weight: 1, rate_limits: None }],
                 idle_timeout_ms: None,
             }),
         },
@@ -63,6 +63,7 @@ pub fn snapshot(
                 weight: 1,
                 request_headers: HeaderEdits::default(),
                 response_headers: HeaderEdits::default(),
+                rate_limits: None,
             }]),
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),

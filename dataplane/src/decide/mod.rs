@@ -4,6 +4,8 @@ pub mod balance;
 pub mod cors;
 pub mod hedge;
 pub mod fault;
+pub mod lease;
+pub mod limit_key;
 pub mod request_parts;
 pub mod retry;
 pub mod route;

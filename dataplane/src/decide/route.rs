@@ -15,6 +15,7 @@ pub mod regexes;
 pub mod rules;
 pub mod weights;
 
+use lateen_snapshot::model::rate_limit::RateLimits;
 use lateen_snapshot::model::{HostPattern, RouteId, RouteTable, Snapshot};
 use lateen_snapshot::validate::patterns::Patterns;
 
@@ -114,6 +115,7 @@ pub struct RouteTables {
     listeners: Box<[ListenerRoutes]>,
     tables: Box<[Table]>,
     plans: Box<[RoutePlan]>,
+    limits: Vec<RateLimits>,
     regexes: Regexes,
 }
 
@@ -172,12 +174,18 @@ impl RouteTables {
         let listeners = (0..snapshot.listeners.len())
             .map(|index| build_listener(snapshot, index, &tables))
             .collect::<Result<_, _>>()?;
+        let mut limits = Vec::new();
         let plans = snapshot
             .routes
             .iter()
-            .map(|route| RoutePlan::build(route, snapshot.clusters.len()))
+            .map(|route| RoutePlan::build(route, snapshot.clusters.len(), &mut limits))
             .collect::<Result<_, _>>()?;
-        Ok(Self { listeners, tables, plans, regexes })
+        Ok(Self { listeners, tables, plans, limits, regexes })
+    }
+
+    /// The limits of those routes and backends that have some.
+    pub fn limits(&self) -> &[RateLimits] {
+        &self.limits
     }
 
     /// The route of a request that came to this listener; `None`: nobody's, a 404.

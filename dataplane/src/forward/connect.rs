@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lateen_ring::{Address, Deadline, Stream};
 
+use crate::bulkhead::ConnectionUnit;
 use crate::cluster::Chosen;
 use crate::failure::Failure;
 use crate::forward::pool::Upstream;
@@ -15,7 +16,7 @@ use crate::limits;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
 use crate::shard::Shard;
 
-/// Connects to the endpoint, by `deadline` moved to the connect timeout or to `left`, whichever is
+/// Connects to the endpoint, for which there is room, by `deadline` moved to the connect timeout or to `left`, whichever is
 /// less.
 ///
 /// # Errors
@@ -23,6 +24,7 @@ use crate::shard::Shard;
 pub async fn connect(
     shard: &Shard,
     chosen: &Chosen,
+    unit: ConnectionUnit,
     deadline: &Deadline,
     left: Option<Duration>,
 ) -> Result<Upstream, Failure> {
@@ -38,7 +40,7 @@ pub async fn connect(
     match connected {
         Ok(stream) => {
             chosen.endpoint().load.on_connected();
-            Ok(Upstream::new(shard, stream))
+            Ok(Upstream::new(shard, stream, unit))
         }
         Err(error) => {
             let reason = CloseReason::of_error(&error);

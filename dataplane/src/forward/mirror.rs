@@ -85,9 +85,9 @@ impl Copy {
         let pooled = shard.pool.take(shard, in_flight.chosen());
         let upstream = match pooled {
             Some(upstream) => upstream,
-            None => match connect(shard, in_flight.chosen(), &deadline, None).await {
-                Ok(upstream) => upstream,
-                Err(_) => {
+            None => match open(shard, &in_flight, &deadline).await {
+                Some(upstream) => upstream,
+                None => {
                     in_flight.leave_untimed();
                     return shard.metrics().mirror_failed.increment();
                 }
@@ -114,6 +114,12 @@ impl Copy {
             }
         }
     }
+}
+
+/// A new connection, if there is room for one: a copy waits for nobody.
+async fn open(shard: &Shard, in_flight: &InFlight, deadline: &Deadline) -> Option<Upstream> {
+    let unit = in_flight.chosen().cluster.bulkhead.try_enter()?;
+    connect(shard, in_flight.chosen(), unit, deadline, None).await.ok()
 }
 
 /// Sends the copy and reads its answer to the end. Whether the connection can carry another request;

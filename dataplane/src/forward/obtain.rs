@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use lateen_ring::Instant;
 
+use crate::bulkhead::{ConnectionUnit, Room};
 use crate::client::Connection;
 use crate::cluster::{Chosen, Cluster};
 use crate::decide::balance::EndpointIndex;
@@ -67,14 +68,23 @@ pub async fn obtain(
         if connects > 0 {
             exchange.retries.set(exchange.retries.get() + 1);
         }
-        let mut in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
-        if !was_chosen && let Some(upstream) = shard.pool.take(shard, in_flight.chosen()) {
+        let chosen = Chosen { cluster: cluster.clone(), index };
+        if !was_chosen && let Some(upstream) = shard.pool.take(shard, &chosen) {
             shard.metrics().pool_hit.increment();
-            return Ok((in_flight, upstream, true));
+            return Ok((InFlight::new(chosen), upstream, true));
         }
         shard.metrics().pool_miss.increment();
         exchange.chose(index);
-        match dial(connection, in_flight.chosen(), timer).await {
+        let unit = match room(connection, cluster, timer).await? {
+            Room::Unit(unit) => unit,
+            Room::Connection(other) => match other.0.as_of(cluster) {
+                Some(chosen) => return Ok((InFlight::new(chosen), other.1, true)),
+                // Its endpoint is not one of this snapshot's.
+                None => continue,
+            },
+        };
+        let mut in_flight = InFlight::new(chosen);
+        match dial_with(connection, in_flight.chosen(), unit, timer).await {
             Ok(upstream) => return Ok((in_flight, upstream, false)),
             Err(failed) => failure = failed,
         }
@@ -87,18 +97,40 @@ pub async fn obtain(
     Err(failure)
 }
 
-/// A new connection to the endpoint.
+/// Room for a connection to the cluster; or a connection to whatever endpoint.
+async fn room(
+    connection: &Connection,
+    cluster: &Rc<Cluster>,
+    timer: Timer<'_>,
+) -> Result<Room, Failure> {
+    let shard = &connection.shard;
+    let idle = || shard.pool.take_any(shard, cluster);
+    cluster.bulkhead.room(timer.deadline, timer.until, idle).await
+}
+
+/// A new connection to the endpoint, once there is room for it.
 ///
 /// # Errors
-/// [`Failure::connect_failed`], or a timeout if the request's own ran out.
+/// [`Failure::connect_failed`], [`Failure::overflow`], or a timeout if the request's own ran out.
 pub async fn dial(
     connection: &Connection,
     chosen: &Chosen,
     timer: Timer<'_>,
 ) -> Result<Upstream, Failure> {
+    let bulkhead = &chosen.cluster.bulkhead;
+    let unit = bulkhead.enter(timer.deadline, timer.until).await?;
+    dial_with(connection, chosen, unit, timer).await
+}
+
+async fn dial_with(
+    connection: &Connection,
+    chosen: &Chosen,
+    unit: ConnectionUnit,
+    timer: Timer<'_>,
+) -> Result<Upstream, Failure> {
     let now = lateen_ring::now();
     let left = (timer.until != Instant::NEVER).then(|| timer.until.since(now));
-    let connected = match connect(&connection.shard, chosen, timer.deadline, left).await {
+    let connected = match connect(&connection.shard, chosen, unit, timer.deadline, left).await {
         Ok(upstream) => introduce(connection, &chosen.cluster, upstream).await,
         failed => failed,
     };

@@ -15,11 +15,13 @@ use std::task::{Context, Poll, Waker};
 use lateen_ring::{Deadline, Instant, Stream, spawn};
 
 use crate::bootstrap::config::PoolLimits;
-use crate::cluster::{Chosen, Endpoint};
+use crate::bulkhead::{Bulkhead, ConnectionUnit};
+use crate::cluster::{Chosen, Cluster, Endpoint};
+use crate::decide::balance::EndpointIndex;
 use crate::limits;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
 use crate::plant::{self, Plant};
-use crate::shard::{Counters, Shard};
+use crate::shard::Shard;
 
 /// A connection to an endpoint and when it was opened. It counts as open while it lives, however
 /// its end comes: a task that is aborted drops it without a word, which counts as `ECONNABORTED`.
@@ -29,23 +31,24 @@ pub struct Upstream {
     pub stream: Stream,
     /// When it was opened.
     pub opened: Instant,
-    counters: Rc<Counters>,
     close_reason: Cell<CloseReason>,
+    /// Of its cluster's cap.
+    unit: ConnectionUnit,
 }
 
 impl Upstream {
-    /// A connection that was just established.
-    pub fn new(shard: &Shard, stream: Stream) -> Self {
-        let counters = shard.counters();
-        counters.of_worker().connections(ConnectionSide::Upstream).on_open();
+    /// A connection that was just established, for which there was room.
+    pub fn new(shard: &Shard, stream: Stream, unit: ConnectionUnit) -> Self {
+        shard.upstream_counts().on_open();
         let close_reason = Cell::new(CloseReason::ConnectionAborted);
-        Self { stream, opened: lateen_ring::now(), counters, close_reason }
+        Self { stream, opened: lateen_ring::now(), close_reason, unit }
     }
 }
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        let side = self.counters.of_worker().connections(ConnectionSide::Upstream);
+        let counters = self.unit.counters().of_worker();
+        let side = counters.connections(ConnectionSide::Upstream);
         side.on_close(self.close_reason.get());
     }
 }
@@ -189,6 +192,19 @@ impl Pool {
         if self.count_max == 0 || now >= dies || endpoint.is_retired() || shard.is_draining() {
             return evict(shard, idle);
         }
+        let bulkhead = &chosen.cluster.bulkhead;
+        let idle = match bulkhead.is_waited_for_here() {
+            false => idle,
+            true => match bulkhead.hand_over(chosen, idle.upstream) {
+                Ok(()) => return,
+                Err(upstream) => Idle { upstream, ..idle },
+            },
+        };
+        if bulkhead.wanted_elsewhere() > 0 {
+            bulkhead.note_recalled();
+            return evict(shard, idle);
+        }
+        bulkhead.note_idle();
         {
             let keeper = cluster.keeper.borrow();
             let waker = keeper.as_ref().unwrap_or(Waker::noop());
@@ -205,7 +221,8 @@ impl Pool {
         cluster.count.set(cluster.count.get() + 1);
         self.count.set(self.count.get() + 1);
         if !endpoint.idle.listed.replace(true) {
-            self.look_after(shard, cluster, endpoint);
+            self.look_after(shard, &chosen.cluster);
+            cluster.endpoints.borrow_mut().push(endpoint.clone());
         }
         if self.count.get() > self.total_max {
             self.give_one_up(shard);
@@ -223,16 +240,29 @@ impl Pool {
 
     /// An endpoint that had no connection has one.
     #[cold]
-    fn look_after(&self, shard: &Rc<Shard>, cluster: &Rc<ClusterIdle>, endpoint: &Rc<Endpoint>) {
-        cluster.endpoints.borrow_mut().push(endpoint.clone());
+    fn look_after(&self, shard: &Rc<Shard>, of: &Cluster) {
+        let cluster = &of.idle;
         if cluster.kept_at.get().is_none() {
             let mut clusters = self.clusters.borrow_mut();
             cluster.kept_at.set(Some(clusters.len()));
             clusters.push(cluster.clone());
             // It looks at everything when it first runs, which is when it leaves its waker.
             cluster.sweep_at.set(Instant::NEVER);
-            spawn(keep(shard.clone(), cluster.clone()));
+            spawn(keep(shard.clone(), cluster.clone(), of.bulkhead.clone()));
         }
+    }
+
+    /// Takes an idle connection to any endpoint of a cluster that has no room for another one.
+    #[cold]
+    pub fn take_any(&self, shard: &Shard, cluster: &Rc<Cluster>) -> Option<(Chosen, Upstream)> {
+        let endpoints = (0..).zip(cluster.endpoints());
+        endpoints.filter(|(_, endpoint)| !endpoint.load.is_out_of_service()).find_map(
+            |(index, _)| {
+                let chosen = Chosen { cluster: cluster.clone(), index: EndpointIndex::new(index) };
+                let upstream = self.take(shard, &chosen)?;
+                Some((chosen, upstream))
+            },
+        )
     }
 
     /// Closes one of the connections that have been idle longest, to make room for something that is
@@ -288,10 +318,17 @@ impl Pool {
 
     /// Removes the connections of a cluster that have news, are too old, lead to an endpoint that is
     /// no more, or are one too many and of no use; says when to look again, or that none is left.
-    fn sweep(&self, shard: &Shard, cluster: &ClusterIdle, cx: &mut Context<'_>) -> Option<Instant> {
+    fn sweep(
+        &self,
+        shard: &Shard,
+        cluster: &ClusterIdle,
+        bulkhead: &Bulkhead,
+        cx: &mut Context<'_>,
+    ) -> Option<Instant> {
         let now = lateen_ring::now();
         let mut bad = Vec::new();
         let mut next = Instant::NEVER;
+        let mut wanted = bulkhead.wanted_elsewhere();
         cluster.endpoints.borrow_mut().retain(|endpoint| {
             endpoint.idle.with(|list| {
                 let Some(idle_ones) = list.as_mut() else {
@@ -308,7 +345,12 @@ impl Pool {
                     } else {
                         idle.dies
                     };
-                    if is_stale(news) || now >= dies || endpoint.is_retired() {
+                    let is_bad = is_stale(news) || now >= dies || endpoint.is_retired();
+                    if is_bad || wanted > 0 {
+                        if !is_bad {
+                            bulkhead.note_recalled();
+                        }
+                        wanted = wanted.saturating_sub(1);
                         bad.extend(idle_ones.remove(index));
                         self.count_down(cluster, 1);
                         continue;
@@ -367,17 +409,24 @@ pub fn close_upstream(upstream: Upstream, reason: CloseReason) {
 }
 
 /// The keeper of a cluster's idle connections; runs as long as there are any.
-async fn keep(shard: Rc<Shard>, cluster: Rc<ClusterIdle>) {
+async fn keep(shard: Rc<Shard>, cluster: Rc<ClusterIdle>, bulkhead: Rc<Bulkhead>) {
     let deadline = Deadline::new();
+    let mut is_entered = false;
     poll_fn(|cx| {
+        if !std::mem::replace(&mut is_entered, true) {
+            bulkhead.enter_keeper(cx.waker());
+        }
         *cluster.keeper.borrow_mut() = Some(cx.waker().clone());
-        let Some(next) = shard.pool.sweep(&shard, &cluster, cx) else { return Poll::Ready(()) };
+        let Some(next) = shard.pool.sweep(&shard, &cluster, &bulkhead, cx) else {
+            return Poll::Ready(());
+        };
         cluster.sweep_at.set(next);
         deadline.set(next);
         let _ = deadline.poll_past(cx);
         Poll::Pending
     })
     .await;
+    bulkhead.leave_keeper();
     shard.pool.leave(&cluster);
 }
 

@@ -7,6 +7,8 @@
 pub mod faults;
 pub mod proxy_protocol;
 pub mod sessions;
+pub mod bulkhead;
+pub mod rate_limit;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -17,8 +19,10 @@ use lateen_snapshot::model::Epoch;
 
 use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
+use crate::observe::metrics::bulkhead::BulkheadMetrics;
 use crate::observe::metrics::faults::FaultMetrics;
 use crate::observe::metrics::proxy_protocol::ProxyProtocolMetrics;
+use crate::observe::metrics::rate_limit::RateLimitMetrics;
 use crate::observe::metrics::retry::{HedgeMetrics, RetryMetrics};
 use crate::observe::metrics::sessions::SessionMetrics;
 use crate::observe::metrics_text;
@@ -301,6 +305,10 @@ pub struct WorkerMetrics {
     pub proxy_protocol: ProxyProtocolMetrics,
     /// Sessions that stay at their endpoints.
     pub sessions: SessionMetrics,
+    /// What bulkheads did.
+    pub bulkhead: BulkheadMetrics,
+    /// What limits of rates decided.
+    pub rate_limit: RateLimitMetrics,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -349,6 +357,8 @@ impl Default for WorkerMetrics {
             faults: FaultMetrics::default(),
             proxy_protocol: ProxyProtocolMetrics::default(),
             sessions: SessionMetrics::default(),
+            bulkhead: BulkheadMetrics::default(),
+            rate_limit: RateLimitMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),

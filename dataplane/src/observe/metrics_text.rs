@@ -12,8 +12,11 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::bulkhead::total::Resource;
 use crate::decide::retry::RetryReason;
 use crate::failure::{Classification, ResponseFlag};
+use crate::observe::metrics::bulkhead::Overflow;
+use crate::observe::metrics::rate_limit::{LimitOutcome, Limited};
 use crate::observe::metrics::retry::{HedgeEnd, RetryDenied};
 use crate::observe::metrics::{
     CloseReason, ConnectionSide, Metrics, PICK_METHODS, StatusClass, WorkerMetrics,
@@ -47,6 +50,8 @@ impl Collector for Scrape {
         page.sessions()?;
         page.faults()?;
         page.proxy_protocol()?;
+        page.rate_limits()?;
+        page.bulkheads()?;
         page.control()?;
         page.engine_and_workers()?;
         page.process()
@@ -147,6 +152,43 @@ impl Page<'_, '_> {
         }
         let headers = headers.map(|(header, count)| ([("header", header)], count));
         self.counters("proxy_protocol", "Headers of the PROXY protocol, of both sides", headers)
+    }
+
+    fn rate_limits(&mut self) -> Result<(), Error> {
+        let mut decided = Vec::new();
+        for unit in Limited::ALL {
+            for outcome in LimitOutcome::ALL {
+                let count = self.sum(|worker| worker.rate_limit.decided(unit, outcome).value());
+                let labels = [("unit", unit.as_str()), ("outcome", outcome.as_str())];
+                decided.push((labels, count));
+            }
+        }
+        self.counters("rate_limit", "What limits of rates decided", decided)?;
+        let overflow = self.sum(|worker| worker.rate_limit.overflow.value());
+        let help = "Loans of a limit to keys that share a bucket because too many are busy";
+        self.counter("rate_limit_overflow", help, overflow)
+    }
+
+    fn bulkheads(&mut self) -> Result<(), Error> {
+        let queued = Resource::ALL.map(|of| {
+            let count = self.sum(|worker| worker.bulkhead.queued(of).value());
+            ([("resource", of.as_str())], count)
+        });
+        self.counters("bulkhead_queued", "Who had to wait for room", queued)?;
+        let mut overflows = Vec::new();
+        for of in Resource::ALL {
+            for why in Overflow::ALL {
+                let count = self.sum(|worker| worker.bulkhead.overflow(of, why).value());
+                overflows.push(([("resource", of.as_str()), ("reason", why.as_str())], count));
+            }
+        }
+        self.counters("bulkhead_overflow", "Who was turned away for want of room", overflows)?;
+        let handed = self.sum(|worker| worker.bulkhead.handed_over.value());
+        let help = "Connections that went from one request to another that waited";
+        self.counter("bulkhead_handed_over", help, handed)?;
+        let recalled = self.sum(|worker| worker.bulkhead.recalled.value());
+        let help = "Idle connections closed because another worker needed one";
+        self.counter("bulkhead_recalled", help, recalled)
     }
 
     fn picks(&mut self) -> Result<(), Error> {

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use super::patterns::Patterns;
+use super::rate_limit::check_rate_limits;
 use super::retry::{check_hedging, check_retry};
 use super::text::{self, Problem};
 use super::{Item, at_most, check_share, check_sum, duration, faults, in_range, session};
@@ -49,6 +50,7 @@ fn check_route(route: &Route, clusters: usize) -> Result<(), Problem> {
     if let Some(cors) = &route.cors {
         check_cors(cors).map_err(|problem| problem.inside("cors"))?;
     }
+    check_rate_limits(route.policy.rate_limits.as_deref())?;
     duration("request_timeout_ms", route.policy.request_timeout_ms)?;
     duration("backend_request_timeout_ms", route.policy.backend_request_timeout_ms)?;
     if let Some(retry) = &route.policy.retry {
@@ -72,6 +74,7 @@ fn check_forward(backends: &[WeightedBackend], clusters: usize) -> Result<(), Pr
         check_share(backend.cluster, backend.weight, clusters)
             .and_then(|()| check_edits("request_headers", &backend.request_headers))
             .and_then(|()| check_edits("response_headers", &backend.response_headers))
+            .and_then(|()| check_rate_limits(backend.rate_limits.as_deref()))
             .map_err(|problem| problem.inside(format_args!("backends[{index}]")))?;
     }
     check_sum(backends.iter().map(|backend| backend.weight))

@@ -28,7 +28,11 @@ fn example() -> Snapshot {
         http: Vec::new(),
         tcp: Some(TcpRoute {
             name: "TCPRoute/shop/db/0".into(),
-            backends: vec![TcpBackend { cluster: Some(ClusterId(0)), weight: 1 }],
+            backends: vec![TcpBackend {
+                cluster: Some(ClusterId(0)),
+                weight: 1,
+                rate_limits: None,
+            }],
             idle_timeout_ms: Some(1000),
         }),
         ..http.clone()
@@ -44,6 +48,7 @@ fn example() -> Snapshot {
         weight: 1,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
+        rate_limits: None,
     };
     let route = Route {
         name: "HTTPRoute/shop/cart/0".into(),

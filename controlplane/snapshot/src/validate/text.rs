@@ -118,6 +118,25 @@ pub(super) fn name(name: &str) -> Result<(), Problem> {
     Err(Problem::quoted("name", name, "a name that is not empty, without control characters"))
 }
 
+/// What a limit counts under.
+pub(super) fn limit_name(name: &str) -> Result<(), Problem> {
+    not_longer("name", name, LIMIT_NAME_BYTES_MAX)?;
+    if !name.is_empty() && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Problem::quoted("name", name, "a name that is not empty, without control characters"))
+}
+
+/// What clients are told of a limit, in quotes (RFC 9651 §3.3.3).
+pub(super) fn limit_label(label: &str) -> Result<(), Problem> {
+    not_longer("label", label, LABEL_BYTES_MAX)?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if !label.is_empty() && label.bytes().all(is_plain) {
+        return Ok(());
+    }
+    Err(Problem::quoted("label", label, "letters, digits and hyphens"))
+}
+
 fn not_longer(field: &'static str, value: &str, bytes_max: usize) -> Result<(), Problem> {
     if value.len() <= bytes_max {
         return Ok(());

@@ -5,6 +5,8 @@ pub mod locality;
 pub mod proxy_protocol;
 pub mod slow_start;
 pub mod subset;
+pub mod bulkhead;
+pub mod rate_limit;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use self::retry::{Hedging, Retry, RetryBudget};
 
 pub mod retry;
+use self::bulkhead::Bulkhead;
+use self::rate_limit::RateLimit;
 
 /// How requests to some services, or of some routes, are treated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +47,13 @@ pub struct TrafficPolicySpec {
     /// Only some endpoints of the backends get the requests. Only for a route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<subset::Subset>,
+    /// How much of a proxy it may take. Only for a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulkhead: Option<Bulkhead>,
+    /// How many requests or connections are let through. Each of these limits must admit. What a route
+    /// says counts instead of what its services say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: Vec<RateLimit>,
 }
 
 /// An object that a policy is attached to (GEP-713).

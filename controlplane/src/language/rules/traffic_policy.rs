@@ -1,7 +1,11 @@
 //! Rules of a TrafficPolicy.
 
+mod bulkhead;
 mod faults;
+mod rate_limit;
 mod subset;
+
+use lateen_snapshot::limits::DURATION_MS_MAX;
 
 use crate::language::kinds::traffic_policy::{
     HashKey, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, Timeouts, TrafficPolicySpec,
@@ -35,6 +39,8 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
         && policy.hedging.is_none()
         && policy.retry_budget.is_none()
         && policy.faults.is_none()
+        && policy.bulkhead.is_none()
+        && policy.rate_limits.is_empty()
         && policy.proxy_protocol.is_none()
         && policy.subset.is_none();
     if says_nothing {
@@ -58,6 +64,10 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     if policy.proxy_protocol.is_some() {
         check_fits("proxyProtocol", |kind| kind == "Service", targets, findings);
     }
+    if let Some(bulkhead) = &policy.bulkhead {
+        bulkhead::check_bulkhead(bulkhead, targets, findings);
+    }
+    rate_limit::check_rate_limits(&policy.rate_limits, targets, findings);
 }
 
 fn check_balancing(balancing: &LoadBalancing, findings: &mut Findings<'_>) {
@@ -161,6 +171,23 @@ fn check_timeouts(timeouts: &Timeouts, targets: &[TargetRef], findings: &mut Fin
             "spec.timeouts.request",
             "`backendRequest` can't be longer than `request`, which includes it",
         );
+    }
+}
+
+/// A time span that is neither 0 nor longer than a snapshot takes.
+fn check_span(
+    text: Option<&str>,
+    path: &str,
+    field: &str,
+    help_if_0: &str,
+    findings: &mut Findings<'_>,
+) {
+    match text.and_then(duration_ms) {
+        Some(0) => findings.error_with_help(path, format!("`{field}` is 0"), help_if_0),
+        Some(span_ms) if span_ms > DURATION_MS_MAX.into() => {
+            findings.error_with_help(path, format!("`{field}` is too long"), "at most `720h`");
+        }
+        _ => {}
     }
 }
 

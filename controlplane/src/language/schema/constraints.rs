@@ -319,6 +319,8 @@ const PROXY: Table = &[
     ("outbound.namespaces[]", Text(Format::NamespaceOrAll)),
 ];
 
+const RATE: Bound = Range(1, 1_000_000_000);
+
 const TRAFFIC_POLICY: Table = &[
     ("targetRefs", Items(1, 16)),
     ("targetRefs[].group", OneOf(&["lateen.dev", "", "gateway.networking.k8s.io"])),
@@ -362,6 +364,22 @@ const TRAFFIC_POLICY: Table = &[
     ("faults.abort.fraction.denominator", Range(1, 1_000_000)),
     ("faults.responseBandwidth.bytesPerSecond", Range(1, 1 << 40)),
     ("faults.responseBandwidth.fraction.denominator", Range(1, 1_000_000)),
+    ("bulkhead.maxConnections", Range(1, 1_000_000)),
+    ("bulkhead.maxPending", Range(0, 1_000_000)),
+    ("bulkhead.maxRequests", Range(1, 1_000_000)),
+    ("bulkhead.maxRetries", Range(0, 1_000_000)),
+    ("bulkhead.queueTimeout", Text(Format::Duration)),
+    ("rateLimits", Items(0, 8)),
+    ("rateLimits[].name", Text(Format::Label)),
+    ("rateLimits[].requests", RATE),
+    ("rateLimits[].connections", RATE),
+    ("rateLimits[].per", Text(Format::Duration)),
+    ("rateLimits[].burst", RATE),
+    ("rateLimits[].key.name", Length(1, 256)),
+    ("rateLimits[].key.ipv4PrefixLength", Range(0, 32)),
+    ("rateLimits[].key.ipv6PrefixLength", Range(0, 128)),
+    ("rateLimits[].key.trustedHops", Range(0, 16)),
+    ("rateLimits[].maxKeys", Range(1, 1_000_000)),
 ];
 
 fn apply_table(schema: &mut Json, prefix: &str, table: Table) {

@@ -17,3 +17,4 @@ pub mod write_request;
 pub mod write_response;
 pub mod reply;
 pub mod redirect;
+pub mod rate_limit;

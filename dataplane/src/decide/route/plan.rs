@@ -3,6 +3,7 @@
 //! Before it: a route was found. After it: the codec writes heads by these edits, and the conductor
 //! forwards to the backend, sends the client elsewhere, or refuses.
 
+use lateen_snapshot::model::rate_limit::RateLimits;
 use lateen_snapshot::model::{
     Action, ClusterId, HeaderEdits, Mirror, Redirect, Rewrite, Route, RoutePolicy,
 };
@@ -25,10 +26,31 @@ pub struct RoutePlan {
     pub response_edits: Option<Box<Edits>>,
     /// How they are treated.
     pub policy: RoutePolicy,
+    /// How many are let through.
+    pub rate_limits: Option<LimitsIndex>,
     /// Who gets a copy.
     pub mirrors: Box<[Mirror]>,
     /// The route's changes to the fields of copies.
     pub mirror_edits: Option<Box<Edits>>,
+}
+
+/// Position in [`RouteTables::limits`](crate::decide::route::RouteTables::limits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitsIndex(u32);
+
+impl LimitsIndex {
+    /// The same as a number.
+    #[inline]
+    pub const fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Puts the limits behind all others, if there are any.
+    fn enter(limits: Option<&RateLimits>, all: &mut Vec<RateLimits>) -> Option<Self> {
+        let limits = limits.filter(|limits| !limits.requests.is_empty())?;
+        all.push(limits.clone());
+        Some(Self((all.len() - 1) as u32))
+    }
 }
 
 /// What answers the requests of a route.
@@ -58,10 +80,18 @@ pub struct BackendPlan {
     pub edits_requests: bool,
     /// The backend's changes to the response's fields, then the route's.
     pub response_edits: Option<Box<Edits>>,
+    /// How many requests are let through to it; `None` also where the route says so itself.
+    pub rate_limits: Option<LimitsIndex>,
 }
 
 impl RoutePlan {
-    pub(super) fn build(route: &Route, clusters: usize) -> Result<Self, BuildError> {
+    /// Puts its limits behind those in `limits`.
+    pub(super) fn build(
+        route: &Route,
+        clusters: usize,
+        limits: &mut Vec<RateLimits>,
+    ) -> Result<Self, BuildError> {
+        let rate_limits = LimitsIndex::enter(route.policy.rate_limits.as_deref(), limits);
         let place = || format!("route {:?}", route.name);
         // What the CORS policy says of a response is its alone.
         let reserved = if route.cors.is_some() { CorsPolicy::RESPONSE_FIELDS } else { &[] };
@@ -96,6 +126,10 @@ impl RoutePlan {
                             &[&backend.response_headers, &route.response_headers],
                             reserved,
                         )?,
+                        rate_limits: match &route.policy.rate_limits {
+                            Some(_) => None,
+                            None => LimitsIndex::enter(backend.rate_limits.as_deref(), limits),
+                        },
                     });
                 }
                 Answer::Backends { weights, backends: plans.into() }
@@ -114,6 +148,7 @@ impl RoutePlan {
             cors: route.cors.as_ref().map(|cors| Box::new(CorsPolicy::of(cors))),
             response_edits: compile(&[&route.response_headers], reserved)?,
             policy: route.policy.clone(),
+            rate_limits,
             mirrors: route.mirrors.clone().into(),
         })
     }

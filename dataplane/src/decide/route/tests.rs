@@ -478,6 +478,7 @@ fn an_edge_that_leads_nowhere_is_refused() {
         weight,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
+        rate_limits: None,
     };
     let mut no_cluster = good.clone();
     let missing = Some(lateen_snapshot::model::ClusterId(0));
@@ -513,6 +514,7 @@ fn a_route_forwards_by_weight_with_the_edits_of_both() {
         weight,
         request_headers: set("x", name),
         response_headers: HeaderEdits::default(),
+        rate_limits: None,
     };
     let mut snapshot = one_table(vec![virtual_host(&[any()], None, &[prefix("/")])]);
     snapshot.routes[0] = route(Action::Forward(vec![backend(1, "a"), backend(3, "b")]));

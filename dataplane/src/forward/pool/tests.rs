@@ -6,14 +6,14 @@ use lateen_ring::{Address, Listener};
 use lateen_snapshot::model::ClusterId;
 
 use super::*;
-use crate::decide::balance::EndpointIndex;
 use crate::testing::{TestWorker, clusters, on_worker};
 
 /// A connection to a listener of the simulated network, and its other end.
-async fn connection(shard: &Shard, listener: &Listener) -> (Upstream, Stream) {
+async fn connection(shard: &Shard, chosen: &Chosen, listener: &Listener) -> (Upstream, Stream) {
     let address = listener.local_address().expect("it is bound");
     let stream = Stream::connect(&address).await.expect("it listens");
-    (Upstream::new(shard, stream), listener.accept().await.expect("a connection"))
+    let unit = chosen.cluster.bulkhead.try_enter().expect("room");
+    (Upstream::new(shard, stream, unit), listener.accept().await.expect("a connection"))
 }
 
 fn listener() -> Listener {
@@ -43,7 +43,7 @@ fn news_of_a_connection_take_it_away_and_no_other() {
             (two_clusters(&mut worker), worker.shard.clone(), listener());
         let mut peers = Vec::new();
         for chosen in [&chosen[0], &chosen[0], &chosen[1]] {
-            let (upstream, peer) = connection(&shard, &listener).await;
+            let (upstream, peer) = connection(&shard, chosen, &listener).await;
             shard.pool.put(&shard, chosen, upstream);
             peers.push(peer);
         }
@@ -56,7 +56,7 @@ fn news_of_a_connection_take_it_away_and_no_other() {
         assert_eq!(shard.pool.count(), 0);
         assert!(shard.pool.clusters.borrow().is_empty(), "nobody looks after nothing");
         // And it begins anew.
-        let (upstream, _peer) = connection(&shard, &listener).await;
+        let (upstream, _peer) = connection(&shard, &chosen[0], &listener).await;
         shard.pool.put(&shard, &chosen[0], upstream);
         turns().await;
         assert!(shard.pool.take(&shard, &chosen[0]).is_some());
@@ -71,7 +71,8 @@ fn past_the_total_the_longest_idle_is_given_up() {
             (two_clusters(&mut worker), worker.shard.clone(), listener());
         let mut peers = Vec::new();
         for number in 0..260 {
-            let (upstream, peer) = connection(&shard, &listener).await;
+            let (upstream, peer) =
+                connection(&shard, &chosen[usize::from(number >= 100)], &listener).await;
             shard.pool.put(&shard, &chosen[usize::from(number >= 100)], upstream);
             peers.push(peer);
         }
@@ -91,7 +92,7 @@ fn connections_to_a_retired_endpoint_are_closed_some_at_a_time() {
             (two_clusters(&mut worker), worker.shard.clone(), listener());
         let mut peers = Vec::new();
         for _ in 0..100 {
-            let (upstream, peer) = connection(&shard, &listener).await;
+            let (upstream, peer) = connection(&shard, &chosen[0], &listener).await;
             shard.pool.put(&shard, &chosen[0], upstream);
             peers.push(peer);
         }

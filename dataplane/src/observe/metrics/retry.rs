@@ -11,6 +11,8 @@ pub enum RetryDenied {
     Attempts,
     /// The service's budget is empty.
     Budget,
+    /// The service has as many retries at a time as it may.
+    Bulkhead,
     /// The request would be over before it began.
     Deadline,
     /// The answer asks to wait for longer than anybody does here.
@@ -19,13 +21,15 @@ pub enum RetryDenied {
 
 impl RetryDenied {
     /// Every one, at its index.
-    pub const ALL: [Self; 4] = [Self::Attempts, Self::Budget, Self::Deadline, Self::RetryAfter];
+    pub const ALL: [Self; 5] =
+        [Self::Attempts, Self::Budget, Self::Bulkhead, Self::Deadline, Self::RetryAfter];
 
     /// The label's value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Attempts => "attempts",
             Self::Budget => "budget",
+            Self::Bulkhead => "bulkhead",
             Self::Deadline => "deadline",
             Self::RetryAfter => "retry_after",
         }

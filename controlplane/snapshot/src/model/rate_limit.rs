@@ -1,0 +1,58 @@
+//! How often something may happen.
+
+use serde::{Deserialize, Serialize};
+
+/// The limits of a route or a backend. Each of them must admit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RateLimits {
+    /// Of requests; those of a route of bytes have none.
+    pub requests: Vec<RateLimit>,
+    /// Of new connections that are not HTTP.
+    pub connections: Vec<RateLimit>,
+}
+
+/// So many in a span of time, and so many at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// What it counts under: limits of the same name are one, wherever they stand and whatever the
+    /// snapshot. Such as `Service/shop/cart/per-client` (kind, namespace, name and perhaps a part of what
+    /// it is attached to, and its own name).
+    pub name: String,
+    /// What clients are told of it: its own name, a label of letters, digits and hyphens.
+    pub label: String,
+    /// So many …
+    pub units: u32,
+    /// … in that many milliseconds; more than 0, as both others.
+    pub span_ms: u32,
+    /// So many at once after a pause.
+    pub burst: u32,
+    /// Each value of this part of a request is counted by itself; `None`: all together.
+    pub key: Option<LimitKey>,
+    /// So many values of the key are told apart at the most; more than 0.
+    pub keys_max: u32,
+    /// What is over it is counted and passes.
+    pub dry_run: bool,
+}
+
+/// A part of a request that a limit is counted by. Requests without it are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LimitKey {
+    /// The value of this header field, the first if there are several. Lower case.
+    Header(String),
+    /// The value of this cookie.
+    Cookie(String),
+    /// The client's address.
+    SourceAddress(SourcePrefix),
+}
+
+/// Which addresses are one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SourcePrefix {
+    /// Leading bits of an IPv4 address that tell clients apart; at most 32.
+    pub v4_bits: u8,
+    /// The same of an IPv6 address; at most 128.
+    pub v6_bits: u8,
+    /// The client is that many addresses from the right end of `X-Forwarded-For`: each proxy between it
+    /// and here, whose word counts, has put one there. 0, or fewer addresses: who is connected.
+    pub trusted_hops: u8,
+}

@@ -1,0 +1,122 @@
+//! Checks limits of rates.
+
+use super::text::{self, Problem};
+use super::{at_most, positive_duration};
+use crate::limits::*;
+use crate::model::rate_limit::{LimitKey, RateLimit, RateLimits};
+
+pub(super) fn check_rate_limits(limits: Option<&RateLimits>) -> Result<(), Problem> {
+    let Some(RateLimits { requests, connections }) = limits else { return Ok(()) };
+    for (field, limits) in [("requests", requests), ("connections", connections)] {
+        at_most(limits.len(), RATE_LIMITS_MAX, field)?;
+        for (index, limit) in limits.iter().enumerate() {
+            check_limit(limit)
+                .map_err(|problem| problem.inside(format_args!("rate_limits.{field}[{index}]")))?;
+        }
+    }
+    let needs_head = |limit: &&RateLimit| match &limit.key {
+        Some(LimitKey::SourceAddress(source)) => source.trusted_hops > 0,
+        key => key.is_some(),
+    };
+    match connections.iter().find(needs_head) {
+        None => Ok(()),
+        Some(limit) => {
+            let wanted = "a connection has no header fields to be counted by";
+            Err(Problem::quoted("rate_limits.connections", &limit.name, wanted))
+        }
+    }
+}
+
+fn check_limit(limit: &RateLimit) -> Result<(), Problem> {
+    text::limit_name(&limit.name)?;
+    text::limit_label(&limit.label)?;
+    positive_duration("span_ms", limit.span_ms)?;
+    in_bounds("units", limit.units, RATE_UNITS_MAX)?;
+    in_bounds("burst", limit.burst, RATE_UNITS_MAX)?;
+    in_bounds("keys_max", limit.keys_max, RATE_KEYS_MAX)?;
+    match &limit.key {
+        None => Ok(()),
+        Some(LimitKey::Header(name)) => text::field_name("key.header", name),
+        Some(LimitKey::Cookie(name)) => text::cookie_name("key.cookie", name),
+        Some(LimitKey::SourceAddress(source)) => {
+            at_most(source.v4_bits.into(), 32, "key.v4_bits")?;
+            at_most(source.v6_bits.into(), 128, "key.v6_bits")?;
+            at_most(source.trusted_hops.into(), TRUSTED_HOPS_MAX.into(), "key.trusted_hops")
+        }
+    }
+}
+
+fn in_bounds(field: &'static str, value: u32, most: u32) -> Result<(), Problem> {
+    match (1..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(Problem::new(field, value, format!("from 1 to {most}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::rate_limit::SourcePrefix;
+
+    fn limit() -> RateLimit {
+        RateLimit {
+            name: "Service/shop/cart/all".into(),
+            label: "all".into(),
+            units: 100,
+            span_ms: 1_000,
+            burst: 50,
+            key: None,
+            keys_max: 10,
+            dry_run: false,
+        }
+    }
+
+    fn source(v4_bits: u8, v6_bits: u8, trusted_hops: u8) -> Option<LimitKey> {
+        Some(LimitKey::SourceAddress(SourcePrefix { v4_bits, v6_bits, trusted_hops }))
+    }
+
+    fn refusal(limits: &RateLimits) -> String {
+        let invalid = check_rate_limits(Some(limits)).expect_err("refused").at(&"route 0");
+        invalid.to_string()
+    }
+
+    #[test]
+    fn refuses_bad_limits() {
+        let cases: [(fn(&mut RateLimit), &str); 10] = [
+            (|it| it.name.clear(), "name: \"\": a name that is not empty"),
+            (|it| it.label = "a b".into(), "label: \"a b\": letters, digits and hyphens"),
+            (|it| it.units = 0, "units: 0: from 1 to 1000000000"),
+            (|it| it.span_ms = 0, "span_ms: 0: at least 1"),
+            (|it| it.burst = 1_000_000_001, "burst: 1000000001: from 1 to 1000000000"),
+            (|it| it.keys_max = 0, "keys_max: 0: from 1 to 1000000"),
+            (|it| it.key = Some(LimitKey::Header("A".into())), "key.header: \"A\":"),
+            (|it| it.key = Some(LimitKey::Cookie("a b".into())), "key.cookie: \"a b\":"),
+            (|it| it.key = source(33, 64, 0), "key.v4_bits: 33: at most 32"),
+            (|it| it.key = source(32, 64, 17), "key.trusted_hops: 17: at most 16"),
+        ];
+        for (index, (change, expected)) in cases.into_iter().enumerate() {
+            let mut limit = limit();
+            change(&mut limit);
+            let requests = vec![limit];
+            let message = refusal(&RateLimits { requests, connections: Vec::new() });
+            let expected = format!("route 0: rate_limits.requests[0].{expected}");
+            assert!(message.starts_with(&expected), "case {index}: {message}, not {expected}");
+        }
+        let many = RateLimits { requests: vec![limit(); 9], connections: Vec::new() };
+        assert!(refusal(&many).starts_with("route 0: requests: 9: at most 8"));
+    }
+
+    #[test]
+    fn connections_are_counted_by_what_they_have() {
+        let with = |key| RateLimits {
+            requests: Vec::new(),
+            connections: vec![RateLimit { key, ..limit() }],
+        };
+        assert!(check_rate_limits(Some(&with(None))).is_ok());
+        assert!(check_rate_limits(Some(&with(source(24, 64, 0)))).is_ok());
+        let expected = "rate_limits.connections: \"Service/shop/cart/all\": a connection has no";
+        for key in [source(24, 64, 1), Some(LimitKey::Header("a".into()))] {
+            assert!(refusal(&with(key)).contains(expected));
+        }
+    }
+}

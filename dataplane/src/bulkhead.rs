@@ -1,0 +1,418 @@
+//! Bulkheads: how much of the process one cluster may take, and who waits while it takes all of that.
+//!
+//! Before: a request is to go to a cluster, or a connection is to be opened. After: it has a [`Unit`] of the
+//! cap as long as it lasts, or fails with `UO`. The caps are the process's ([`total`]); a worker keeps
+//! what it was lent and did not use for its own next need.
+//!
+//! ```text
+//!            room                       ┌── a unit comes free ──▶ entered
+//! asked ──────────────▶ entered         │
+//!   │ full                              │   ┌── a connection of this worker is done with ──▶ used
+//!   ├── the queue has a place ──▶ waits ┴───┤
+//!   │                                       └── queue timeout ──▶ UO, and from now on nobody waits
+//!   └── it has none, or somebody waited in vain and nothing came free since ──▶ UO
+//! ```
+
+pub mod total;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use lateen_ring::{Deadline, Instant};
+use lateen_snapshot::model::ClusterPolicy;
+use lateen_snapshot::model::bulkhead::Caps;
+
+use crate::bulkhead::total::{GateTotal, Joined, Resource, Ticket};
+use crate::cluster::Chosen;
+use crate::decide::lease::count::{UnitLease, batch_size};
+use crate::failure::{Failure, Stage};
+use crate::forward::pool::Upstream;
+use crate::limits;
+use crate::observe::metrics::bulkhead::{BulkheadMetrics, Overflow};
+use crate::shard::{Counters, Shard};
+use crate::totals::ClusterTotals;
+
+/// What a worker has of the caps of a cluster. Survives snapshots.
+pub struct Bulkhead {
+    caps: Cell<Caps>,
+    worker: usize,
+    workers: usize,
+    counters: Rc<Counters>,
+    totals: Arc<ClusterTotals>,
+    leases: [Cell<UnitLease>; Resource::ALL.len()],
+    /// This worker's, of those who wait for a connection: one of its own that is done with does as well.
+    waiters: RefCell<VecDeque<Rc<Waiter>>>,
+    waiting_here: Cell<usize>,
+}
+
+/// A unit of a cap, which comes back when it is dropped. What it is of is no part of its value, so that it
+/// is a word.
+pub struct Unit<const OF: usize>(Rc<Bulkhead>);
+
+/// Of the cap of connections.
+pub type ConnectionUnit = Unit<{ Resource::Connection as usize }>;
+/// Of the cap of requests.
+pub type RequestUnit = Unit<{ Resource::Request as usize }>;
+/// Of the cap of other tries.
+pub type RetryUnit = Unit<{ Resource::Retry as usize }>;
+
+/// What there is for who asked for a connection.
+pub enum Room {
+    /// One may be opened.
+    Unit(ConnectionUnit),
+    /// This one is idle, or was done with.
+    Connection(Box<(Chosen, Upstream)>),
+}
+
+/// What a wait has brought.
+enum Got<const OF: usize> {
+    Unit(Unit<OF>),
+    Connection(Box<(Chosen, Upstream)>),
+}
+
+struct Waiter {
+    ticket: Arc<Ticket>,
+    waker: Waker,
+    handed: RefCell<Option<Box<(Chosen, Upstream)>>>,
+}
+
+/// The caps of a cluster whose policy says nothing, or not of all of them.
+pub fn caps_of(policy: &ClusterPolicy) -> Caps {
+    policy.bulkhead.as_deref().copied().unwrap_or(Caps {
+        connections_max: limits::BULKHEAD_CONNECTIONS_MAX,
+        pending_max: limits::BULKHEAD_PENDING_MAX,
+        requests_max: None,
+        retries_max: None,
+        queue_timeout_ms: limits::BULKHEAD_QUEUE_TIMEOUT.as_millis() as u32,
+    })
+}
+
+impl Bulkhead {
+    /// Nothing is lent yet.
+    pub fn new(shard: &Shard, caps: Caps, totals: Arc<ClusterTotals>) -> Rc<Self> {
+        Rc::new(Self {
+            caps: Cell::new(caps),
+            worker: shard.worker(),
+            workers: shard.config.workers,
+            counters: shard.counters(),
+            totals,
+            leases: Default::default(),
+            waiters: RefCell::default(),
+            waiting_here: Cell::new(0),
+        })
+    }
+
+    /// The caps are these from now on. What is lent beyond them comes back in its time.
+    pub fn set_caps(&self, caps: Caps) {
+        self.caps.set(caps);
+    }
+
+    /// Whether requests have a cap of their own.
+    #[inline]
+    pub fn caps_requests(&self) -> bool {
+        self.caps.get().requests_max.is_some()
+    }
+
+    /// Takes a unit, if there is one. Whoever has no patience asks so: a retry, or a copy for a mirror.
+    #[inline]
+    pub fn try_enter<const OF: usize>(self: &Rc<Self>) -> Option<Unit<OF>> {
+        let of = Resource::ALL[OF];
+        let lease = &self.leases[of as usize];
+        let mut units = lease.get();
+        if !units.take() {
+            let cap = self.cap(of);
+            let lent = self.gate(of).lend(cap, batch_size(cap, self.workers));
+            units.lent(lent);
+            if !units.take() {
+                return None;
+            }
+        }
+        lease.set(units);
+        Some(Unit(Rc::clone(self)))
+    }
+
+    /// As [`try_enter`](Self::try_enter) for another try of a request. A refusal is counted.
+    pub fn try_retry(self: &Rc<Self>) -> Option<RetryUnit> {
+        let unit = self.try_enter();
+        if unit.is_none() {
+            self.metrics().overflow(Resource::Retry, Overflow::QueueFull).increment();
+        }
+        unit
+    }
+
+    /// Takes a unit, or waits for one: until `until`, and not longer than the queue's own timeout.
+    ///
+    /// # Errors
+    /// [`Failure::overflow`], or [`Failure::upstream_timeout`] if `until` came first.
+    pub async fn enter<const OF: usize>(
+        self: &Rc<Self>,
+        deadline: &Deadline,
+        until: Instant,
+    ) -> Result<Unit<OF>, Failure> {
+        if let Some(unit) = self.try_enter() {
+            return Ok(unit);
+        }
+        match self.wait::<OF>(false, deadline, until).await? {
+            Got::Unit(unit) => Ok(unit),
+            Got::Connection(_) => unreachable!("it waits for a unit alone"),
+        }
+    }
+
+    /// Room for a connection for a request, to whatever endpoint: a new one, or one that another request
+    /// leaves behind.
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter).
+    pub async fn room(
+        self: &Rc<Self>,
+        deadline: &Deadline,
+        until: Instant,
+        idle: impl FnOnce() -> Option<(Chosen, Upstream)>,
+    ) -> Result<Room, Failure> {
+        if let Some(unit) = self.try_enter() {
+            return Ok(Room::Unit(unit));
+        }
+        if let Some(idle) = idle() {
+            return Ok(Room::Connection(Box::new(idle)));
+        }
+        Ok(match self.wait(true, deadline, until).await? {
+            Got::Unit(unit) => Room::Unit(unit),
+            Got::Connection(handed) => Room::Connection(handed),
+        })
+    }
+
+    async fn wait<const OF: usize>(
+        self: &Rc<Self>,
+        takes_connections: bool,
+        deadline: &Deadline,
+        until: Instant,
+    ) -> Result<Got<OF>, Failure> {
+        let of = Resource::ALL[OF];
+        let (gate, caps) = (self.gate(of), self.caps.get());
+        let overflow = |how: Overflow| {
+            self.metrics().overflow(of, how).increment();
+            Failure::overflow(Stage::Decide)
+        };
+        if gate.is_failing() {
+            return Err(overflow(Overflow::FailFast));
+        }
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let ticket = match gate.join(self.cap(of), caps.pending_max as usize, &waker) {
+            Joined::Unit => return Ok(Got::Unit(self.granted())),
+            Joined::Full => return Err(overflow(Overflow::QueueFull)),
+            Joined::Queued(ticket) => ticket,
+        };
+        self.metrics().queued(of).increment();
+        if of == Resource::Connection {
+            self.totals.bulkhead.recall();
+        }
+        let waiter = Rc::new(Waiter { ticket, waker, handed: RefCell::new(None) });
+        let place = Place::<OF> { bulkhead: self, waiter: &waiter, is_left: Cell::new(false) };
+        if takes_connections {
+            self.waiting_here.set(self.waiting_here.get() + 1);
+            self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
+        }
+        let patience = Duration::from_millis(caps.queue_timeout_ms.into());
+        deadline.set((lateen_ring::now() + patience).min(until));
+        let timed_out = poll_fn(|cx| {
+            if waiter.ticket.is_granted() || waiter.handed.borrow().is_some() {
+                return Poll::Ready(false);
+            }
+            deadline.poll_past(cx).map(|()| true)
+        })
+        .await;
+        deadline.clear();
+        if !timed_out {
+            return Ok(place.take());
+        }
+        drop(place);
+        if lateen_ring::now() >= until {
+            return Err(Failure::upstream_timeout(Stage::Connect));
+        }
+        gate.set_failing();
+        Err(overflow(Overflow::TimedOut))
+    }
+
+    /// Whether somebody of this worker would rather have a connection than see it idle.
+    #[inline]
+    pub fn is_waited_for_here(&self) -> bool {
+        self.waiting_here.get() > 0
+    }
+
+    /// Hands a connection that is done with to who waits longest here.
+    pub fn hand_over(&self, chosen: &Chosen, upstream: Upstream) -> Result<(), Upstream> {
+        let waiter = self.waiters.borrow_mut().pop_front();
+        let Some(waiter) = waiter else { return Err(upstream) };
+        self.waiting_here.set(self.waiting_here.get() - 1);
+        *waiter.handed.borrow_mut() = Some(Box::new((chosen.clone(), upstream)));
+        waiter.waker.wake_by_ref();
+        self.gate(Resource::Connection).clear_failing();
+        self.metrics().handed_over.increment();
+        Ok(())
+    }
+
+    /// How many wait for a connection that nobody here could be handed: of other workers, or for a unit
+    /// alone.
+    #[inline]
+    pub fn wanted_elsewhere(&self) -> usize {
+        match self.waiting_here.get() {
+            0 => self.gate(Resource::Connection).waiting(),
+            _ => 0,
+        }
+    }
+
+    /// A connection idles: who asks for one can have it, on whatever worker.
+    #[inline]
+    pub fn note_idle(&self) {
+        self.gate(Resource::Connection).clear_failing();
+    }
+
+    /// An idle connection was given up for another worker.
+    pub fn note_recalled(&self) {
+        self.metrics().recalled.increment();
+    }
+
+    /// Who looks after this worker's idle connections to the cluster.
+    pub fn enter_keeper(&self, waker: &Waker) {
+        self.totals.bulkhead.enter_keeper(self.worker, waker);
+    }
+
+    /// Nobody does any more.
+    pub fn leave_keeper(&self) {
+        self.totals.bulkhead.leave_keeper(self.worker);
+    }
+
+    /// A unit was lent to one of this worker's.
+    fn granted<const OF: usize>(self: &Rc<Self>) -> Unit<OF> {
+        let lease = &self.leases[OF];
+        let mut units = lease.get();
+        units.lent(1);
+        let taken = units.take();
+        debug_assert!(taken, "it was just lent");
+        lease.set(units);
+        Unit(Rc::clone(self))
+    }
+
+    #[inline]
+    fn release(&self, of: Resource) {
+        let (lease, gate) = (&self.leases[of as usize], self.gate(of));
+        let mut units = lease.get();
+        let batch = batch_size(self.cap(of), self.workers);
+        let back = units.release(batch, gate.waiting() > 0);
+        lease.set(units);
+        match back {
+            0 => gate.clear_failing(),
+            back => gate.take_back(back),
+        }
+    }
+
+    fn cap(&self, of: Resource) -> u64 {
+        let caps = self.caps.get();
+        match of {
+            Resource::Connection => caps.connections_max.into(),
+            Resource::Request => caps.requests_max.map_or(u64::MAX, u64::from),
+            Resource::Retry => caps.retries_max.map_or(u64::MAX, u64::from),
+        }
+    }
+
+    #[inline]
+    fn gate(&self, of: Resource) -> &GateTotal {
+        self.totals.bulkhead.gate(of)
+    }
+
+    fn metrics(&self) -> &BulkheadMetrics {
+        &self.counters.of_worker().bulkhead
+    }
+}
+
+impl ConnectionUnit {
+    /// The counters of the worker that it is of.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+}
+
+impl<const OF: usize> Drop for Unit<OF> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.release(Resource::ALL[OF]);
+    }
+}
+
+impl Drop for Bulkhead {
+    fn drop(&mut self) {
+        for of in Resource::ALL {
+            match self.leases[of as usize].get().spare() {
+                0 => {}
+                spare => self.gate(of).take_back(spare),
+            }
+        }
+    }
+}
+
+/// A place in the queue, which is left when this is dropped.
+struct Place<'a, const OF: usize> {
+    bulkhead: &'a Rc<Bulkhead>,
+    waiter: &'a Rc<Waiter>,
+    is_left: Cell<bool>,
+}
+
+impl<const OF: usize> Place<'_, OF> {
+    /// What the wait has brought: a connection comes before a unit, which goes to the next then.
+    fn take(self) -> Got<OF> {
+        if let Some(handed) = self.waiter.handed.borrow_mut().take() {
+            return Got::Connection(handed);
+        }
+        self.leave_waiters();
+        // Its turn has come, so there is no place in the queue any more.
+        self.is_left.set(true);
+        Got::Unit(self.bulkhead.granted())
+    }
+
+    fn leave_waiters(&self) {
+        let mut waiters = self.bulkhead.waiters.borrow_mut();
+        let before = waiters.len();
+        waiters.retain(|other| !Rc::ptr_eq(other, self.waiter));
+        let left = before - waiters.len();
+        self.bulkhead.waiting_here.set(self.bulkhead.waiting_here.get() - left);
+    }
+}
+
+impl<const OF: usize> Drop for Place<'_, OF> {
+    fn drop(&mut self) {
+        self.leave_waiters();
+        let gate = self.bulkhead.gate(Resource::ALL[OF]);
+        if !self.is_left.get() && gate.leave(&self.waiter.ticket) {
+            gate.take_back(1);
+        }
+    }
+}
+
+impl std::fmt::Debug for Bulkhead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bulkhead").field("caps", &self.caps.get()).finish_non_exhaustive()
+    }
+}
+
+impl<const OF: usize> std::fmt::Debug for Unit<OF> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Unit").field(&Resource::ALL[OF]).finish()
+    }
+}
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unit(_) => "Unit",
+            Self::Connection(_) => "Connection",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

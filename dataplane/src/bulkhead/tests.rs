@@ -1,0 +1,191 @@
+use std::net::SocketAddr;
+use std::pin::pin;
+
+use lateen_ring::{Address, Listener, Stream, spawn};
+use lateen_snapshot::model::ClusterId;
+
+use super::*;
+use crate::cluster::Cluster;
+use crate::decide::balance::EndpointIndex;
+use crate::failure::Cause;
+use crate::testing::{TestWorker, clusters, on_worker};
+
+const CAPS: Caps = Caps {
+    connections_max: 2,
+    pending_max: 1,
+    requests_max: None,
+    retries_max: Some(1),
+    queue_timeout_ms: 100,
+};
+
+fn cluster(worker: &mut TestWorker, caps: Caps) -> Rc<Cluster> {
+    let live = worker.switch(clusters(&[("a", &[1, 2])]));
+    let cluster = live.cluster(&worker.shard, ClusterId(0)).clone();
+    cluster.bulkhead.set_caps(caps);
+    cluster
+}
+
+async fn enter(bulkhead: &Rc<Bulkhead>) -> Result<ConnectionUnit, Failure> {
+    bulkhead.enter(&Deadline::new(), Instant::NEVER).await
+}
+
+fn try_enter(bulkhead: &Rc<Bulkhead>) -> Option<ConnectionUnit> {
+    bulkhead.try_enter()
+}
+
+/// Set by a task, seen by the test.
+fn flag() -> (Rc<Cell<bool>>, Rc<Cell<bool>>) {
+    let flag = Rc::new(Cell::new(false));
+    (Rc::clone(&flag), flag)
+}
+
+fn overflows(worker: &TestWorker, why: Overflow) -> u64 {
+    worker.shard.metrics().bulkhead.overflow(Resource::Connection, why).value()
+}
+
+#[test]
+fn who_waits_gets_what_comes_free_on_whatever_worker() {
+    on_worker(&[], async |mut worker| {
+        let here = cluster(&mut worker, CAPS).bulkhead.clone();
+        let there = Bulkhead::new(&worker.shard, CAPS, here.totals.clone());
+        let (one, two) = (enter(&here).await.expect("room"), enter(&there).await.expect("room"));
+        assert!(try_enter(&here).is_none(), "no more than the cap, of both");
+        let waiting = here.clone();
+        let waits = spawn(async move {
+            let _unit = enter(&waiting).await.expect("its turn comes");
+            lateen_ring::sleep(Duration::from_secs(1)).await;
+        });
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        assert_eq!(here.gate(Resource::Connection).waiting(), 1);
+        drop(two);
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        assert_eq!(here.gate(Resource::Connection).waiting(), 0);
+        assert_eq!(here.gate(Resource::Connection).lent(), 2);
+        assert!(try_enter(&there).is_none(), "it went to who waited");
+        // A task that is aborted gives its unit back.
+        waits.abort();
+        drop(one);
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        assert_eq!(here.gate(Resource::Connection).lent(), 0);
+        assert_eq!(worker.shard.metrics().bulkhead.queued(Resource::Connection).value(), 1);
+    });
+}
+
+#[test]
+fn a_full_queue_turns_away_and_after_a_wait_in_vain_nobody_waits_until_something_comes_free() {
+    on_worker(&[], async |mut worker| {
+        let bulkhead = cluster(&mut worker, CAPS).bulkhead.clone();
+        let units = [enter(&bulkhead).await.expect("room"), enter(&bulkhead).await.expect("room")];
+        let began = lateen_ring::now();
+        let waiting = bulkhead.clone();
+        let (is_over, tells) = flag();
+        spawn(async move {
+            let failure = enter(&waiting).await.expect_err("nothing comes free");
+            assert_eq!(failure.cause, Cause::Overflow);
+            tells.set(true);
+        });
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        let failure = enter(&bulkhead).await.expect_err("the queue is full");
+        assert_eq!((failure.cause, overflows(&worker, Overflow::QueueFull)), (Cause::Overflow, 1));
+        lateen_ring::sleep(Duration::from_millis(100)).await;
+        assert!(is_over.get(), "{:?}", lateen_ring::now().since(began));
+        assert_eq!(overflows(&worker, Overflow::TimedOut), 1);
+        let began = lateen_ring::now();
+        assert!(enter(&bulkhead).await.is_err());
+        assert_eq!(lateen_ring::now(), began, "at once");
+        assert_eq!(overflows(&worker, Overflow::FailFast), 1);
+        let [one, _two] = units;
+        drop(one);
+        let _again = enter(&bulkhead).await.expect("room again");
+        let deadline = Deadline::new();
+        let mut waits =
+            pin!(bulkhead.enter::<{ Resource::Connection as usize }>(&deadline, Instant::NEVER));
+        let is_waiting = poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx).is_pending())).await;
+        assert!(is_waiting, "and again one may wait");
+    });
+}
+
+#[test]
+fn the_requests_own_time_ends_a_wait_as_a_timeout() {
+    on_worker(&[], async |mut worker| {
+        let caps = Caps { connections_max: 1, ..CAPS };
+        let bulkhead = cluster(&mut worker, caps).bulkhead.clone();
+        let _unit = enter(&bulkhead).await.expect("room");
+        let until = lateen_ring::now() + Duration::from_millis(10);
+        let deadline = Deadline::new();
+        let waited: Result<ConnectionUnit, _> = bulkhead.enter(&deadline, until).await;
+        assert_eq!(waited.expect_err("it takes too long").cause, Cause::UpstreamTimeout);
+        assert_eq!(overflows(&worker, Overflow::TimedOut), 0);
+        assert!(!bulkhead.gate(Resource::Connection).is_failing());
+    });
+}
+
+#[test]
+fn a_connection_that_is_done_with_goes_to_who_waits() {
+    on_worker(&[], async |mut worker| {
+        let shard = worker.shard.clone();
+        let cluster = cluster(&mut worker, Caps { connections_max: 1, ..CAPS });
+        let address = Address::from(SocketAddr::from(([10, 0, 1, 1], 80)));
+        let listener = Listener::bind(&address).expect("the virtual address is free");
+        let unit = enter(&cluster.bulkhead).await.expect("room");
+        let stream = Stream::connect(&address).await.expect("it listens");
+        let _peer = listener.accept().await.expect("a connection");
+        let upstream = Upstream::new(&shard, stream, unit);
+        let chosen = Chosen { cluster: cluster.clone(), index: EndpointIndex::new(0) };
+        let (of_task, waiting) = (shard.clone(), cluster.clone());
+        let (is_over, tells) = flag();
+        spawn(async move {
+            let idle = || of_task.pool.take_any(&of_task, &waiting);
+            let deadline = Deadline::new();
+            let room = waiting.bulkhead.room(&deadline, Instant::NEVER, idle).await;
+            let Ok(Room::Connection(handed)) = room else { panic!("{room:?}") };
+            let (chosen, upstream) = *handed;
+            of_task.pool.put(&of_task, &chosen, upstream);
+            tells.set(true);
+        });
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        shard.pool.put(&shard, &chosen, upstream);
+        assert_eq!(shard.pool.count(), 0, "it is not idle for a moment");
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        assert!(is_over.get());
+        assert_eq!(shard.metrics().bulkhead.handed_over.value(), 1);
+        assert_eq!(shard.pool.count(), 1);
+        // The next one finds no room, and uses it, to whatever endpoint it leads.
+        cluster.bulkhead.gate(Resource::Connection).set_failing();
+        let (chosen, upstream) = shard.pool.take_any(&shard, &cluster).expect("one idles");
+        shard.pool.put(&shard, &chosen, upstream);
+        assert!(!cluster.bulkhead.gate(Resource::Connection).is_failing(), "one idles again");
+        let idle = || shard.pool.take_any(&shard, &cluster);
+        let room = cluster.bulkhead.room(&Deadline::new(), Instant::NEVER, idle).await;
+        assert!(matches!(room, Ok(Room::Connection(_))), "{room:?}");
+        assert_eq!(cluster.bulkhead.gate(Resource::Connection).waiting(), 0);
+    });
+}
+
+#[test]
+fn another_try_waits_for_nobody() {
+    on_worker(&[], async |mut worker| {
+        let bulkhead = cluster(&mut worker, CAPS).bulkhead.clone();
+        let unit = bulkhead.try_retry().expect("room");
+        assert!(bulkhead.try_retry().is_none());
+        let counted =
+            worker.shard.metrics().bulkhead.overflow(Resource::Retry, Overflow::QueueFull);
+        assert_eq!(counted.value(), 1);
+        drop(unit);
+        assert!(bulkhead.try_retry().is_some());
+    });
+}
+
+#[test]
+fn lower_caps_of_a_snapshot_hold_once_enough_came_back() {
+    on_worker(&[], async |mut worker| {
+        let bulkhead = cluster(&mut worker, CAPS).bulkhead.clone();
+        let units = [enter(&bulkhead).await, enter(&bulkhead).await];
+        bulkhead.set_caps(Caps { connections_max: 1, ..CAPS });
+        let [one, two] = units;
+        drop(one);
+        assert!(try_enter(&bulkhead).is_none());
+        drop(two);
+        assert!(try_enter(&bulkhead).is_some());
+    });
+}

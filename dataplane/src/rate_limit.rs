@@ -1,0 +1,271 @@
+//! What a worker has of limited rates, and whether a request or a connection is let through.
+//!
+//! Before: a request's route is known (`judge`), or a connection is not HTTP (`connection`). After: it is
+//! let through, or answered 429, or reset. The limits themselves are the process's ([`total`], found by
+//! name in `totals`), so that more workers never mean more requests; a worker spends what it was lent.
+
+pub mod total;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use lateen_snapshot::limits::RATE_LIMITS_MAX;
+use lateen_snapshot::model::rate_limit::RateLimit;
+
+use crate::codec::http1::rate_limit::{OverLimit, Quota};
+use crate::decide::lease::keyed::Lender;
+use crate::decide::lease::rate::{Lease, Spent};
+use crate::decide::limit_key::hash_of_part;
+use crate::decide::route::RequestView;
+use crate::limits;
+use crate::loaded::Loaded;
+use crate::observe::metrics::rate_limit::{LimitOutcome, Limited};
+use crate::rate_limit::total::{Asking, RateTotal, rate_of};
+use crate::shard::Shard;
+
+/// The limits that this worker has used, by name. They survive snapshots, and their leases do.
+#[derive(Debug, Default)]
+pub struct Limiters {
+    known: RefCell<HashMap<String, Rc<Limiter>>>,
+    /// When there are so many, it is looked whether all are needed.
+    look_at: Cell<usize>,
+}
+
+/// Fewer are not worth a look.
+const LOOK_AT_LEAST: usize = 64;
+
+impl Limiters {
+    fn obtain(&self, spec: &RateLimit, shard: &Shard, loaded: &Loaded) -> Rc<Limiter> {
+        let mut known = self.known.borrow_mut();
+        if let Some(limiter) = known.get(&spec.name)
+            && limiter.spec == *spec
+        {
+            limiter.serial.set(limiter.serial.get().max(loaded.serial));
+            return Rc::clone(limiter);
+        }
+        if known.len() >= self.look_at.get().max(LOOK_AT_LEAST) {
+            known.retain(|_, limiter| Rc::strong_count(limiter) > 1);
+            self.look_at.set(2 * known.len());
+        }
+        let total = loaded.totals.of_rate_limit(&spec.name);
+        let limiter = Rc::new(Limiter::new(spec, total, loaded.serial, shard.config.workers));
+        known.insert(spec.name.clone(), Rc::clone(&limiter));
+        limiter
+    }
+}
+
+/// What this worker has of the limits of a route, of a backend, or of connections.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Those that decide.
+    enforced: Rc<[Rc<Limiter>]>,
+    /// Those that only count.
+    counting: Rc<[Rc<Limiter>]>,
+}
+
+impl Limits {
+    /// Of these limits of a snapshot.
+    pub fn of(limits: &[RateLimit], shard: &Shard, loaded: &Loaded) -> Self {
+        let obtain = |is_counting: bool| {
+            let limits = limits.iter().filter(|limit| limit.dry_run == is_counting);
+            limits.map(|limit| shard.limiters.obtain(limit, shard, loaded)).collect()
+        };
+        Self { enforced: obtain(false), counting: obtain(true) }
+    }
+
+    /// Asks all of them to let a request through, or a connection that is not HTTP. `None`: they do.
+    /// Where one does not, the others are as if nobody had asked.
+    pub fn ask(
+        &self,
+        shard: &Shard,
+        view: Option<&RequestView<'_>>,
+        peer: IpAddr,
+    ) -> Option<OverLimit<'_>> {
+        let now_ns = lateen_ring::now().as_nanos();
+        let metrics = &shard.metrics().rate_limit;
+        let unit = if view.is_some() { Limited::Request } else { Limited::Connection };
+        let mut keys = [0; RATE_LIMITS_MAX];
+        for (key, limiter) in keys.iter_mut().zip(&*self.enforced) {
+            *key = limiter.key(view, peer);
+        }
+        if let Some(index) = self.first_that_refuses(&keys, shard, now_ns) {
+            metrics.decided(unit, LimitOutcome::Limited).increment();
+            return Some(self.over(index, keys[index], now_ns));
+        }
+        for (key, limiter) in keys.iter().zip(&*self.enforced) {
+            limiter.spend(*key, now_ns);
+        }
+        metrics.decided(unit, LimitOutcome::Admitted).increment();
+        for limiter in &*self.counting {
+            let key = limiter.key(view, peer);
+            match limiter.ready(key, shard, now_ns) {
+                true => limiter.spend(key, now_ns),
+                false => metrics.decided(unit, LimitOutcome::DryRun).increment(),
+            }
+        }
+        None
+    }
+
+    /// First those that know their answer are asked, then the process: a request that one of them
+    /// refuses anyhow borrows from none.
+    fn first_that_refuses(&self, keys: &[u64], shard: &Shard, now_ns: u64) -> Option<usize> {
+        let each = || keys.iter().zip(&*self.enforced).enumerate();
+        let known = each().find(|(_, (key, it))| it.peek(**key, now_ns) == Spent::Refused);
+        if let Some((index, _)) = known {
+            return Some(index);
+        }
+        let mut lent = 0_u32;
+        for (index, (key, limiter)) in each() {
+            let was_empty = limiter.peek(*key, now_ns) == Spent::Empty;
+            if !limiter.ready(*key, shard, now_ns) {
+                for (_, (key, limiter)) in each().filter(|(index, _)| lent & (1 << index) != 0) {
+                    limiter.give_back(*key, now_ns);
+                }
+                return Some(index);
+            }
+            lent |= u32::from(was_empty) << index;
+        }
+        None
+    }
+
+    fn over(&self, index: usize, key: u64, now_ns: u64) -> OverLimit<'_> {
+        let broken = &self.enforced[index];
+        let left_ns = broken.refused_until_ns(key).saturating_sub(now_ns);
+        OverLimit {
+            quotas: self.enforced.iter().map(|limiter| limiter.quota()).collect(),
+            label: &broken.spec.label,
+            retry_after_s: left_ns.div_ceil(1_000_000_000).max(1),
+        }
+    }
+}
+
+/// What this worker has of one limit.
+#[derive(Debug)]
+struct Limiter {
+    spec: RateLimit,
+    /// The newest snapshot, by the process's count, that has it so.
+    serial: Cell<u64>,
+    total: Arc<RateTotal>,
+    /// How many are lent at a time.
+    lease_size: u64,
+    leases: Leases,
+}
+
+#[derive(Debug)]
+enum Leases {
+    One(Cell<Lease>),
+    /// The latest of each residue class of keys.
+    Keyed(Box<[Cell<(u64, Lease)>]>),
+}
+
+impl Limiter {
+    fn new(spec: &RateLimit, total: Arc<RateTotal>, serial: u64, workers: usize) -> Self {
+        let leases = match spec.key {
+            None => Leases::One(Cell::default()),
+            Some(_) => {
+                let count = (spec.keys_max as usize).min(limits::RATE_LEASES_MAX);
+                Leases::Keyed(vec![Cell::default(); count].into())
+            }
+        };
+        let lease_size = rate_of(spec).lease_size(workers);
+        Self { spec: spec.clone(), serial: Cell::new(serial), total, lease_size, leases }
+    }
+
+    /// The hash of what it counts by; 0 where it counts all together.
+    #[inline]
+    fn key(&self, view: Option<&RequestView<'_>>, peer: IpAddr) -> u64 {
+        let key = self.spec.key.as_ref();
+        key.map_or(0, |key| hash_of_part(key, view, peer, &self.total.hasher))
+    }
+
+    #[inline]
+    fn peek(&self, key: u64, now_ns: u64) -> Spent {
+        match &self.leases {
+            Leases::One(lease) => lease.get().peek(now_ns),
+            Leases::Keyed(leases) => match leases[class_of(key, leases.len())].get() {
+                (of, lease) if of == key => lease.peek(now_ns),
+                _ => Spent::Empty,
+            },
+        }
+    }
+
+    /// Whether there is one to spend; borrows if need be.
+    fn ready(&self, key: u64, shard: &Shard, now_ns: u64) -> bool {
+        match self.peek(key, now_ns) {
+            Spent::Admitted => return true,
+            Spent::Refused => return false,
+            Spent::Empty => {}
+        }
+        self.with_lease(key, now_ns, |lease| {
+            let lender = self.total.lend(self.asking(key), lease, self.lease_size, now_ns);
+            if lender == Lender::Overflow {
+                shard.metrics().rate_limit.overflow.increment();
+            }
+            lease.peek(now_ns) == Spent::Admitted
+        })
+    }
+
+    #[inline]
+    fn spend(&self, key: u64, now_ns: u64) {
+        let spent = self.with_lease(key, now_ns, |lease| lease.spend(now_ns));
+        debug_assert_eq!(spent, Spent::Admitted, "it was asked before");
+    }
+
+    fn give_back(&self, key: u64, now_ns: u64) {
+        self.with_lease(key, now_ns, |lease| {
+            self.total.take_back(self.asking(key), lease, now_ns);
+        });
+    }
+
+    fn refused_until_ns(&self, key: u64) -> u64 {
+        self.with_lease(key, 0, |lease| lease.refused_until_ns())
+    }
+
+    /// A lease that another key leaves behind goes back.
+    fn with_lease<T>(&self, key: u64, now_ns: u64, look: impl FnOnce(&mut Lease) -> T) -> T {
+        match &self.leases {
+            Leases::One(of_all) => {
+                let mut lease = of_all.get();
+                let seen = look(&mut lease);
+                of_all.set(lease);
+                seen
+            }
+            Leases::Keyed(leases) => {
+                let place = &leases[class_of(key, leases.len())];
+                let (of, mut lease) = place.get();
+                if of != key {
+                    if lease.has_some() {
+                        self.total.take_back(self.asking(of), &mut lease, now_ns);
+                    }
+                    lease = Lease::default();
+                }
+                let seen = look(&mut lease);
+                place.set((key, lease));
+                seen
+            }
+        }
+    }
+
+    fn asking(&self, key: u64) -> Asking<'_> {
+        Asking { serial: self.serial.get(), spec: &self.spec, key }
+    }
+
+    /// Windows are told in whole seconds: a shorter one as what it lets through in a second.
+    fn quota(&self) -> Quota<'_> {
+        let span_ms = u64::from(self.spec.span_ms);
+        let window_s = span_ms.div_ceil(1_000);
+        let units = u64::from(self.spec.units) * window_s * 1_000 / span_ms;
+        Quota { label: &self.spec.label, units, window_s }
+    }
+}
+
+#[inline]
+fn class_of(key: u64, classes: usize) -> usize {
+    (key % classes as u64) as usize
+}
+
+#[cfg(test)]
+mod tests;

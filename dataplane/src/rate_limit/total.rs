@@ -1,0 +1,114 @@
+//! A limit as the process has it.
+
+use std::hash::RandomState;
+use std::sync::{Mutex, PoisonError};
+
+use lateen_snapshot::model::rate_limit::RateLimit;
+
+use crate::decide::lease::keyed::{KeyedBuckets, Lender};
+use crate::decide::lease::rate::{Bucket, Lease, Rate};
+
+/// What is there of a limit, for all workers. The lock is taken when something is lent or given back.
+#[derive(Debug, Default)]
+pub struct RateTotal {
+    /// Of the keys.
+    pub hasher: RandomState,
+    state: Mutex<Option<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The newest snapshot, by the process's count, that a worker has asked by.
+    serial: u64,
+    rate: Rate,
+    buckets: Buckets,
+}
+
+#[derive(Debug)]
+enum Buckets {
+    One(Bucket),
+    Keyed(KeyedBuckets),
+}
+
+/// Who asks, and by which words.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// The snapshot's, by the process's count.
+    pub serial: u64,
+    /// As that has it.
+    pub spec: &'a RateLimit,
+    /// The hash of the key, if it has one.
+    pub key: u64,
+}
+
+/// The rate that a limit stands for.
+pub fn rate_of(spec: &RateLimit) -> Rate {
+    let span_ns = u64::from(spec.span_ms) * 1_000_000;
+    Rate { units: spec.units.into(), span_ns, burst: spec.burst.into() }
+}
+
+impl RateTotal {
+    /// As [`Bucket::lend`]. Of two workers that run different snapshots the newer one's words count.
+    pub fn lend(&self, asking: Asking<'_>, lease: &mut Lease, size: u64, now_ns: u64) -> Lender {
+        self.with_state(asking, now_ns, |state| match &mut state.buckets {
+            Buckets::One(bucket) => {
+                bucket.lend(lease, &state.rate, size, now_ns);
+                Lender::Own
+            }
+            Buckets::Keyed(keyed) => keyed.lend(asking.key, lease, size, now_ns),
+        })
+    }
+
+    /// As [`Bucket::take_back`].
+    pub fn take_back(&self, asking: Asking<'_>, lease: &mut Lease, now_ns: u64) {
+        self.with_state(asking, now_ns, |state| match &mut state.buckets {
+            Buckets::One(bucket) => bucket.take_back(lease, &state.rate, now_ns),
+            Buckets::Keyed(keyed) => keyed.take_back(asking.key, lease, now_ns),
+        });
+    }
+
+    fn with_state<T>(
+        &self,
+        asking: Asking<'_>,
+        now_ns: u64,
+        look: impl FnOnce(&mut State) -> T,
+    ) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = state.get_or_insert_with(|| State::new(&asking, now_ns));
+        if asking.serial > state.serial {
+            state.follow(&asking, now_ns);
+        }
+        look(state)
+    }
+}
+
+impl State {
+    fn new(asking: &Asking<'_>, now_ns: u64) -> Self {
+        let rate = rate_of(asking.spec);
+        let buckets = match asking.spec.key {
+            None => Buckets::One(Bucket::full(&rate, now_ns)),
+            Some(_) => {
+                Buckets::Keyed(KeyedBuckets::new(rate, asking.spec.keys_max as usize, now_ns))
+            }
+        };
+        Self { serial: asking.serial, rate, buckets }
+    }
+
+    /// Another snapshot may have the limit otherwise. What there is of it stays, unless it is counted by
+    /// a key now and was not before, or the other way round.
+    fn follow(&mut self, asking: &Asking<'_>, now_ns: u64) {
+        let rate = rate_of(asking.spec);
+        match (&mut self.buckets, &asking.spec.key) {
+            (Buckets::One(bucket), None) if rate != self.rate => {
+                bucket.change(&self.rate, &rate, now_ns);
+            }
+            (Buckets::One(_), None) => {}
+            (Buckets::Keyed(keyed), Some(_)) => {
+                keyed.change(rate, asking.spec.keys_max as usize, now_ns);
+            }
+            (_, _) => *self = Self::new(asking, now_ns),
+        }
+        self.rate = rate;
+        self.serial = asking.serial;
+    }
+}
