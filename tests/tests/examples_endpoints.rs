@@ -105,8 +105,7 @@ fn each_version_gets_the_requests_that_are_for_it(engine: Engine) {
     let lost =
         "GET / HTTP/1.1\r\nHost: a.example\r\nx-preview: fourth\r\nConnection: close\r\n\r\n";
     assert_eq!(example.ask(lost).status, 503);
-    let metrics = example.proxy.metrics();
-    assert_eq!(metrics.sum("response_flags_total", &[("flag", "UH")]), 1.0);
+    example.proxy.await_metric("response_flags_total", &[("flag", "UH")], 1.0);
 }
 
 /// Answers each request with this body, and closes.

@@ -55,3 +55,82 @@ pub(super) fn check_failover(
         percent => Err(Problem::new("policy.failover.threshold_percent", percent, "from 1 to 100")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::failover::Failover;
+    use crate::model::slow_start::SlowStart;
+    use crate::model::{ClusterId, ClusterPolicy, Endpoint, HashKey, Hashing};
+
+    fn cluster() -> Cluster {
+        let address = |last: u8| ([10, 0, 0, last], 80).into();
+        Cluster {
+            name: "c".into(),
+            endpoints: (1..4).map(|last| Endpoint { address: address(last) }).collect(),
+            weights: Vec::new(),
+            balancing: Balancing::default(),
+            connect_timeout_ms: None,
+            policy: ClusterPolicy {
+                panic_threshold_percent: Some(0),
+                slow_start: Some(Box::new(SlowStart {
+                    window_ms: 1,
+                    aggression_percent: 1,
+                    min_percent: 1,
+                })),
+                terminating: vec![0, 2],
+                failover: Some(Failover { to: ClusterId(1), threshold_percent: 50 }),
+                ..ClusterPolicy::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_named() {
+        let check =
+            |cluster: &Cluster| check_policy(cluster).and_then(|()| check_failover(0, cluster, 2));
+        assert!(check(&cluster()).is_ok());
+        type Spoil = fn(&mut ClusterPolicy);
+        let slow: fn(&mut ClusterPolicy) -> &mut SlowStart =
+            |policy| policy.slow_start.as_mut().expect("it has one");
+        let spoiled = |spoil: &dyn Fn(&mut ClusterPolicy)| {
+            let mut cluster = cluster();
+            spoil(&mut cluster.policy);
+            check(&cluster).expect_err("it is wrong").at(&"cluster").field
+        };
+        let table: [(Spoil, &str); 6] = [
+            (|policy| policy.panic_threshold_percent = Some(101), "panic_threshold_percent"),
+            (|policy| policy.terminating = vec![2, 0], "terminating"),
+            (|policy| policy.terminating = vec![3], "terminating"),
+            (
+                |policy| {
+                    policy.failover = Some(Failover { to: ClusterId(2), threshold_percent: 50 });
+                },
+                "policy.failover.to",
+            ),
+            (
+                |policy| {
+                    policy.failover = Some(Failover { to: ClusterId(0), threshold_percent: 50 });
+                },
+                "policy.failover.to",
+            ),
+            (
+                |policy| {
+                    policy.failover = Some(Failover { to: ClusterId(1), threshold_percent: 0 });
+                },
+                "policy.failover.threshold_percent",
+            ),
+        ];
+        for (spoil, field) in table {
+            assert_eq!(spoiled(&spoil), field);
+        }
+        assert_eq!(spoiled(&|policy| slow(policy).window_ms = 0), "slow_start.window_ms");
+        let aggression = spoiled(&|policy| slow(policy).aggression_percent = 0);
+        assert_eq!(aggression, "slow_start.aggression_percent");
+        assert_eq!(spoiled(&|policy| slow(policy).min_percent = 101), "slow_start.min_percent");
+        let mut keyed = cluster();
+        keyed.balancing =
+            Balancing::Maglev(Box::new(Hashing { keys: vec![HashKey::Path], bound_percent: None }));
+        assert_eq!(check(&keyed).expect_err("keys decide").at(&"cluster").field, "slow_start");
+    }
+}

@@ -49,3 +49,55 @@ fn check_share(share: Share) -> Result<(), Problem> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::faults::{FaultAbort, FaultBandwidth, FaultDelay};
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_named() {
+        let share = Share { numerator: 1, denominator: 100 };
+        let good = Faults {
+            headers: vec![("x-a".into(), "1".into())],
+            delay: Some(FaultDelay { delay_ms: 1, share }),
+            abort: Some(FaultAbort { kind: AbortKind::Status(503), share }),
+            bandwidth: Some(FaultBandwidth { bytes_per_s: 1, share }),
+        };
+        assert!(check(&good).is_ok());
+        type Spoil = fn(&mut Faults);
+        let over = |faults: &mut Faults| {
+            faults.delay.as_mut().expect("it has one").share.numerator = 101;
+        };
+        let table: [(Spoil, &str); 8] = [
+            (|faults| faults.headers[0].0 = "X-A".into(), "headers"),
+            (|faults| faults.headers[0].1 = " 1".into(), "headers"),
+            (|faults| faults.delay.as_mut().expect("it has one").delay_ms = 0, "delay_ms"),
+            (over, "delay.numerator"),
+            (
+                |faults| faults.abort.as_mut().expect("it has one").share.denominator = 0,
+                "abort.denominator",
+            ),
+            (
+                |faults| faults.abort.as_mut().expect("it has one").kind = AbortKind::Status(200),
+                "abort",
+            ),
+            (
+                |faults| faults.bandwidth.as_mut().expect("it has one").bytes_per_s = 0,
+                "bytes_per_s",
+            ),
+            (
+                |faults| {
+                    *faults = Faults { delay: None, abort: None, bandwidth: None, ..faults.clone() }
+                },
+                "faults",
+            ),
+        ];
+        for (spoil, field) in table {
+            let mut faults = good.clone();
+            spoil(&mut faults);
+            let invalid = check(&faults).expect_err(field).at(&"route");
+            assert_eq!(invalid.field, field);
+        }
+    }
+}
