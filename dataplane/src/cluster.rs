@@ -20,6 +20,7 @@ use lateen_snapshot::model::{self, ClusterId, HashKey};
 use crate::decide::balance::load::Load;
 use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared};
 use crate::forward::pool::{ClusterIdle, IdleList};
+use crate::health::watch::{self, Watch};
 use crate::loaded::{Loaded, compare_endpoints};
 use crate::shard::Shard;
 use crate::totals::ClusterTotals;
@@ -35,6 +36,8 @@ pub struct Endpoint {
     short_responses: Cell<u32>,
     /// Its cluster has it no longer: no connection to it is kept.
     retired: Cell<bool>,
+    /// Its last try failed, or it is back from an ejection: a good one is worth noting.
+    suspect: Cell<bool>,
 }
 
 // A worker has one for each endpoint that it may call, in a block of the allocator's of 64 bytes.
@@ -45,6 +48,17 @@ impl Endpoint {
     #[inline]
     pub fn is_retired(&self) -> bool {
         self.retired.get()
+    }
+
+    /// Whether a good try is worth noting.
+    #[inline]
+    pub fn is_suspect(&self) -> bool {
+        self.suspect.get()
+    }
+
+    /// Its last try failed, or went well.
+    pub fn set_suspect(&self, is_suspect: bool) {
+        self.suspect.set(is_suspect);
     }
 
     /// Notes whether a response came in one piece with its head.
@@ -80,19 +94,21 @@ pub struct Cluster {
     pub idle: Rc<ClusterIdle>,
     /// What all workers count of it together.
     pub totals: Arc<ClusterTotals>,
+    /// What it tells and hears of its endpoints' health.
+    pub watch: Watch,
 }
 
 impl Cluster {
     fn new(
         spec: Arc<model::Cluster>,
         shared: Shared,
-        totals: Arc<ClusterTotals>,
+        (totals, watch): (Arc<ClusterTotals>, Watch),
         draw: Draw,
     ) -> Self {
         let endpoints = spec.endpoints.iter().map(|_| Rc::default()).collect();
         let balancer = Balancer::new(&spec, shared, draw);
         let method_index = method_index(&spec.balancing);
-        Self { spec, endpoints, balancer, method_index, idle: Rc::default(), totals }
+        Self { spec, endpoints, balancer, method_index, idle: Rc::default(), totals, watch }
     }
 
     /// The same cluster as another snapshot has it: endpoints that are in both stay what they are.
@@ -111,12 +127,18 @@ impl Cluster {
         let balancer = self.balancer.as_in(&spec, shared, draw, stayed);
         let method_index = method_index(&spec.balancing);
         let (idle, totals) = (self.idle.clone(), self.totals.clone());
-        Self { spec, endpoints, balancer, method_index, idle, totals }
+        let watch = self.watch.as_in(&spec);
+        Self { spec, endpoints, balancer, method_index, idle, totals, watch }
     }
 
     /// The cluster's name.
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// As the snapshot has it.
+    pub fn spec(&self) -> &Arc<model::Cluster> {
+        &self.spec
     }
 
     /// How many endpoints it has.
@@ -127,6 +149,11 @@ impl Cluster {
     /// Its endpoints.
     pub fn endpoints(&self) -> &[Rc<Endpoint>] {
         &self.endpoints
+    }
+
+    /// The same as the snapshot has them.
+    pub fn endpoint_specs(&self) -> &[model::Endpoint] {
+        &self.spec.endpoints
     }
 
     /// One of its endpoints.
@@ -179,6 +206,9 @@ impl Cluster {
         key: Option<u64>,
         tried: &[EndpointIndex],
     ) -> Option<EndpointIndex> {
+        if self.totals.health.version() != self.watch.followed() {
+            watch::follow(self);
+        }
         let metrics = shard.metrics();
         metrics.endpoint_pick[self.method_index].increment();
         let picked = Choice {
@@ -264,7 +294,9 @@ impl Clusters {
         let Some(entry) = known.get(spec.name.as_str()) else {
             let shared = loaded.shared_of(id);
             let totals = loaded.totals.of_cluster(&spec.name);
-            let cluster = Rc::new(Cluster::new(spec.clone(), shared, totals, draw(shard)));
+            let watch = Watch::new(spec, &loaded.totals.desk);
+            let known_by = (totals, watch);
+            let cluster = Rc::new(Cluster::new(spec.clone(), shared, known_by, draw(shard)));
             if serial < shard.views.live().loaded.serial {
                 cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
             } else {

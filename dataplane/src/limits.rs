@@ -181,6 +181,21 @@ pub const MAGLEV_ENTRIES_MAX: u64 = 5_000_011;
 /// penalised that is once in 2^64 requests.
 pub const KEY_STEPS_MAX: usize = 64;
 
+// Health of endpoints.
+
+/// An endpoint whose success rate is less than so many points below the others' is as good as they are.
+/// Source: issue.
+pub const SUCCESS_RATE_GAP_POINTS: f64 = 5.0;
+/// A bare connect to an ejected endpoint that refused is tried again after this, then after twice, … Source:
+/// issue.
+pub const REPROBE_AFTER: Duration = Duration::from_secs(1);
+/// But no later than after. Source: issue.
+pub const REPROBE_AFTER_MOST: Duration = Duration::from_secs(5);
+/// Probes of endpoints under way at a time, in the process; others wait for one to end.
+pub const PROBES_MAX: usize = 64;
+/// Notices of workers that wait to be looked at; what is beyond them will be told again.
+pub const NOTICES_MAX: usize = 4_096;
+
 // Control plane.
 
 /// From a Hello to the control plane's Welcome.

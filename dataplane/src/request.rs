@@ -32,6 +32,7 @@ use crate::forward::request_body::send_request_body;
 use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Timer, one, send};
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
+use crate::health::tries::{note_answered, note_failed};
 use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head};
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
@@ -158,6 +159,7 @@ async fn forward(
                 let is_short = !exchange.read_by_count.get();
                 let clean = is_short || !upstream.stream.has_unread();
                 in_flight.chosen().endpoint().note_response(is_short);
+                note_answered(shard, in_flight.chosen(), exchange);
                 keep_or_close(shard, in_flight.chosen(), upstream, upstream_reusable && clean);
                 let sends_on = !request_whole || request.keep_alive;
                 return Ok(Done { keep_alive, sends_on });
@@ -165,6 +167,7 @@ async fn forward(
             Ok(Responded::Upgraded { from_upstream }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
                 debug_assert!(request.upgrade().is_some(), "an unasked 101 is an error");
+                note_answered(shard, in_flight.chosen(), exchange);
                 exchange.count_upgrade(connection);
                 exchange.let_go(shard);
                 let joining = join(connection, received, exchange, upstream, from_upstream);
@@ -182,6 +185,7 @@ async fn forward(
             pooled = false;
             continue;
         }
+        note_failed(shard, in_flight.chosen(), failure);
         return Err(failure);
     }
 }

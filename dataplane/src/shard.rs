@@ -144,6 +144,12 @@ impl Shard {
         }
     }
 
+    /// Which worker this is, from 0.
+    #[inline]
+    pub const fn worker(&self) -> usize {
+        self.worker
+    }
+
     /// This worker's counters.
     #[inline]
     pub fn metrics(&self) -> &WorkerMetrics {

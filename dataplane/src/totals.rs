@@ -7,9 +7,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::health::board::{ClusterHealth, Desk};
+
 /// Everything of that kind.
 #[derive(Debug, Default)]
 pub struct Totals {
+    /// Where workers tell what fails.
+    pub desk: Arc<Desk>,
     clusters: Mutex<ByName<ClusterTotals>>,
 }
 
@@ -46,7 +50,10 @@ impl<T: Default> ByName<T> {
 
 /// Of one cluster.
 #[derive(Debug, Default)]
-pub struct ClusterTotals {}
+pub struct ClusterTotals {
+    /// What was seen of its endpoints, and decided.
+    pub health: ClusterHealth,
+}
 
 impl Totals {
     /// Those of the cluster of this name; made at its first use, and gone when nobody has it any more.

@@ -87,6 +87,12 @@ pub const WEIGHT_MAX: u32 = 1_000_000;
 pub const ENDPOINT_WEIGHT_MAX: u32 = 1_000;
 /// The greatest bound of a hashed cluster: an endpoint's load over the average, in percent.
 pub const BOUND_PERCENT_MAX: u32 = 10_000;
+/// Failures in a row; more than anybody would wait for.
+pub const CONSECUTIVE_MAX: u32 = 1_000;
+/// Requests that must have been made before they are judged, and endpoints likewise.
+pub const REQUEST_VOLUME_MAX: u32 = 1_000_000;
+/// Thousandths of a standard deviation.
+pub const STDEV_FACTOR_MAX: u32 = 10_000;
 /// Denominator of a mirror's share. Source: none in the Gateway API's Fraction; a millionth is enough.
 pub const DENOMINATOR_MAX: u32 = 1_000_000;
 /// A time span, in milliseconds: 30 days.

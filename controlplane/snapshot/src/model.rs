@@ -5,11 +5,15 @@
 //! name is resolved, every default that the control plane knows is filled in, every reference is an
 //! index into a list of the same snapshot.
 
+pub mod outlier;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use outlier::OutlierDetection;
 
 /// Which state of which store a proxy runs on. Numbers of one store only go up; a new store starts
 /// anew, and every number of its is newer than those of another.
@@ -374,7 +378,10 @@ pub struct Cluster {
 
 /// How the endpoints of a cluster are treated. What few clusters have is in a box.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterPolicy {}
+pub struct ClusterPolicy {
+    /// When endpoints are ejected; `None`: as [`OutlierDetection::default`] says.
+    pub outlier: Option<Box<OutlierDetection>>,
+}
 
 /// One instance of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

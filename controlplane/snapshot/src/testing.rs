@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::limits::{BOUND_PERCENT_MAX, ENDPOINT_WEIGHT_MAX};
+use crate::model::outlier::{OutlierDetection, SuccessRate};
 use crate::model::*;
 
 /// Valid snapshots.
@@ -48,19 +49,44 @@ fn replaces_prefix(route: &Route) -> bool {
 fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
     let weights = vec(1..=ENDPOINT_WEIGHT_MAX, 4);
     let weights = prop_oneof![Just(Vec::new()), weights];
-    let cluster = (btree_set(address(), 0..4), weights, balancing(), option::of(0..100_000_u32));
+    let others = (option::of(0..100_000_u32), cluster_policy());
+    let cluster = (btree_set(address(), 0..4), weights, balancing(), others);
     btree_map("[a-z]{1,8}/[a-z]{1,8}:[1-9]", cluster, 0..5).prop_map(|clusters| {
-        let into_cluster = |(name, (addresses, weights, balancing, connect_timeout_ms))| {
-            let addresses: BTreeSet<SocketAddr> = addresses;
-            let endpoints: Vec<Endpoint> =
-                addresses.into_iter().map(|address| Endpoint { address }).collect();
-            let mut weights: Vec<u32> = weights;
-            weights.truncate(endpoints.len());
-            let policy = ClusterPolicy::default();
-            Arc::new(Cluster { name, endpoints, weights, balancing, connect_timeout_ms, policy })
-        };
+        let into_cluster =
+            |(name, (addresses, weights, balancing, (connect_timeout_ms, policy)))| {
+                let addresses: BTreeSet<SocketAddr> = addresses;
+                let endpoints: Vec<Endpoint> =
+                    addresses.into_iter().map(|address| Endpoint { address }).collect();
+                let mut weights: Vec<u32> = weights;
+                weights.truncate(endpoints.len());
+                Arc::new(Cluster {
+                    name,
+                    endpoints,
+                    weights,
+                    balancing,
+                    connect_timeout_ms,
+                    policy,
+                })
+            };
         clusters.into_iter().map(into_cluster).collect()
     })
+}
+
+fn cluster_policy() -> impl Strategy<Value = ClusterPolicy> {
+    let comparing = (1..10_000_u32, 2..1_000_u32, 1..1_000_u32);
+    let detection = (0..100_u32, 1..100_000_u32, 1..=100_u32, option::of(comparing)).prop_map(
+        |(consecutive, base_ejection_ms, max_ejection_percent, comparing)| OutlierDetection {
+            consecutive_5xx_errors: consecutive,
+            base_ejection_ms,
+            max_ejection_ms: base_ejection_ms.saturating_mul(2),
+            max_ejection_percent,
+            success_rate: comparing.map(|(stdev_factor, minimum_hosts, request_volume)| {
+                SuccessRate { stdev_factor, minimum_hosts, request_volume }
+            }),
+            ..OutlierDetection::default()
+        },
+    );
+    option::of(detection).prop_map(|outlier| ClusterPolicy { outlier: outlier.map(Box::new) })
 }
 
 fn balancing() -> impl Strategy<Value = Balancing> {

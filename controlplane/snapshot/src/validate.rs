@@ -10,6 +10,7 @@
 
 pub mod text;
 pub mod patterns;
+mod outlier;
 mod routing;
 #[cfg(test)]
 mod tests;
@@ -130,6 +131,9 @@ fn check_cluster<'s>(
     duration("connect_timeout_ms", cluster.connect_timeout_ms)?;
     check_weights(cluster)?;
     check_balancing(&cluster.balancing).map_err(|problem| problem.inside("balancing"))?;
+    if let Some(detection) = &cluster.policy.outlier {
+        outlier::check_outlier(detection).map_err(|problem| problem.inside("outlier"))?;
+    }
     sorted.clear();
     for (index, endpoint) in cluster.endpoints.iter().enumerate() {
         address(endpoint.address)

@@ -4,6 +4,8 @@
 //! rule, the policy of the route; then the policy of the service's port, then that of the service. A
 //! target has one policy, so that nothing depends on an order among policies.
 
+mod outlier;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -62,8 +64,9 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
     }
 }
 
-fn either_cluster(_this: ClusterPolicy, _other: &ClusterPolicy) -> ClusterPolicy {
-    ClusterPolicy {}
+/// Each of its parts as a whole: the fields of one belong together.
+fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
+    ClusterPolicy { outlier: this.outlier.or_else(|| other.outlier.clone()) }
 }
 
 /// What a policy is attached to. Both kinds of Service are one.
@@ -246,7 +249,10 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
     Settings {
         connect_timeout_ms: time_limit(written.connect.as_deref(), "connect").map(never_is_long),
         idle_timeout_ms: time_limit(written.idle.as_deref(), "idle").map(never_is_long),
-        policy: ClusterPolicy {},
+        policy: ClusterPolicy {
+            outlier: (policy.spec.outlier_detection.as_ref())
+                .map(|written| Box::new(outlier::outlier_of(written))),
+        },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),
             backend_request_timeout_ms: time_limit(

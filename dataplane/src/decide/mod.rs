@@ -2,5 +2,6 @@
 
 pub mod balance;
 pub mod cors;
+pub mod outlier;
 pub mod request_parts;
 pub mod route;

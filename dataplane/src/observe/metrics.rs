@@ -4,6 +4,8 @@
 //! [`WorkerMetrics`]. After: a scrape sums the blocks (`metrics_text`) on the admin's thread. A
 //! worker never writes another's block, and blocks share no cache line.
 
+pub mod health;
+
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -14,6 +16,8 @@ use lateen_snapshot::model::Epoch;
 use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
 use crate::observe::metrics_text;
+
+use health::HealthMetrics;
 
 /// Upper bounds of `response_latency_ms` in microseconds: Linkerd's buckets, 1 ms to 50 s, so that
 /// its dashboards keep working.
@@ -417,6 +421,8 @@ pub struct Metrics {
     stalled: Box<[Counter]>,
     /// Lines lost because a write failed, written by the access log's thread alone.
     pub(super) access_log_write_dropped: Counter,
+    /// Of endpoints out of service, written by the health thread alone.
+    pub health: HealthMetrics,
     engine: OnceLock<EngineInfo>,
     /// What the control plane made of this process; none without one.
     control: OnceLock<ControlMetrics>,
@@ -430,6 +436,7 @@ impl Metrics {
             workers: (0..worker_count).map(|_| CachePadded::default()).collect(),
             stalled: (0..worker_count).map(|_| Counter::default()).collect(),
             access_log_write_dropped: Counter::default(),
+            health: HealthMetrics::default(),
             engine: OnceLock::new(),
             control: OnceLock::new(),
             started: SystemTime::now(),

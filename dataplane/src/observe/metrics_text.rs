@@ -4,6 +4,8 @@
 //! admin's thread: no worker notices. The encoder appends `_total` to a counter's name and `_info`
 //! to an info's, so the names below come without.
 
+mod health;
+
 use std::fmt::Error;
 use std::sync::Arc;
 
@@ -41,6 +43,7 @@ impl Collector for Scrape {
         page.pools_and_bytes()?;
         page.picks()?;
         page.mirrors()?;
+        page.health()?;
         page.control()?;
         page.engine_and_workers()?;
         page.process()

@@ -1,7 +1,11 @@
 //! `TrafficPolicy`: how requests to services or of routes are treated, attached by `targetRefs`.
 
+pub mod outlier;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use outlier::OutlierDetection;
 
 /// How requests to some services, or of some routes, are treated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +19,10 @@ pub struct TrafficPolicySpec {
     /// Which endpoint gets a request. Only for a Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
+    /// When an endpoint that fails, or is slower than the others, gets no requests for a while. Only for a
+    /// Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier_detection: Option<OutlierDetection>,
 }
 
 /// An object that a policy is attached to (GEP-713).

@@ -1,5 +1,7 @@
 //! Rules of a TrafficPolicy.
 
+mod outlier;
+
 use crate::language::kinds::traffic_policy::{
     HashKey, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, Timeouts, TrafficPolicySpec,
 };
@@ -24,13 +26,20 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
             findings.error_with_help(&format!("spec.targetRefs[{index}].group"), message, help);
         }
     }
-    if policy.timeouts.is_none() && policy.load_balancing.is_none() {
-        let help = "give it `timeouts` or `loadBalancing`";
+    if policy.timeouts.is_none()
+        && policy.load_balancing.is_none()
+        && policy.outlier_detection.is_none()
+    {
+        let help = "give it `timeouts`, `loadBalancing` or `outlierDetection`";
         findings.error_with_help("spec", "this policy says nothing", help);
     }
     if let Some(balancing) = &policy.load_balancing {
         check_fits("loadBalancing", |kind| kind == "Service", targets, findings);
         check_balancing(balancing, findings);
+    }
+    if let Some(detection) = &policy.outlier_detection {
+        check_fits("outlierDetection", |kind| kind == "Service", targets, findings);
+        outlier::check_outlier(detection, findings);
     }
     if let Some(timeouts) = &policy.timeouts {
         check_timeouts(timeouts, targets, findings);

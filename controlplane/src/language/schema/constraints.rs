@@ -325,6 +325,21 @@ const TRAFFIC_POLICY: Table = &[
     ("loadBalancing.hash.keys", Items(1, 16)),
     ("loadBalancing.hash.keys[].name", Length(1, 256)),
     ("loadBalancing.hash.boundPercent", Range(101, 10_000)),
+    ("outlierDetection.consecutiveLocalOriginFailures", Range(0, 1_000)),
+    ("outlierDetection.consecutiveGatewayErrors", Range(0, 1_000)),
+    ("outlierDetection.consecutive5xxErrors", Range(0, 1_000)),
+    ("outlierDetection.interval", Text(Format::Duration)),
+    ("outlierDetection.baseEjectionTime", Text(Format::Duration)),
+    ("outlierDetection.maxEjectionTime", Text(Format::Duration)),
+    ("outlierDetection.maxEjectionPercent", Range(1, 100)),
+    ("outlierDetection.successRate.stdevFactor", Range(1, 10_000)),
+    ("outlierDetection.successRate.minimumHosts", Range(2, 1_000_000)),
+    ("outlierDetection.successRate.requestVolume", Range(1, 1_000_000)),
+    ("outlierDetection.failurePercentage.threshold", Range(1, 100)),
+    ("outlierDetection.failurePercentage.requestVolume", Range(1, 1_000_000)),
+    ("outlierDetection.latency.factorPercent", Range(101, 10_000)),
+    ("outlierDetection.latency.margin", Text(Format::Duration)),
+    ("outlierDetection.latency.requestVolume", Range(1, 1_000_000)),
 ];
 
 fn apply_table(schema: &mut Json, prefix: &str, table: Table) {
