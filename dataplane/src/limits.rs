@@ -191,6 +191,8 @@ pub const SUCCESS_RATE_GAP_POINTS: f64 = 5.0;
 pub const REPROBE_AFTER: Duration = Duration::from_secs(1);
 /// But no later than after. Source: issue.
 pub const REPROBE_AFTER_MOST: Duration = Duration::from_secs(5);
+/// Bytes of an answer to a check that are read: its status line begins with them.
+pub const CHECK_ANSWER_BYTES: usize = 64;
 /// Probes of endpoints under way at a time, in the process; others wait for one to end.
 pub const PROBES_MAX: usize = 64;
 /// Notices of workers that wait to be looked at; what is beyond them will be told again.

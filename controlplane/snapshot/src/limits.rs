@@ -87,6 +87,10 @@ pub const WEIGHT_MAX: u32 = 1_000_000;
 pub const ENDPOINT_WEIGHT_MAX: u32 = 1_000;
 /// The greatest bound of a hashed cluster: an endpoint's load over the average, in percent.
 pub const BOUND_PERCENT_MAX: u32 = 10_000;
+/// Ranges of statuses with which an endpoint says that it is well.
+pub const CHECK_STATUSES_MAX: usize = 16;
+/// The shortest time from one check of an endpoint to the next, in milliseconds: many proxies do it.
+pub const CHECK_INTERVAL_MS_LEAST: u32 = 100;
 /// Failures in a row; more than anybody would wait for.
 pub const CONSECUTIVE_MAX: u32 = 1_000;
 /// Requests that must have been made before they are judged, and endpoints likewise.

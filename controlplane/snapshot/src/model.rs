@@ -5,6 +5,7 @@
 //! name is resolved, every default that the control plane knows is filled in, every reference is an
 //! index into a list of the same snapshot.
 
+pub mod health_check;
 pub mod outlier;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use health_check::HealthCheck;
 use outlier::OutlierDetection;
 
 /// Which state of which store a proxy runs on. Numbers of one store only go up; a new store starts
@@ -381,6 +383,8 @@ pub struct Cluster {
 pub struct ClusterPolicy {
     /// When endpoints are ejected; `None`: as [`OutlierDetection::default`] says.
     pub outlier: Option<Box<OutlierDetection>>,
+    /// How its endpoints are asked whether they are well; `None`: they are not.
+    pub health_check: Option<Box<HealthCheck>>,
 }
 
 /// One instance of a service.

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::limits::{BOUND_PERCENT_MAX, ENDPOINT_WEIGHT_MAX};
+use crate::model::health_check::{HealthCheck, HttpProbe, Probe};
 use crate::model::outlier::{OutlierDetection, SuccessRate};
 use crate::model::*;
 
@@ -86,7 +87,25 @@ fn cluster_policy() -> impl Strategy<Value = ClusterPolicy> {
             ..OutlierDetection::default()
         },
     );
-    option::of(detection).prop_map(|outlier| ClusterPolicy { outlier: outlier.map(Box::new) })
+    let http = (path(), option::of(host()), 100..300_u16, 300..600_u16).prop_map(
+        |(path, host, from, to)| {
+            Probe::Http(Box::new(HttpProbe { path, host, statuses: vec![(from, to)] }))
+        },
+    );
+    let probe = prop_oneof![Just(Probe::Tcp), http];
+    let check = (probe, 100..100_000_u32, 1..100_000_u32, 1..100_u32).prop_map(
+        |(probe, interval_ms, timeout_ms, unhealthy_threshold)| HealthCheck {
+            probe,
+            interval_ms,
+            timeout_ms,
+            unhealthy_threshold,
+            healthy_threshold: 1,
+        },
+    );
+    (option::of(detection), option::of(check)).prop_map(|(outlier, check)| ClusterPolicy {
+        outlier: outlier.map(Box::new),
+        health_check: check.map(Box::new),
+    })
 }
 
 fn balancing() -> impl Strategy<Value = Balancing> {

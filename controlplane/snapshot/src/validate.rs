@@ -10,6 +10,7 @@
 
 pub mod text;
 pub mod patterns;
+mod health_check;
 mod outlier;
 mod routing;
 #[cfg(test)]
@@ -133,6 +134,10 @@ fn check_cluster<'s>(
     check_balancing(&cluster.balancing).map_err(|problem| problem.inside("balancing"))?;
     if let Some(detection) = &cluster.policy.outlier {
         outlier::check_outlier(detection).map_err(|problem| problem.inside("outlier"))?;
+    }
+    if let Some(check) = &cluster.policy.health_check {
+        health_check::check_health_check(check)
+            .map_err(|problem| problem.inside("health_check"))?;
     }
     sorted.clear();
     for (index, endpoint) in cluster.endpoints.iter().enumerate() {

@@ -4,6 +4,7 @@
 //! rule, the policy of the route; then the policy of the service's port, then that of the service. A
 //! target has one policy, so that nothing depends on an order among policies.
 
+mod health_check;
 mod outlier;
 
 use std::collections::HashMap;
@@ -66,7 +67,10 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
 
 /// Each of its parts as a whole: the fields of one belong together.
 fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
-    ClusterPolicy { outlier: this.outlier.or_else(|| other.outlier.clone()) }
+    ClusterPolicy {
+        outlier: this.outlier.or_else(|| other.outlier.clone()),
+        health_check: this.health_check.or_else(|| other.health_check.clone()),
+    }
 }
 
 /// What a policy is attached to. Both kinds of Service are one.
@@ -252,6 +256,8 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
         policy: ClusterPolicy {
             outlier: (policy.spec.outlier_detection.as_ref())
                 .map(|written| Box::new(outlier::outlier_of(written))),
+            health_check: (policy.spec.health_check.as_ref())
+                .map(|written| Box::new(health_check::health_check_of(written))),
         },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),

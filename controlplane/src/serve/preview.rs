@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use lateen_snapshot::model::{Action, ClusterId, ClusterPolicy, Listener, Route, Snapshot};
+use lateen_snapshot::model::{Action, ClusterId, Listener, Route, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::serve::plan::Snapshots;
@@ -177,7 +177,7 @@ fn cluster(snapshot: &Snapshot, id: Option<ClusterId>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use lateen_snapshot::model::{Balancing, Cluster, TcpBackend, TcpRoute};
+    use lateen_snapshot::model::{Balancing, Cluster, ClusterPolicy, TcpBackend, TcpRoute};
     use lateen_snapshot::model::{Direction, Endpoint, Protocol};
 
     use super::*;

@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod cors;
+pub mod health_check;
 pub mod outlier;
 pub mod request_parts;
 pub mod route;

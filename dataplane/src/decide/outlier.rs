@@ -265,6 +265,11 @@ impl<K: Copy + Eq + Hash + Ord> Ejections<K> {
         self.out
     }
 
+    /// Whether nothing is held of any.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
     /// Those that are, in order.
     pub fn out(&self) -> Vec<K> {
         let out = self.records.iter().filter(|(_, record)| record.until_ns.is_some());

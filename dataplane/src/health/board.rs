@@ -37,6 +37,8 @@ pub struct ClusterHealth {
 pub struct Verdicts {
     /// Those that are ejected, in order.
     pub ejected: Vec<SocketAddr>,
+    /// Those that pass their health checks, in order; `None`: nobody is checked.
+    pub well: Option<Vec<SocketAddr>>,
 }
 
 impl ClusterHealth {
@@ -81,7 +83,7 @@ impl ClusterHealth {
         self.is_compared.load(Ordering::Relaxed)
     }
 
-    /// It knows now, or has found that there is none. For the health thread alone.
+    /// It knows now, or has found that there is none. A worker that is told too late tells it again.
     pub fn set_compared(&self, is_compared: bool) {
         self.is_compared.store(is_compared, Ordering::Relaxed);
     }

@@ -3,7 +3,7 @@
 //! Before: a worker saw an endpoint fail, or an interval is over. After: the cluster's board says who is
 //! ejected. Whether and for how long is decided in `decide::outlier`; here it is carried out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use lateen_snapshot::model::outlier::OutlierDetection;
@@ -11,7 +11,7 @@ use lateen_snapshot::model::outlier::OutlierDetection;
 use crate::decide::outlier::sweep::{Counts, sweep};
 use crate::decide::outlier::{Cause, Census, Ejections, Verdict};
 use crate::health::board::Counted;
-use crate::health::probe::Found;
+use crate::health::probe::{Found, What};
 use crate::health::thread::{Desktop, Due, Purpose, Ward};
 use crate::limits;
 use crate::observe::metrics::health::Readmission;
@@ -34,7 +34,7 @@ impl Ward {
     /// Whether something is held of it, or to come.
     pub(super) fn is_needed(&self) -> bool {
         let Ejecting { ejections, compared, .. } = &self.ejecting;
-        ejections.out_count() > 0 || compared.is_some()
+        !ejections.is_empty() || compared.is_some() || self.is_checked()
     }
 
     /// A worker says that an endpoint has failed often enough.
@@ -68,8 +68,6 @@ impl Ward {
             Verdict::Already => return,
         }
         tracing::info!(cluster = %self.name, %address, cause = cause.as_str(), "endpoint ejected");
-        top.metrics.health.ejections[cause as usize].increment();
-        top.metrics.health.ejected.increment();
         if cause == Cause::LocalOrigin {
             // Who reset may have gone: then it refuses, and is back when it does not.
             self.ejecting.reconnects.insert(address, 0);
@@ -77,12 +75,19 @@ impl Ward {
             top.set_timer(&self.name, after_ns, Due::Reconnect(address));
         }
         self.publish();
+        // Who sees it counted may rely on it.
+        top.metrics.health.ejections[cause as usize].increment();
+        top.metrics.health.ejected.increment();
         self.await_return(top);
     }
 
     /// Endpoints that get no requests, for whatever reason.
     fn out_of_service(&self) -> usize {
-        self.ejecting.ejections.out_count()
+        let addresses = self.spec.endpoints.iter().map(|endpoint| endpoint.address);
+        let is_out = |address: &SocketAddr| {
+            self.ejecting.ejections.is_out(*address) || self.is_ill(*address)
+        };
+        addresses.filter(is_out).count()
     }
 
     fn publish(&self) {
@@ -111,13 +116,13 @@ impl Ward {
         }
         self.ejecting.reconnects.remove(&address);
         tracing::info!(cluster = %self.name, %address, by = how.as_str(), "endpoint back");
-        top.metrics.health.readmissions[how as usize].increment();
-        top.metrics.health.ejected.decrement();
         // Before it gets requests: what they say is the first that counts.
         if let Some(seen) = self.totals.health.seen_if_any(address) {
             seen.come_back();
         }
         self.publish();
+        top.metrics.health.readmissions[how as usize].increment();
+        top.metrics.health.ejected.decrement();
     }
 
     /// Connects to an ejected endpoint.
@@ -125,7 +130,8 @@ impl Ward {
         let Some(count) = self.ejecting.reconnects.get_mut(&address) else { return };
         *count = count.saturating_add(1);
         let timeout_ns = limits::REPROBE_AFTER.as_nanos() as u64;
-        top.probe(&self.name, address, Purpose::Reconnect, timeout_ns);
+        let purpose = (Purpose::Reconnect, What::Connect);
+        top.probe(&self.name, address, purpose, timeout_ns);
     }
 
     /// It was connected to.
@@ -140,8 +146,8 @@ impl Ward {
                 return self.bring_back(top, address, Readmission::Connect);
             }
             // It was ejected for resets, and takes connections: time brings it back.
-            Found::Connected | Found::Untried => {}
-            Found::Refused | Found::TimedOut => ejections.wait_for_connect(address),
+            Found::Connected | Found::Status(_) | Found::Untried => {}
+            Found::Refused | Found::Broken | Found::TimedOut => ejections.wait_for_connect(address),
         }
         let after = limits::REPROBE_AFTER.saturating_mul(count).min(limits::REPROBE_AFTER_MOST);
         top.set_timer(&self.name, after.as_nanos() as u64, Due::Reconnect(address));
@@ -205,7 +211,12 @@ impl Ward {
     /// Another snapshot has other endpoints, or not even the cluster.
     pub(super) fn ejecting_tidy(&mut self, top: &mut Desktop, is_there: bool) {
         let detection = self.detection();
-        let there: std::collections::HashSet<SocketAddr> =
+        if !is_there {
+            // Where it comes again its traffic is told of anew.
+            self.ejecting.compared = None;
+            self.totals.health.set_compared(false);
+        }
+        let there: HashSet<SocketAddr> =
             self.spec.endpoints.iter().map(|endpoint| endpoint.address).collect();
         let Ejecting { ejections, reconnects, .. } = &mut self.ejecting;
         let out_before = ejections.out_count();

@@ -11,4 +11,5 @@ pub mod watch;
 pub mod board;
 pub mod thread;
 mod ejecting;
+mod checking;
 mod probe;

@@ -1,11 +1,12 @@
 //! The thread that decides which endpoints are out of service, for all workers.
 //!
 //! Before: workers rang, a snapshot was published, a time came, or a probe was answered. After: what is
-//! decided stands on the board of the cluster. It sleeps while nothing is ejected and nothing is compared.
+//! decided stands on the board of the cluster. It sleeps while nothing is ejected, compared or checked.
 //! It never touches a packet of a client's.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use lateen_snapshot::model::Cluster;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use crate::health::board::{Desk, Notice};
+use crate::health::checking::Checking;
 use crate::health::ejecting::Ejecting;
-use crate::health::probe::{Found, Probes, Wanted};
+use crate::health::probe::{Found, Probes, Wanted, What};
 use crate::loaded::{Loaded, Published};
 use crate::observe::metrics::Metrics;
 use crate::totals::ClusterTotals;
@@ -55,6 +57,8 @@ pub(super) enum Due {
     Reconnect(SocketAddr),
     /// An endpoint that fails and could not be ejected may be told of again.
     Relook(SocketAddr),
+    /// An endpoint is checked, unless it is no longer checked under this number.
+    Check(SocketAddr, u64),
 }
 
 /// Why a probe was made.
@@ -62,6 +66,8 @@ pub(super) enum Due {
 pub(super) enum Purpose {
     /// The endpoint is ejected.
     Reconnect,
+    /// It is checked, under this number.
+    Check(u64),
 }
 
 /// What the parts of it share while something is decided.
@@ -73,9 +79,33 @@ pub(super) struct Desktop {
     probes: Probes<(usize, Purpose)>,
     /// The clusters that probes are of, by the number in their tag.
     probed: Vec<Option<Arc<str>>>,
+    /// Given out so far.
+    numbers: u64,
 }
 
 impl Desktop {
+    pub(super) const fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            now_ns: 0,
+            metrics,
+            timers: BinaryHeap::new(),
+            probes: Probes::new(),
+            probed: Vec::new(),
+            numbers: 0,
+        }
+    }
+
+    /// Evenly spread bits.
+    pub(super) fn random(&self) -> u64 {
+        RandomState::new().hash_one(self.now_ns)
+    }
+
+    /// A number that was not given out before.
+    pub(super) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
     /// Something will be due.
     pub(super) fn set_timer(&mut self, cluster: &Arc<str>, after_ns: u64, due: Due) {
         let at_ns = self.now_ns.saturating_add(after_ns);
@@ -87,7 +117,7 @@ impl Desktop {
         &mut self,
         cluster: &Arc<str>,
         address: SocketAddr,
-        purpose: Purpose,
+        (purpose, what): (Purpose, What),
         timeout_ns: u64,
     ) {
         let free = self.probed.iter().position(Option::is_none);
@@ -96,7 +126,8 @@ impl Desktop {
             self.probed.push(None);
         }
         self.probed[place] = Some(cluster.clone());
-        self.probes.want(Wanted { address, timeout_ns, tag: (place, purpose) }, self.now_ns);
+        let tag = (place, purpose);
+        self.probes.want(Wanted { address, what, timeout_ns, tag }, self.now_ns);
     }
 }
 
@@ -106,6 +137,19 @@ pub(super) struct Ward {
     pub(super) spec: Arc<Cluster>,
     pub(super) totals: Arc<ClusterTotals>,
     pub(super) ejecting: Ejecting,
+    pub(super) checking: Checking,
+}
+
+impl Ward {
+    pub(super) fn new(spec: &Arc<Cluster>, totals: Arc<ClusterTotals>) -> Self {
+        Self {
+            name: Arc::from(&*spec.name),
+            spec: Arc::clone(spec),
+            totals,
+            ejecting: Ejecting::default(),
+            checking: Checking::default(),
+        }
+    }
 }
 
 struct Health {
@@ -120,13 +164,7 @@ struct Health {
 
 impl Health {
     fn new(desk: Arc<Desk>, published: Arc<Published>, metrics: Arc<Metrics>) -> Self {
-        let top = Desktop {
-            now_ns: 0,
-            metrics,
-            timers: BinaryHeap::new(),
-            probes: Probes::new(),
-            probed: Vec::new(),
-        };
+        let top = Desktop::new(metrics);
         let began = Instant::now();
         Self { desk, published, began, serial: 0, clusters: HashMap::new(), top }
     }
@@ -179,6 +217,11 @@ impl Health {
         self.serial = loaded.serial;
         let mut there: HashMap<&str, &Arc<Cluster>> = HashMap::new();
         for cluster in &loaded.snapshot.clusters {
+            let is_checked = cluster.policy.health_check.is_some();
+            if is_checked && !self.clusters.contains_key(&*cluster.name) {
+                let ward = Ward::new(cluster, loaded.totals.of_cluster(&cluster.name));
+                self.clusters.insert(ward.name.clone(), ward);
+            }
             if self.clusters.contains_key(&*cluster.name) {
                 there.insert(&cluster.name, cluster);
             }
@@ -190,6 +233,7 @@ impl Health {
                 ward.spec = Arc::clone(spec);
             }
             ward.ejecting_tidy(top, spec.is_some());
+            ward.check_as_told(top, spec.is_some());
             spec.is_some() && ward.is_needed()
         });
     }
@@ -203,10 +247,8 @@ impl Health {
                 let loaded = self.published.loaded();
                 let mut clusters = loaded.snapshot.clusters.iter();
                 let Some(spec) = clusters.find(|of| of.name == cluster.name) else { return };
-                let name: Arc<str> = Arc::from(&*cluster.name);
-                let (spec, ejecting) = (Arc::clone(spec), Ejecting::default());
-                let ward = Ward { name: name.clone(), spec, totals, ejecting };
-                self.clusters.entry(name).or_insert(ward)
+                let ward = Ward::new(spec, totals);
+                self.clusters.entry(ward.name.clone()).or_insert(ward)
             }
         };
         match failing {
@@ -219,6 +261,7 @@ impl Health {
         let Some(ward) = of.and_then(|name| self.clusters.get_mut(&name)) else { return };
         match purpose {
             Purpose::Reconnect => ward.reconnected(&mut self.top, address, found),
+            Purpose::Check(number) => ward.checked(&mut self.top, address, number, found),
         }
     }
 
@@ -237,6 +280,7 @@ impl Health {
             Due::Return => ward.end_ejections(&mut self.top),
             Due::Reconnect(address) => ward.reconnect(&mut self.top, address),
             Due::Relook(address) => ward.look_again(address),
+            Due::Check(address, number) => ward.check(&mut self.top, address, number),
         }
     }
 }

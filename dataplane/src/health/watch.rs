@@ -57,7 +57,10 @@ impl Watch {
     ) -> Self {
         let compares = spec.policy.outlier.as_ref().is_some_and(|detection| detection.compares());
         let counted = compares.then(|| vec![OnceCell::new(); spec.endpoints.len()].into());
-        Self { known, counted, followed: Cell::new(0), desk: desk.clone() }
+        // Where endpoints are checked there is something to follow from the start: a new one does not serve.
+        let is_checked = spec.policy.health_check.is_some();
+        let followed = Cell::new(if is_checked { u64::MAX } else { 0 });
+        Self { known, counted, followed, desk: desk.clone() }
     }
 
     /// Whether every try is counted.
@@ -94,8 +97,14 @@ pub fn follow(cluster: &Cluster) {
     // Before the verdicts: what is decided meanwhile is followed next time.
     cluster.watch.followed.set(health.version());
     let verdicts = health.verdicts();
+    let is_checked = cluster.spec().policy.health_check.is_some();
     for (endpoint, of_spec) in cluster.endpoints().iter().zip(cluster.endpoint_specs()) {
         let load = &endpoint.load;
+        let is_ill = match &verdicts.well {
+            Some(well) => well.binary_search(&of_spec.address).is_err(),
+            None => is_checked,
+        };
+        load.set_out_of_service(OutOfService::Unhealthy, is_ill);
         let is_ejected = verdicts.ejected.binary_search(&of_spec.address).is_ok();
         if is_ejected != load.is_out_for(OutOfService::Ejected) {
             load.set_out_of_service(OutOfService::Ejected, is_ejected);

@@ -1,10 +1,12 @@
 //! `TrafficPolicy`: how requests to services or of routes are treated, attached by `targetRefs`.
 
+pub mod health_check;
 pub mod outlier;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use health_check::HealthCheck;
 use outlier::OutlierDetection;
 
 /// How requests to some services, or of some routes, are treated.
@@ -23,6 +25,9 @@ pub struct TrafficPolicySpec {
     /// Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierDetection>,
+    /// How endpoints are asked whether they are well. Only for a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
 }
 
 /// An object that a policy is attached to (GEP-713).

@@ -1,5 +1,6 @@
 //! Rules of a TrafficPolicy.
 
+mod health_check;
 mod outlier;
 
 use crate::language::kinds::traffic_policy::{
@@ -29,8 +30,9 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     if policy.timeouts.is_none()
         && policy.load_balancing.is_none()
         && policy.outlier_detection.is_none()
+        && policy.health_check.is_none()
     {
-        let help = "give it `timeouts`, `loadBalancing` or `outlierDetection`";
+        let help = "give it `timeouts`, `loadBalancing`, `outlierDetection` or `healthCheck`";
         findings.error_with_help("spec", "this policy says nothing", help);
     }
     if let Some(balancing) = &policy.load_balancing {
@@ -40,6 +42,10 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     if let Some(detection) = &policy.outlier_detection {
         check_fits("outlierDetection", |kind| kind == "Service", targets, findings);
         outlier::check_outlier(detection, findings);
+    }
+    if let Some(check) = &policy.health_check {
+        check_fits("healthCheck", |kind| kind == "Service", targets, findings);
+        health_check::check_health_check(check, findings);
     }
     if let Some(timeouts) = &policy.timeouts {
         check_timeouts(timeouts, targets, findings);

@@ -340,6 +340,15 @@ const TRAFFIC_POLICY: Table = &[
     ("outlierDetection.latency.factorPercent", Range(101, 10_000)),
     ("outlierDetection.latency.margin", Text(Format::Duration)),
     ("outlierDetection.latency.requestVolume", Range(1, 1_000_000)),
+    ("healthCheck.http.path", Text(Format::Path)),
+    ("healthCheck.http.host", Text(Format::PreciseHostname)),
+    ("healthCheck.http.expectedStatuses", Items(1, 16)),
+    ("healthCheck.http.expectedStatuses[].from", Range(100, 599)),
+    ("healthCheck.http.expectedStatuses[].to", Range(100, 599)),
+    ("healthCheck.interval", Text(Format::Duration)),
+    ("healthCheck.timeout", Text(Format::Duration)),
+    ("healthCheck.unhealthyThreshold", Range(1, 1_000)),
+    ("healthCheck.healthyThreshold", Range(1, 1_000)),
 ];
 
 fn apply_table(schema: &mut Json, prefix: &str, table: Table) {

@@ -37,4 +37,14 @@ pub struct HealthMetrics {
     pub readmissions: [Counter; Readmission::ALL.len()],
     /// `endpoints_ejected`: at present.
     pub ejected: Gauge,
+    /// `health_checks_total{result="pass"}`.
+    pub checks_passed: Counter,
+    /// `health_checks_total{result="fail"}`.
+    pub checks_failed: Counter,
+    /// `health_changes_total{to="healthy"}`.
+    pub became_well: Counter,
+    /// `health_changes_total{to="unhealthy"}`.
+    pub became_ill: Counter,
+    /// `endpoints_unhealthy`: of those that are checked, and have not passed yet or no longer.
+    pub ill: Gauge,
 }

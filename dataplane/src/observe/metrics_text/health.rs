@@ -17,6 +17,18 @@ impl Page<'_, '_> {
         let readmissions = Readmission::ALL
             .map(|how| ([("by", how.as_str())], health.readmissions[how as usize].value()));
         self.counters("readmissions", "Ejected endpoints that came back, by what", readmissions)?;
-        self.gauges("endpoints_ejected", "Endpoints ejected now", [([], health.ejected.value())])
+        self.gauges("endpoints_ejected", "Endpoints ejected now", [([], health.ejected.value())])?;
+        let checks = [
+            ([("result", "pass")], health.checks_passed.value()),
+            ([("result", "fail")], health.checks_failed.value()),
+        ];
+        self.counters("health_checks", "Health checks that ended, by result", checks)?;
+        let changes = [
+            ([("to", "healthy")], health.became_well.value()),
+            ([("to", "unhealthy")], health.became_ill.value()),
+        ];
+        self.counters("health_changes", "Endpoints that became healthy or unhealthy", changes)?;
+        let help = "Checked endpoints that do not pass";
+        self.gauges("endpoints_unhealthy", help, [([], health.ill.value())])
     }
 }
