@@ -54,7 +54,7 @@ pub enum Ended {
     Failed {
         /// How it ended.
         failure: Failure,
-        /// Whether the connection may have been dead before.
+        /// The connection may have been dead before, so that it is sent on a new one.
         was_stale: bool,
     },
     /// In an answer that asks for another try, which is paid for, after this long.
@@ -97,7 +97,7 @@ pub async fn try_again(
     exchange.answered_at.set(Instant::NEVER);
     let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
     match ended {
-        Ended::Failed { was_stale: true, .. } if may_replay(request) => {
+        Ended::Failed { was_stale: true, .. } => {
             exchange.retries.set(exchange.retries.get() + 1);
             let metrics = &connection.shard.metrics().retry;
             metrics.made[RetryReason::PoolReplay as usize].increment();
@@ -174,7 +174,7 @@ pub async fn start_rival(
 }
 
 /// Whether a request may be sent again whose endpoint may have seen it, without a route's leave.
-fn may_replay(request: &Request) -> bool {
+pub fn may_replay(request: &Request) -> bool {
     request.method.is_idempotent() || plant::has(Plant::PostReplayed)
 }
 

@@ -26,6 +26,7 @@ use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared, Wish
 use crate::decide::retry::budget::BudgetLease;
 use crate::decide::session::endpoint_mark;
 use crate::forward::pool::{ClusterIdle, IdleList};
+use crate::health::watch::{self, Watch};
 use crate::limits;
 use crate::loaded::{Loaded, compare_endpoints};
 use crate::shard::Shard;
@@ -42,6 +43,8 @@ pub struct Endpoint {
     short_responses: Cell<u32>,
     /// Its cluster has it no longer: no connection to it is kept.
     retired: Cell<bool>,
+    /// Its last try failed, or it is back from an ejection: a good one is worth noting.
+    suspect: Cell<bool>,
 }
 
 // A worker has one for each endpoint that it may call, in a block of the allocator's of 64 bytes.
@@ -52,6 +55,17 @@ impl Endpoint {
     #[inline]
     pub fn is_retired(&self) -> bool {
         self.retired.get()
+    }
+
+    /// Whether a good try is worth noting.
+    #[inline]
+    pub fn is_suspect(&self) -> bool {
+        self.suspect.get()
+    }
+
+    /// Its last try failed, or went well.
+    pub fn set_suspect(&self, is_suspect: bool) {
+        self.suspect.set(is_suspect);
     }
 
     /// Notes whether a response came in one piece with its head.
@@ -93,6 +107,8 @@ pub struct Cluster {
     pub bulkhead: Rc<Bulkhead>,
     /// What all workers count of it together.
     pub totals: Arc<ClusterTotals>,
+    /// What it tells and hears of its endpoints' health.
+    pub watch: Watch,
     retries: Rc<Retries>,
 }
 
@@ -107,7 +123,7 @@ impl Cluster {
         shard: &Shard,
         spec: Arc<model::Cluster>,
         shared: Shared,
-        totals: Arc<ClusterTotals>,
+        (totals, watch): (Arc<ClusterTotals>, Watch),
     ) -> Self {
         let draw = draw(shard);
         let endpoints: Box<[Rc<Endpoint>]> = spec.endpoints.iter().map(|_| Rc::default()).collect();
@@ -126,6 +142,7 @@ impl Cluster {
             method_index,
             bulkhead,
             totals,
+            watch,
             retries,
         }
     }
@@ -146,6 +163,7 @@ impl Cluster {
         let balancer = self.balancer.as_in(&spec, shared, draw, stayed);
         let method_index = method_index(&spec.balancing);
         let (idle, totals) = (self.idle.clone(), self.totals.clone());
+        let watch = self.watch.as_in(&spec);
         Self {
             service: in_service(&spec, &endpoints),
             marks: OnceCell::new(),
@@ -157,12 +175,18 @@ impl Cluster {
             method_index,
             idle,
             totals,
+            watch,
         }
     }
 
     /// The cluster's name.
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// As the snapshot has it.
+    pub fn spec(&self) -> &Arc<model::Cluster> {
+        &self.spec
     }
 
     /// How many endpoints it has.
@@ -173,6 +197,11 @@ impl Cluster {
     /// Its endpoints.
     pub fn endpoints(&self) -> &[Rc<Endpoint>] {
         &self.endpoints
+    }
+
+    /// The same as the snapshot has them.
+    pub fn endpoint_specs(&self) -> &[model::Endpoint] {
+        &self.spec.endpoints
     }
 
     /// One of its endpoints.
@@ -296,6 +325,9 @@ impl Cluster {
         wish: Option<Wish>,
         tried: &[EndpointIndex],
     ) -> Option<EndpointIndex> {
+        if self.totals.health.version() != self.watch.followed() {
+            watch::follow(self);
+        }
         let key = match wish {
             Some(Wish::Key(key)) => Some(key),
             Some(Wish::Endpoint(_)) | None => None,
@@ -408,7 +440,8 @@ impl Clusters {
         let Some(entry) = known.get(spec.name.as_str()) else {
             let shared = loaded.shared_of(id);
             let totals = loaded.totals.of_cluster(&spec.name);
-            let cluster = Rc::new(Cluster::new(shard, spec.clone(), shared, totals));
+            let watch = Watch::new(spec, &loaded.totals.desk);
+            let cluster = Rc::new(Cluster::new(shard, spec.clone(), shared, (totals, watch)));
             cluster.note_terminating();
             if serial < shard.views.live().loaded.serial {
                 cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));

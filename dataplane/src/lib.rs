@@ -10,7 +10,8 @@
 //!    [`judge`] finds out what a request head asks for and where that goes.
 //! 5. [`codec`]: heads and bodies, sans-io. [`decide`]: which endpoint, pure.
 //! 6. [`forward`]: pools, connects, transfers, tunnels.
-//! 7. [`observe`]: counters, log lines, the admin endpoint.
+//! 7. [`health`]: which endpoints get nothing for a while.
+//! 8. [`observe`]: counters, log lines, the admin endpoint.
 //!
 //! What the process runs on is [`loaded`] once; each worker has a [`live`] view of it, and what it
 //! knows of [`cluster`]s, and what it was lent of their caps ([`bulkhead`]) and of limited rates
@@ -30,6 +31,7 @@ pub mod cluster;
 pub mod totals;
 pub mod rate_limit;
 pub mod bulkhead;
+pub mod health;
 pub mod accept;
 pub mod client;
 pub mod connection;

@@ -220,6 +220,22 @@ pub const BULKHEAD_QUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Keys of one limit whose leases, or refusals, a worker remembers; one of another key takes the place of
 /// one of the same residue class. 40 bytes each.
 pub const RATE_LEASES_MAX: usize = 1_024;
+// Health of endpoints.
+
+/// An endpoint whose success rate is less than so many points below the others' is as good as they are.
+/// Source: issue.
+pub const SUCCESS_RATE_GAP_POINTS: f64 = 5.0;
+/// A bare connect to an ejected endpoint that refused is tried again after this, then after twice, … Source:
+/// issue.
+pub const REPROBE_AFTER: Duration = Duration::from_secs(1);
+/// But no later than after. Source: issue.
+pub const REPROBE_AFTER_MOST: Duration = Duration::from_secs(5);
+/// Bytes of an answer to a check that are read: its status line begins with them.
+pub const CHECK_ANSWER_BYTES: usize = 64;
+/// Probes of endpoints under way at a time, in the process; others wait for one to end.
+pub const PROBES_MAX: usize = 64;
+/// Notices of workers that wait to be looked at; what is beyond them will be told again.
+pub const NOTICES_MAX: usize = 4_096;
 
 // Control plane.
 

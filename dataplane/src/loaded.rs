@@ -213,7 +213,9 @@ impl Published {
 
     /// Every worker runs this now.
     pub fn publish(&self, loaded: Arc<Loaded>) {
+        let desk = loaded.totals.desk.clone();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        desk.ring();
     }
 
     /// What every worker runs.

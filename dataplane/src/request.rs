@@ -13,7 +13,9 @@ use std::task::Poll;
 
 use lateen_ring::{Instant, Moved, keep_vector, spare_vector};
 
-use crate::attempt::{Ended, Try, Way, first_try, send_message, set_out, start_rival, try_again};
+use crate::attempt::{
+    Ended, Try, Way, first_try, may_replay, send_message, set_out, start_rival, try_again,
+};
 use crate::bulkhead::RequestUnit;
 use crate::client::Connection;
 use crate::cluster::Chosen;
@@ -32,6 +34,7 @@ use crate::forward::request_body::send_request_body;
 use crate::forward::response::{Call, HedgeNews, Hedging, Responded, respond};
 use crate::forward::transfer::{Timer, one, send};
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
+use crate::health::tries::{note_answered, note_failed};
 use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head};
 use crate::observe::metrics::CloseReason;
 use crate::observe::metrics::retry::HedgeEnd;
@@ -172,6 +175,7 @@ async fn forward(
                 let is_short = !exchange.read_by_count.get();
                 let clean = is_short || !upstream.stream.has_unread();
                 in_flight.chosen().endpoint().note_response(is_short);
+                note_answered(shard, in_flight.chosen(), exchange, exchange.status.get());
                 keep_or_close(shard, in_flight.chosen(), upstream, upstream_reusable && clean);
                 if request.rare.is_some() {
                     note_success(shard, request, exchange);
@@ -182,13 +186,15 @@ async fn forward(
             Ok(Responded::Upgraded { from_upstream }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
                 debug_assert!(request.upgrade().is_some(), "an unasked 101 is an error");
+                note_answered(shard, in_flight.chosen(), exchange, exchange.status.get());
                 exchange.count_upgrade(connection);
                 exchange.let_go(shard);
                 let joining = join(connection, received, exchange, upstream, from_upstream);
                 return Ok(Box::pin(joining).await);
             }
             Ok(Responded::Hedge(_)) => unreachable!("only who hedges is told"),
-            Ok(Responded::Refused { wait, upstream_reusable }) => {
+            Ok(Responded::Refused { wait, status, upstream_reusable }) => {
+                note_answered(shard, in_flight.chosen(), exchange, status);
                 keep_or_close(shard, in_flight.chosen(), upstream, upstream_reusable);
                 Ended::Refused(wait)
             }
@@ -196,12 +202,17 @@ async fn forward(
                 close_upstream(upstream, close_reason(failure));
                 // Its body is whole in memory, or not one byte of it has been taken.
                 let can_be_sent = request.body.is_done() != has_body_to_send && request.is_kept();
+                let was_stale = can_be_sent
+                    && pooled
+                    && !exchange.heard_upstream.get()
+                    && failure.cause == Cause::UpstreamReset
+                    && may_replay(request);
+                if !was_stale {
+                    note_failed(shard, in_flight.chosen(), failure);
+                }
                 if exchange.status.get() != 0 || !can_be_sent {
                     return Err(failure);
                 }
-                let was_stale = pooled
-                    && !exchange.heard_upstream.get()
-                    && failure.cause == Cause::UpstreamReset;
                 Ended::Failed { failure, was_stale }
             }
         };
@@ -280,6 +291,7 @@ async fn respond_hedged(
                 // The first has failed: the second may still answer.
                 let Some(left) = rival.take() else { break Err(failure) };
                 metrics.ended[HedgeEnd::Won as usize].increment();
+                note_failed(&connection.shard, this.in_flight.chosen(), failure);
                 let failed = std::mem::replace(&mut this, left);
                 close_upstream(failed.upstream, close_reason(failure));
                 exchange.heard_upstream.set(false);

@@ -152,8 +152,9 @@ impl Shard {
         }
     }
 
-    /// Which worker it is of.
-    pub fn worker(&self) -> usize {
+    /// Which worker this is, from 0.
+    #[inline]
+    pub const fn worker(&self) -> usize {
         self.worker
     }
 

@@ -162,6 +162,7 @@ impl Proxy {
             config_json: config.to_json(),
             published: published.clone(),
         };
+        crate::health::thread::start(published.clone(), metrics.clone())?;
         let admin = admin::serve(config.admin, sources)?;
         let access_log = AccessLog::start(&config.access_log, config.workers, metrics.clone())?;
         let wakeup = Arc::new(

@@ -16,10 +16,14 @@ use crate::hedging::HedgeTotal;
 use crate::bulkhead::total::BulkheadTotal;
 use crate::rate_limit::total::RateTotal;
 
+use crate::health::board::{ClusterHealth, Desk};
+
 /// Everything of that kind.
 #[derive(Debug, Default)]
 pub struct Totals {
     hedges: Mutex<ByName<HedgeTotal>>,
+    /// Where workers tell what fails.
+    pub desk: Arc<Desk>,
     clusters: Mutex<ByName<ClusterTotals>>,
     rate_limits: Mutex<ByName<RateTotal>>,
 }
@@ -62,6 +66,8 @@ pub struct ClusterTotals {
     pub retries: RetryTotal,
     /// What it may take of the process.
     pub bulkhead: BulkheadTotal,
+    /// What was seen of its endpoints, and decided.
+    pub health: ClusterHealth,
 }
 
 /// What tries beyond the first may cost, and what that depends on.

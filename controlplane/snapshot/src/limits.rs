@@ -104,6 +104,16 @@ pub const RATE_KEYS_MAX: u32 = 1_000_000;
 pub const TRUSTED_HOPS_MAX: u8 = 16;
 /// Cap of what one cluster may take of a proxy: a proxy has no more descriptors.
 pub const CAP_MAX: u32 = 1_000_000;
+/// Ranges of statuses with which an endpoint says that it is well.
+pub const CHECK_STATUSES_MAX: usize = 16;
+/// The shortest time from one check of an endpoint to the next, in milliseconds: many proxies do it.
+pub const CHECK_INTERVAL_MS_LEAST: u32 = 100;
+/// Failures in a row; more than anybody would wait for.
+pub const CONSECUTIVE_MAX: u32 = 1_000;
+/// Requests that must have been made before they are judged, and endpoints likewise.
+pub const REQUEST_VOLUME_MAX: u32 = 1_000_000;
+/// Thousandths of a standard deviation.
+pub const STDEV_FACTOR_MAX: u32 = 10_000;
 /// Denominator of a mirror's share. Source: none in the Gateway API's Fraction; a millionth is enough.
 pub const DENOMINATOR_MAX: u32 = 1_000_000;
 /// A time span, in milliseconds: 30 days.

@@ -12,6 +12,8 @@ pub mod session;
 pub mod slow_start;
 pub mod bulkhead;
 pub mod rate_limit;
+pub mod health_check;
+pub mod outlier;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,6 +26,8 @@ use self::retry::{HedgeAfter, Retry, RetryBudget};
 pub mod retry;
 use self::bulkhead::Caps;
 use self::rate_limit::RateLimits;
+use health_check::HealthCheck;
+use outlier::OutlierDetection;
 
 /// Which state of which store a proxy runs on. Numbers of one store only go up; a new store starts
 /// anew, and every number of its is newer than those of another.
@@ -421,6 +425,10 @@ pub struct ClusterPolicy {
     pub failover: Option<failover::Failover>,
     /// How much of the proxy it may take; `None`: the proxy's own caps.
     pub bulkhead: Option<Box<Caps>>,
+    /// When endpoints are ejected; `None`: as [`OutlierDetection::default`] says.
+    pub outlier: Option<Box<OutlierDetection>>,
+    /// How its endpoints are asked whether they are well; `None`: they are not.
+    pub health_check: Option<Box<HealthCheck>>,
 }
 
 /// One instance of a service.

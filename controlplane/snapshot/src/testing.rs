@@ -15,6 +15,8 @@ use proptest::sample::select;
 use crate::limits::{BOUND_PERCENT_MAX, BYTES_PER_S_MAX, DENOMINATOR_MAX, ENDPOINT_WEIGHT_MAX};
 use crate::model::bulkhead::Caps;
 use crate::model::faults::{AbortKind, FaultAbort, FaultBandwidth, FaultDelay, Faults, Share};
+use crate::model::health_check::{HealthCheck, HttpProbe, Probe};
+use crate::model::outlier::{OutlierDetection, SuccessRate};
 use crate::model::proxy_protocol::{AddressRange, ProxyVersion};
 use crate::model::rate_limit::{LimitKey, RateLimit, RateLimits, SourcePrefix};
 use crate::model::retry::{HedgeAfter, RetriableField, Retry, RetryBudget, RetryOn};
@@ -60,30 +62,41 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
         weights,
         balancing(),
         option::of(0..100_000_u32),
-        option::of(caps()),
+        (option::of(caps()), health_policy()),
     );
     btree_map("[a-z]{1,8}/[a-z]{1,8}:[1-9]", cluster, 0..5).prop_map(|clusters| {
-        let into_cluster = |(name, (addresses, weights, balancing, connect_timeout_ms, caps))| {
-            let addresses: BTreeSet<SocketAddr> = addresses;
-            let endpoints: Vec<Endpoint> =
-                addresses.into_iter().map(|address| Endpoint { address }).collect();
-            let mut weights: Vec<u32> = weights;
-            weights.truncate(endpoints.len());
-            let caps: Option<Caps> = caps;
-            let versions = [None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)];
-            let is_keyed = matches!(balancing, Balancing::RingHash(_) | Balancing::Maglev(_));
-            let slow = SlowStart { window_ms: 1_000, aggression_percent: 50, min_percent: 10 };
-            let policy = ClusterPolicy {
-                retry_budget: (!endpoints.is_empty()).then(RetryBudget::default),
-                proxy_protocol: versions[endpoints.len() % 3],
-                panic_threshold_percent: (endpoints.len() % 2 == 0).then_some(100),
-                slow_start: (!is_keyed).then(|| Box::new(slow)),
-                terminating: (1..endpoints.len() as u32).collect(),
-                failover: None,
-                bulkhead: caps.map(Box::new),
+        let into_cluster =
+            |(name, (addresses, weights, balancing, connect_timeout_ms, (caps, health)))| {
+                let addresses: BTreeSet<SocketAddr> = addresses;
+                let endpoints: Vec<Endpoint> =
+                    addresses.into_iter().map(|address| Endpoint { address }).collect();
+                let mut weights: Vec<u32> = weights;
+                weights.truncate(endpoints.len());
+                let caps: Option<Caps> = caps;
+                let health: (Option<OutlierDetection>, Option<HealthCheck>) = health;
+                let versions = [None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)];
+                let is_keyed = matches!(balancing, Balancing::RingHash(_) | Balancing::Maglev(_));
+                let slow = SlowStart { window_ms: 1_000, aggression_percent: 50, min_percent: 10 };
+                let policy = ClusterPolicy {
+                    retry_budget: (!endpoints.is_empty()).then(RetryBudget::default),
+                    proxy_protocol: versions[endpoints.len() % 3],
+                    panic_threshold_percent: (endpoints.len() % 2 == 0).then_some(100),
+                    slow_start: (!is_keyed).then(|| Box::new(slow)),
+                    terminating: (1..endpoints.len() as u32).collect(),
+                    failover: None,
+                    bulkhead: caps.map(Box::new),
+                    outlier: health.0.map(Box::new),
+                    health_check: health.1.map(Box::new),
+                };
+                Arc::new(Cluster {
+                    name,
+                    endpoints,
+                    weights,
+                    balancing,
+                    connect_timeout_ms,
+                    policy,
+                })
             };
-            Arc::new(Cluster { name, endpoints, weights, balancing, connect_timeout_ms, policy })
-        };
         clusters.into_iter().map(into_cluster).collect()
     })
 }
@@ -99,6 +112,38 @@ fn caps() -> impl Strategy<Value = Caps> {
             queue_timeout_ms,
         },
     )
+}
+
+fn health_policy() -> impl Strategy<Value = (Option<OutlierDetection>, Option<HealthCheck>)> {
+    let comparing = (1..10_000_u32, 2..1_000_u32, 1..1_000_u32);
+    let detection = (0..100_u32, 1..100_000_u32, 1..=100_u32, option::of(comparing)).prop_map(
+        |(consecutive, base_ejection_ms, max_ejection_percent, comparing)| OutlierDetection {
+            consecutive_5xx_errors: consecutive,
+            base_ejection_ms,
+            max_ejection_ms: base_ejection_ms.saturating_mul(2),
+            max_ejection_percent,
+            success_rate: comparing.map(|(stdev_factor, minimum_hosts, request_volume)| {
+                SuccessRate { stdev_factor, minimum_hosts, request_volume }
+            }),
+            ..OutlierDetection::default()
+        },
+    );
+    let http = (path(), option::of(host()), 100..300_u16, 300..600_u16).prop_map(
+        |(path, host, from, to)| {
+            Probe::Http(Box::new(HttpProbe { path, host, statuses: vec![(from, to)] }))
+        },
+    );
+    let probe = prop_oneof![Just(Probe::Tcp), http];
+    let check = (probe, 100..100_000_u32, 1..100_000_u32, 1..100_u32).prop_map(
+        |(probe, interval_ms, timeout_ms, unhealthy_threshold)| HealthCheck {
+            probe,
+            interval_ms,
+            timeout_ms,
+            unhealthy_threshold,
+            healthy_threshold: 1,
+        },
+    );
+    (option::of(detection), option::of(check))
 }
 
 fn balancing() -> impl Strategy<Value = Balancing> {

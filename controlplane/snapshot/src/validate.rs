@@ -15,6 +15,8 @@ mod endpoints;
 mod faults;
 mod retry;
 mod rate_limit;
+mod health_check;
+mod outlier;
 mod routing;
 mod session;
 #[cfg(test)]
@@ -144,6 +146,13 @@ fn check_cluster<'s>(
         check_retry_budget(budget).map_err(|problem| problem.inside("retry_budget"))?;
     }
     endpoints::check_policy(cluster).map_err(|problem| problem.inside("policy"))?;
+    if let Some(detection) = &cluster.policy.outlier {
+        outlier::check_outlier(detection).map_err(|problem| problem.inside("outlier"))?;
+    }
+    if let Some(check) = &cluster.policy.health_check {
+        health_check::check_health_check(check)
+            .map_err(|problem| problem.inside("health_check"))?;
+    }
     sorted.clear();
     for (index, endpoint) in cluster.endpoints.iter().enumerate() {
         address(endpoint.address)

@@ -7,6 +7,8 @@
 mod faults;
 mod bulkhead;
 pub(super) mod rate_limit;
+mod health_check;
+mod outlier;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -103,6 +105,8 @@ fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
         terminating: Vec::new(),
         failover: None,
         bulkhead: this.bulkhead.or_else(|| other.bulkhead.clone()),
+        outlier: this.outlier.or_else(|| other.outlier.clone()),
+        health_check: this.health_check.or_else(|| other.health_check.clone()),
     }
 }
 
@@ -302,6 +306,10 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
             terminating: Vec::new(),
             failover: None,
             bulkhead: policy.spec.bulkhead.as_ref().map(|caps| Box::new(caps_of(caps))),
+            outlier: (policy.spec.outlier_detection.as_ref())
+                .map(|written| Box::new(outlier::outlier_of(written))),
+            health_check: (policy.spec.health_check.as_ref())
+                .map(|written| Box::new(health_check::health_check_of(written))),
         },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),

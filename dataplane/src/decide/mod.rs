@@ -6,6 +6,8 @@ pub mod hedge;
 pub mod fault;
 pub mod lease;
 pub mod limit_key;
+pub mod health_check;
+pub mod outlier;
 pub mod request_parts;
 pub mod retry;
 pub mod route;

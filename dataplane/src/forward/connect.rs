@@ -12,6 +12,7 @@ use crate::bulkhead::ConnectionUnit;
 use crate::cluster::Chosen;
 use crate::failure::Failure;
 use crate::forward::pool::Upstream;
+use crate::health::tries::note_connect_failed;
 use crate::limits;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
 use crate::shard::Shard;
@@ -57,6 +58,7 @@ pub async fn connect(
             let cut_short = reason == CloseReason::TimedOut && patience < timeout;
             if !ours && !cut_short {
                 chosen.endpoint().load.on_refused(lateen_ring::now().as_nanos());
+                note_connect_failed(shard, chosen);
             }
             Err(Failure::connect_failed())
         }

@@ -49,6 +49,8 @@ pub enum Responded {
     Refused {
         /// How long to wait before.
         wait: Duration,
+        /// Its status.
+        status: u16,
         /// Whether the upstream's connection can carry another request.
         upstream_reusable: bool,
     },
@@ -172,7 +174,7 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
         let is_whole =
             body.is_done() && taken.is_ok_and(|taken| taken.consumed == incoming.bytes().len());
         let upstream_reusable = is_whole && answer.upstream_keeps_alive;
-        return Ok(Responded::Refused { wait, upstream_reusable });
+        return Ok(Responded::Refused { wait, status: answer.status, upstream_reusable });
     }
     let (started, invalid) = start_answer(call, &mut answer, &mut incoming, &mut body);
     let mut sent = Ok(());

@@ -9,6 +9,7 @@ pub mod proxy_protocol;
 pub mod sessions;
 pub mod bulkhead;
 pub mod rate_limit;
+pub mod health;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -28,6 +29,7 @@ use crate::observe::metrics::sessions::SessionMetrics;
 use crate::observe::metrics_text;
 
 pub mod retry;
+use health::HealthMetrics;
 
 /// Upper bounds of `response_latency_ms` in microseconds: Linkerd's buckets, 1 ms to 50 s, so that
 /// its dashboards keep working.
@@ -467,6 +469,8 @@ pub struct Metrics {
     stalled: Box<[Counter]>,
     /// Lines lost because a write failed, written by the access log's thread alone.
     pub(super) access_log_write_dropped: Counter,
+    /// Of endpoints out of service, written by the health thread alone.
+    pub health: HealthMetrics,
     engine: OnceLock<EngineInfo>,
     /// What the control plane made of this process; none without one.
     control: OnceLock<ControlMetrics>,
@@ -480,6 +484,7 @@ impl Metrics {
             workers: (0..worker_count).map(|_| CachePadded::default()).collect(),
             stalled: (0..worker_count).map(|_| Counter::default()).collect(),
             access_log_write_dropped: Counter::default(),
+            health: HealthMetrics::default(),
             engine: OnceLock::new(),
             control: OnceLock::new(),
             started: SystemTime::now(),

@@ -4,6 +4,8 @@
 //! admin's thread: no worker notices. The encoder appends `_total` to a counter's name and `_info`
 //! to an info's, so the names below come without.
 
+mod health;
+
 use std::fmt::Error;
 use std::sync::Arc;
 
@@ -52,6 +54,7 @@ impl Collector for Scrape {
         page.proxy_protocol()?;
         page.rate_limits()?;
         page.bulkheads()?;
+        page.health()?;
         page.control()?;
         page.engine_and_workers()?;
         page.process()

@@ -7,6 +7,8 @@ pub mod slow_start;
 pub mod subset;
 pub mod bulkhead;
 pub mod rate_limit;
+pub mod health_check;
+pub mod outlier;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,8 @@ use self::retry::{Hedging, Retry, RetryBudget};
 pub mod retry;
 use self::bulkhead::Bulkhead;
 use self::rate_limit::RateLimit;
+use health_check::HealthCheck;
+use outlier::OutlierDetection;
 
 /// How requests to some services, or of some routes, are treated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +58,13 @@ pub struct TrafficPolicySpec {
     /// says counts instead of what its services say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimit>,
+    /// When an endpoint that fails, or is slower than the others, gets no requests for a while. Only for a
+    /// Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier_detection: Option<OutlierDetection>,
+    /// How endpoints are asked whether they are well. Only for a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
 }
 
 /// An object that a policy is attached to (GEP-713).

@@ -2,6 +2,8 @@
 
 mod bulkhead;
 mod faults;
+mod health_check;
+mod outlier;
 mod rate_limit;
 mod subset;
 
@@ -39,6 +41,8 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
         && policy.hedging.is_none()
         && policy.retry_budget.is_none()
         && policy.faults.is_none()
+        && policy.outlier_detection.is_none()
+        && policy.health_check.is_none()
         && policy.bulkhead.is_none()
         && policy.rate_limits.is_empty()
         && policy.proxy_protocol.is_none()
@@ -50,6 +54,14 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     if let Some(balancing) = &policy.load_balancing {
         check_fits("loadBalancing", |kind| kind == "Service", targets, findings);
         check_balancing(balancing, findings);
+    }
+    if let Some(detection) = &policy.outlier_detection {
+        check_fits("outlierDetection", |kind| kind == "Service", targets, findings);
+        outlier::check_outlier(detection, findings);
+    }
+    if let Some(check) = &policy.health_check {
+        check_fits("healthCheck", |kind| kind == "Service", targets, findings);
+        health_check::check_health_check(check, findings);
     }
     if let Some(timeouts) = &policy.timeouts {
         check_timeouts(timeouts, targets, findings);

@@ -1,0 +1,54 @@
+//! Rules of a TrafficPolicy's `outlierDetection`.
+
+use crate::language::kinds::traffic_policy::outlier::OutlierDetection;
+use crate::language::rules::findings::Findings;
+use crate::language::text::duration_ms;
+
+pub(super) fn check_outlier(detection: &OutlierDetection, findings: &mut Findings<'_>) {
+    let ms = |text: &Option<String>| text.as_deref().and_then(duration_ms);
+    for (field, text) in [
+        ("interval", &detection.interval),
+        ("baseEjectionTime", &detection.base_ejection_time),
+        ("maxEjectionTime", &detection.max_ejection_time),
+    ] {
+        if ms(text) == Some(0) {
+            let path = format!("spec.outlierDetection.{field}");
+            findings.error_with_help(&path, format!("`{field}` is 0"), "at least `1ms`");
+        }
+    }
+    // Where one of them is not written, the other is held against its default when it is compiled.
+    if let (Some(base_ms), Some(max_ms)) =
+        (ms(&detection.base_ejection_time), ms(&detection.max_ejection_time))
+        && max_ms < base_ms
+    {
+        findings.conflict(
+            "spec.outlierDetection.maxEjectionTime",
+            "spec.outlierDetection.baseEjectionTime",
+            "`maxEjectionTime` can't be shorter than `baseEjectionTime`, which is the first",
+        );
+    }
+    let is_off = |count: Option<u32>| count.is_none_or(|count| count == 0);
+    let compares = detection.success_rate.is_some()
+        || detection.failure_percentage.is_some()
+        || detection.latency.is_some();
+    if detection.consecutive_local_origin_failures == Some(0)
+        && is_off(detection.consecutive_gateway_errors)
+        && is_off(detection.consecutive_5xx_errors)
+        && !compares
+    {
+        // Then what else is said says nothing.
+        let said = [
+            ("interval", detection.interval.is_some()),
+            ("baseEjectionTime", detection.base_ejection_time.is_some()),
+            ("maxEjectionTime", detection.max_ejection_time.is_some()),
+            ("maxEjectionPercent", detection.max_ejection_percent.is_some()),
+        ];
+        for (field, _) in said.into_iter().filter(|(_, is_said)| *is_said) {
+            findings.conflict(
+                &format!("spec.outlierDetection.{field}"),
+                "spec.outlierDetection.consecutiveLocalOriginFailures",
+                format!("`{field}` says nothing where no endpoint is ever ejected"),
+            );
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A worker's part: what it has heard of a cluster's endpoints, and what it tells of them.
+//!
+//! Before: a try ended ([`tries`](super::tries)), or an endpoint is to be chosen. After: what was seen stands
+//! on the process's board and the health thread knows if it should look; what was decided stands in the
+//! endpoints' loads, where the choice goes by it.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use lateen_snapshot::model;
+use lateen_snapshot::model::outlier::OutlierDetection;
+
+use crate::cluster::{Chosen, Cluster};
+use crate::decide::balance::EndpointIndex;
+use crate::decide::balance::load::OutOfService;
+use crate::decide::outlier::Ending;
+use crate::health::board::{Desk, Notice, Seen};
+use crate::shard::Shard;
+
+/// What one worker has of the health of a cluster's endpoints.
+#[derive(Debug)]
+pub struct Watch {
+    /// Of those that failed lately, or are counted.
+    known: Rc<RefCell<HashMap<SocketAddr, Arc<Seen>>>>,
+    /// The same beside the cluster's endpoints, where every try is counted.
+    counted: Option<Box<[OnceCell<Arc<Seen>>]>>,
+    /// The version of the verdicts that the endpoints' loads say.
+    followed: Cell<u64>,
+    desk: Arc<Desk>,
+}
+
+impl Watch {
+    /// Of a cluster that is used for the first time.
+    pub fn new(spec: &model::Cluster, desk: &Arc<Desk>) -> Self {
+        Self::with(Rc::default(), spec, desk)
+    }
+
+    /// Of the same cluster as another snapshot has it.
+    pub fn as_in(&self, spec: &model::Cluster) -> Self {
+        {
+            let mut known = self.known.borrow_mut();
+            if !known.is_empty() {
+                let there: HashSet<SocketAddr> =
+                    spec.endpoints.iter().map(|endpoint| endpoint.address).collect();
+                known.retain(|address, _| there.contains(address));
+            }
+        }
+        Self::with(self.known.clone(), spec, &self.desk)
+    }
+
+    fn with(
+        known: Rc<RefCell<HashMap<SocketAddr, Arc<Seen>>>>,
+        spec: &model::Cluster,
+        desk: &Arc<Desk>,
+    ) -> Self {
+        let compares = spec.policy.outlier.as_ref().is_some_and(|detection| detection.compares());
+        let counted = compares.then(|| vec![OnceCell::new(); spec.endpoints.len()].into());
+        // Where endpoints are checked there is something to follow from the start: a new one does not serve.
+        let is_checked = spec.policy.health_check.is_some();
+        let followed = Cell::new(if is_checked { u64::MAX } else { 0 });
+        Self { known, counted, followed, desk: desk.clone() }
+    }
+
+    /// Whether every try is counted.
+    #[inline]
+    pub fn counts(&self) -> bool {
+        self.counted.is_some()
+    }
+
+    /// The version of the verdicts that it goes by.
+    #[inline]
+    pub fn followed(&self) -> u64 {
+        self.followed.get()
+    }
+
+    fn seen(&self, shard: &Shard, chosen: &Chosen) -> Arc<Seen> {
+        let workers = shard.config.workers;
+        let find = || {
+            let address = chosen.address();
+            let mut known = self.known.borrow_mut();
+            let make = || chosen.cluster.totals.health.seen(address, workers);
+            Arc::clone(known.entry(address).or_insert_with(make))
+        };
+        match &self.counted {
+            Some(counted) => Arc::clone(counted[chosen.index.as_usize()].get_or_init(find)),
+            None => find(),
+        }
+    }
+}
+
+/// Lets the endpoints' loads say what was decided. Cost: a look at each endpoint.
+#[cold]
+pub fn follow(cluster: &Cluster) {
+    let health = &cluster.totals.health;
+    // Before the verdicts: what is decided meanwhile is followed next time.
+    cluster.watch.followed.set(health.version());
+    let verdicts = health.verdicts();
+    let is_checked = cluster.spec().policy.health_check.is_some();
+    let of_specs = cluster.endpoint_specs().iter().enumerate();
+    for (endpoint, (at, of_spec)) in cluster.endpoints().iter().zip(of_specs) {
+        let (index, load) = (EndpointIndex::new(at), &endpoint.load);
+        let is_ill = match &verdicts.well {
+            Some(well) => well.binary_search(&of_spec.address).is_err(),
+            None => is_checked,
+        };
+        if is_ill != load.is_out_for(OutOfService::Unhealthy) {
+            cluster.set_out_of_service(index, OutOfService::Unhealthy, is_ill);
+        }
+        let is_ejected = verdicts.ejected.binary_search(&of_spec.address).is_ok();
+        if is_ejected != load.is_out_for(OutOfService::Ejected) {
+            cluster.set_out_of_service(index, OutOfService::Ejected, is_ejected);
+            if !is_ejected {
+                // What it did before is forgotten; how it answers next is not.
+                load.on_connected();
+                endpoint.set_suspect(true);
+            }
+        }
+    }
+}
+
+/// Notes how a try ended that is worth it: it failed, or the one before it did, or all are counted.
+#[cold]
+pub(super) fn note(shard: &Shard, chosen: &Chosen, ending: Ending, latency_us: Option<u64>) {
+    let (cluster, endpoint) = (&chosen.cluster, chosen.endpoint());
+    if endpoint.is_retired() {
+        return;
+    }
+    let seen = cluster.watch.seen(shard, chosen);
+    let health = &cluster.totals.health;
+    let tell = |failing| {
+        let (cluster, totals) = (cluster.spec().clone(), cluster.totals.clone());
+        chosen.cluster.watch.desk.tell(Notice { cluster, totals, failing })
+    };
+    if cluster.watch.counts() {
+        seen.count(shard.worker(), ending, latency_us);
+        if !health.is_compared() && tell(None) {
+            health.set_compared(true);
+        }
+        if ending.is_good() && !endpoint.is_suspect() {
+            return;
+        }
+    }
+    endpoint.set_suspect(!ending.is_good());
+    let (runs, on_trial) = seen.note(shard.worker(), ending);
+    if ending.is_good() || seen.is_told() {
+        return;
+    }
+    let by_default = OutlierDetection::default();
+    let detection = cluster.spec().policy.outlier.as_deref().unwrap_or(&by_default);
+    if runs.cause(detection, on_trial).is_some() && tell(Some(chosen.address())) {
+        seen.set_told(true);
+    }
+}

@@ -1,0 +1,34 @@
+//! The scrape's part about endpoints that are out of service.
+
+use std::fmt::Error;
+
+use crate::decide::outlier::Cause;
+use crate::observe::metrics::health::Readmission;
+use crate::observe::metrics_text::Page;
+
+impl Page<'_, '_> {
+    pub(super) fn health(&mut self) -> Result<(), Error> {
+        let health = &self.metrics.health;
+        let ejections = Cause::ALL
+            .map(|cause| ([("cause", cause.as_str())], health.ejections[cause as usize].value()));
+        self.counters("ejections", "Endpoints ejected, by cause", ejections)?;
+        let help = "Endpoints that were not ejected, because too few would be left";
+        self.counter("ejections_declined", help, health.ejections_declined.value())?;
+        let readmissions = Readmission::ALL
+            .map(|how| ([("by", how.as_str())], health.readmissions[how as usize].value()));
+        self.counters("readmissions", "Ejected endpoints that came back, by what", readmissions)?;
+        self.gauges("endpoints_ejected", "Endpoints ejected now", [([], health.ejected.value())])?;
+        let checks = [
+            ([("result", "pass")], health.checks_passed.value()),
+            ([("result", "fail")], health.checks_failed.value()),
+        ];
+        self.counters("health_checks", "Health checks that ended, by result", checks)?;
+        let changes = [
+            ([("to", "healthy")], health.became_well.value()),
+            ([("to", "unhealthy")], health.became_ill.value()),
+        ];
+        self.counters("health_changes", "Endpoints that became healthy or unhealthy", changes)?;
+        let help = "Checked endpoints that do not pass";
+        self.gauges("endpoints_unhealthy", help, [([], health.ill.value())])
+    }
+}

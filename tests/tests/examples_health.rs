@@ -1,0 +1,272 @@
+//! The files of `deploy/examples` about endpoints that get no requests for a while, applied to a real proxy.
+
+use lateen_tests::example::Example;
+use lateen_tests::peer::Peer;
+use lateen_tests::proxy::Engine;
+use lateen_tests::upstream::{Upstream, ok, refusing};
+use lateen_tests::wait::eventually;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+lateen_tests::on_both_engines!(
+    an_instance_that_answers_5xx_is_ejected_and_comes_back,
+    an_instance_that_refuses_is_back_when_it_takes_a_connection,
+    resets_in_a_row_eject,
+    instances_that_stand_out_are_ejected,
+    a_share_of_failures_ejects_and_never_the_last,
+    an_instance_that_fails_its_checks_gets_no_requests,
+    an_instance_that_takes_no_connection_gets_none,
+);
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+
+/// The status and the body of an answer.
+fn ask(example: &Example) -> (u16, String) {
+    let response = example.ask(GET);
+    (response.status, String::from_utf8_lossy(&response.body).into_owned())
+}
+
+/// Who answers each of `count` requests.
+fn answers(example: &Example, count: usize) -> Vec<String> {
+    (0..count).map(|_| ask(example).1).collect()
+}
+
+fn ejections(example: &Example, cause: &str) -> f64 {
+    example.proxy.metrics().sum("ejections_total", &[("cause", cause)])
+}
+
+fn await_ejections(example: &Example, cause: &str, count: f64) {
+    example.proxy.await_metric("ejections_total", &[("cause", cause)], count);
+}
+
+/// Asks until so many answers had this status.
+fn fail_times(example: &Example, status: u16, times: usize) {
+    let mut failed = 0;
+    eventually("the instance fails often enough", || {
+        failed += usize::from(ask(example).0 == status);
+        (failed == times).then_some(())
+    });
+}
+
+fn error_of(status: u16, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} No\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// Answers with its name; with 500 while `is_ill`.
+fn falling_ill(name: &'static str, is_ill: &Arc<AtomicBool>) -> Upstream {
+    let is_ill = is_ill.clone();
+    Upstream::answering(move |_| match is_ill.load(Ordering::Acquire) {
+        true => error_of(500, name),
+        false => ok(name, name.len()),
+    })
+}
+
+fn an_instance_that_answers_5xx_is_ejected_and_comes_back(engine: Engine) {
+    let is_ill = Arc::new(AtomicBool::new(true));
+    let upstreams = [falling_ill("ill", &is_ill), Upstream::fixed("one"), Upstream::fixed("two")];
+    let addresses = upstreams.each_ref().map(Upstream::address);
+    let example = Example::apply(engine, "ejection.yaml", &addresses);
+    fail_times(&example, 500, 2);
+    assert_eq!(ejections(&example, "consecutive_5xx_errors"), 0.0, "three in a row are needed");
+    fail_times(&example, 500, 1);
+    await_ejections(&example, "consecutive_5xx_errors", 1.0);
+    let metrics = example.proxy.metrics();
+    assert_eq!(metrics.sum("endpoints_ejected", &[]), 1.0);
+    assert_eq!(metrics.sum("ejections_total", &[]), 1.0);
+
+    // Back by time; still ill, one failure is enough, and it is away for longer.
+    let back = |count: f64| {
+        example.proxy.await_metric("readmissions_total", &[("by", "time")], count);
+        example.proxy.await_metric("endpoints_ejected", &[], 0.0);
+    };
+    back(1.0);
+    fail_times(&example, 500, 1);
+    await_ejections(&example, "consecutive_5xx_errors", 2.0);
+    is_ill.store(false, Ordering::Release);
+    back(2.0);
+    eventually("it gets requests again", || {
+        (ask(&example) == (200, "ill".to_owned())).then_some(())
+    });
+    let metrics = example.proxy.metrics();
+    assert_eq!(metrics.sum("ejections_total", &[]), 2.0);
+    assert_eq!(metrics.sum("ejections_declined_total", &[]), 0.0);
+    assert_eq!(metrics.sum("readmissions_total", &[]), 2.0);
+}
+
+fn an_instance_that_refuses_is_back_when_it_takes_a_connection(engine: Engine) {
+    let (socket, refuses) = refusing();
+    let upstreams = ["one", "two"].map(Upstream::fixed);
+    let addresses = [upstreams[0].address(), refuses, upstreams[1].address()];
+    let example = Example::apply(engine, "ejection.yaml", &addresses);
+    let cause = "consecutive_local_origin_failures";
+    let refused = || example.proxy.metrics().sum("tcp_close_total", &[("errno", "ECONNREFUSED")]);
+    eventually("it refuses two connections", || {
+        assert_eq!(ask(&example).0, 200, "another instance is tried");
+        (refused() == 2.0).then_some(())
+    });
+    await_ejections(&example, cause, 1.0);
+    // Longer than its ejection would last: no request is spent on finding out.
+    let until = std::time::Instant::now() + Duration::from_millis(2_500);
+    while std::time::Instant::now() < until {
+        assert_eq!(ask(&example).0, 200);
+    }
+    assert_eq!(refused(), 2.0);
+    assert_eq!(example.proxy.metrics().sum("endpoints_ejected", &[]), 1.0);
+
+    socket.listen(128).expect("listen works");
+    let listener: TcpListener = socket.into();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut peer = Peer::new(stream);
+                while peer.read_until(b"\r\n\r\n").is_some() {
+                    if peer.try_send(ok("back", 4)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    example.proxy.await_metric("readmissions_total", &[("by", "connect")], 1.0);
+    example.proxy.await_metric("endpoints_ejected", &[], 0.0);
+    eventually("it gets requests again", || (ask(&example).1 == "back").then_some(()));
+    let metrics = example.proxy.metrics();
+    assert_eq!(metrics.sum("ejections_total", &[]), 1.0);
+    assert_eq!(metrics.sum("readmissions_total", &[]), 1.0);
+}
+
+fn resets_in_a_row_eject(engine: Engine) {
+    let broken = Upstream::scripted(|mut peer, _| {
+        // Reads the request, and closes without a word.
+        drop(peer.read_until(b"\r\n\r\n"));
+    });
+    let upstreams = [broken, Upstream::fixed("one"), Upstream::fixed("two")];
+    let addresses: Vec<SocketAddr> = upstreams.iter().map(Upstream::address).collect();
+    let example = Example::apply(engine, "ejection.yaml", &addresses);
+    let cause = "consecutive_local_origin_failures";
+    fail_times(&example, 502, 2);
+    await_ejections(&example, cause, 1.0);
+    // It takes connections, so that time brings it back and not a connect.
+    example.proxy.await_metric("readmissions_total", &[("by", "time")], 1.0);
+    assert_eq!(example.proxy.metrics().sum("readmissions_total", &[("by", "connect")]), 0.0);
+}
+
+fn instances_that_stand_out_are_ejected(engine: Engine) {
+    let asked = AtomicUsize::new(0);
+    let flaky = Upstream::answering(move |_| match asked.fetch_add(1, Ordering::Relaxed) % 2 {
+        0 => ok("flaky", 5),
+        _ => error_of(500, "flaky"),
+    });
+    let slow = Upstream::answering(|_| {
+        thread::sleep(Duration::from_millis(50));
+        ok("slow", 4)
+    });
+    let others = ["a", "b", "c", "d"].map(Upstream::fixed);
+    let mut addresses = vec![flaky.address(), slow.address()];
+    addresses.extend(others.each_ref().map(Upstream::address));
+    let example = Example::apply(engine, "ejection-by-comparing.yaml", &addresses);
+    eventually("both are ejected", || {
+        answers(&example, 10);
+        (example.proxy.metrics().sum("endpoints_ejected", &[]) == 2.0).then_some(())
+    });
+    let after = answers(&example, 40);
+    assert!(after.iter().all(|answer| answer.len() == 1), "{after:?}");
+    assert_eq!(ejections(&example, "success_rate"), 1.0);
+    assert_eq!(ejections(&example, "latency"), 1.0);
+    assert_eq!(example.proxy.metrics().sum("ejections_total", &[]), 2.0);
+}
+
+fn a_share_of_failures_ejects_and_never_the_last(engine: Engine) {
+    let is_ill = Arc::new(AtomicBool::new(true));
+    let is_well = Arc::new(AtomicBool::new(false));
+    let upstreams = [falling_ill("ill", &is_ill), falling_ill("well", &is_well)];
+    let addresses = upstreams.each_ref().map(Upstream::address);
+    let example = Example::apply(engine, "ejection-by-share.yaml", &addresses);
+    eventually("the instance is ejected", || {
+        answers(&example, 10);
+        (ejections(&example, "failure_percentage") == 1.0).then_some(())
+    });
+    assert_eq!(answers(&example, 20), ["well"; 20]);
+    // The other one is all that is left.
+    is_well.store(true, Ordering::Release);
+    eventually("the other would be ejected", || {
+        answers(&example, 10);
+        (example.proxy.metrics().sum("ejections_declined_total", &[]) >= 1.0).then_some(())
+    });
+    assert_eq!(ask(&example), (500, "well".to_owned()));
+    assert_eq!(example.proxy.metrics().sum("endpoints_ejected", &[]), 1.0);
+}
+
+/// Answers with its name, whatever its checks say; those with 500 while `is_ill`.
+fn checked(name: &'static str, is_ill: &Arc<AtomicBool>) -> Upstream {
+    let is_ill = is_ill.clone();
+    Upstream::answering(move |request| match request.target() {
+        "/healthz" => {
+            assert_eq!(request.head.value("host").as_deref(), Some("catalog.internal"));
+            if is_ill.load(Ordering::Acquire) { error_of(500, "ill") } else { ok("well", 4) }
+        }
+        _ => ok(name, name.len()),
+    })
+}
+
+fn an_instance_that_fails_its_checks_gets_no_requests(engine: Engine) {
+    let are_ill = [false, true].map(AtomicBool::new).map(Arc::new);
+    let upstreams = [checked("one", &are_ill[0]), checked("two", &are_ill[1])];
+    let addresses = upstreams.each_ref().map(Upstream::address);
+    let example = Example::apply(engine, "health-check.yaml", &addresses);
+    let changes = |to: &str, count: f64| {
+        example.proxy.await_metric("health_changes_total", &[("to", to)], count);
+    };
+    let unhealthy = |count: f64| example.proxy.await_metric("endpoints_unhealthy", &[], count);
+    // A new one that has not passed gets nothing.
+    changes("healthy", 1.0);
+    unhealthy(1.0);
+    assert_eq!(answers(&example, 20), ["one"; 20]);
+    are_ill[1].store(false, Ordering::Release);
+    changes("healthy", 2.0);
+    unhealthy(0.0);
+    eventually("it gets requests", || (ask(&example).1 == "two").then_some(()));
+
+    are_ill[0].store(true, Ordering::Release);
+    changes("unhealthy", 1.0);
+    unhealthy(1.0);
+    assert_eq!(answers(&example, 20), ["two"; 20]);
+    let metrics = example.proxy.metrics();
+    assert!(metrics.sum("health_checks_total", &[("result", "fail")]) >= 3.0);
+    assert!(metrics.sum("health_checks_total", &[("result", "pass")]) >= 2.0);
+
+    // Nobody passes: all that is left is to try.
+    are_ill[1].store(true, Ordering::Release);
+    unhealthy(2.0);
+    assert!(answers(&example, 20).iter().all(|answer| answer == "one" || answer == "two"));
+    are_ill[0].store(false, Ordering::Release);
+    unhealthy(1.0);
+    assert_eq!(answers(&example, 20), ["one"; 20]);
+}
+
+fn an_instance_that_takes_no_connection_gets_none(engine: Engine) {
+    let (socket, refuses) = refusing();
+    let there = Upstream::scripted(|mut peer, _| {
+        // Checks close without a word.
+        if peer.read_until(b"\n").is_some() {
+            let _ = peer.try_send("there\n");
+        }
+    });
+    let example = Example::apply(engine, "health-check-tcp.yaml", &[refuses, there.address()]);
+    example.proxy.await_metric("health_changes_total", &[("to", "healthy")], 1.0);
+    example.proxy.await_metric("endpoints_unhealthy", &[], 1.0);
+    for _ in 0..10 {
+        let mut peer = Peer::connect(example.listen);
+        peer.send("hello\n");
+        assert_eq!(peer.read_until(b"\n").as_deref(), Some(&b"there\n"[..]));
+    }
+    let metrics = example.proxy.metrics();
+    assert_eq!(metrics.sum("tcp_close_total", &[("errno", "ECONNREFUSED")]), 0.0);
+    socket.listen(128).expect("listen works");
+    example.proxy.await_metric("endpoints_unhealthy", &[], 0.0);
+    example.proxy.await_metric("health_changes_total", &[("to", "healthy")], 2.0);
+    assert_eq!(example.proxy.metrics().sum("health_changes_total", &[("to", "unhealthy")]), 0.0);
+}
