@@ -12,6 +12,7 @@ use std::rc::Rc;
 use lateen_ring::{Instant, keep_vector, spare_vector};
 use lateen_snapshot::model::{Epoch, RouteId};
 
+use crate::breaker::Admitted;
 use crate::client::Connection;
 use crate::cluster::Cluster;
 use crate::codec::body::{BodyProgress, Framing};
@@ -185,6 +186,10 @@ pub struct Exchange {
     pub key: Cell<Option<u64>>,
     /// The client asked by which config it is answered.
     pub wants_epoch: Cell<bool>,
+    /// That its route's breaker let it through.
+    pub breaker: RefCell<Option<Admitted>>,
+    /// Its route's breaker did not, and says what to answer.
+    pub falls_back: Cell<bool>,
     endpoint: Cell<Option<EndpointIndex>>,
     pinned: RefCell<Pinned>,
     told: Cell<Told>,
@@ -216,6 +221,8 @@ impl Exchange {
             route: Cell::new(RouteUse::NONE),
             key: Cell::new(None),
             wants_epoch: Cell::new(false),
+            breaker: RefCell::new(None),
+            falls_back: Cell::new(false),
             endpoint: Cell::new(None),
             pinned: RefCell::new(Pinned::NotYet),
             told: Cell::new(Told::Unread),

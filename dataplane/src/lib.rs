@@ -34,6 +34,7 @@ pub mod client;
 pub mod connection;
 pub mod request;
 pub mod judge;
+pub mod breaker;
 pub mod exchange;
 pub mod in_flight;
 pub mod failure;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use lateen_snapshot::model::{ClusterId, Listener};
 
+use crate::breaker::Breakers;
 use crate::cluster::Cluster;
 use crate::decide::route::regexes::WorkerRegexes;
 use crate::loaded::{Changed, EpochWord, ListenerSlot, Loaded};
@@ -23,6 +24,8 @@ pub struct Live {
     pub regexes: WorkerRegexes,
     /// Beside the snapshot's clusters.
     clusters: Box<[OnceCell<Rc<Cluster>>]>,
+    /// Of its routes that have one.
+    pub breakers: Breakers,
 }
 
 impl Live {
@@ -30,7 +33,7 @@ impl Live {
     pub fn new(loaded: Arc<Loaded>) -> Self {
         let clusters = vec![OnceCell::new(); loaded.snapshot.clusters.len()].into_boxed_slice();
         let regexes = WorkerRegexes::of(&loaded.tables);
-        Self { loaded, regexes, clusters }
+        Self { loaded, regexes, clusters, breakers: Breakers::default() }
     }
 
     /// A cluster of it.

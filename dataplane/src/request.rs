@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use lateen_ring::{Instant, Moved, Stream, keep_vector, spare_vector};
 
+use crate::breaker;
 use crate::client::Connection;
 use crate::cluster::{Chosen, Cluster};
 use crate::codec::body::{BodyProgress, Framing};
-use crate::codec::http1::reply::{LocalReply, write_local_reply};
+use crate::codec::http1::reply::{LocalReply, write_body_reply, write_local_reply};
 use crate::codec::http1::request::allowed_methods;
 use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::Method;
@@ -81,9 +82,13 @@ pub fn proxy_request<'a>(
 
         // The exchange. From here on a failure may come before or after the first byte of a response.
         let outcome = forward(connection, received, &mut request, &exchange).await;
+        breaker::note_end(&exchange, &outcome);
         keep_vector(std::mem::take(&mut request.message));
         match outcome {
             Ok(done) => conclude(connection, &exchange, &done),
+            Err(_) if exchange.falls_back.get() => {
+                Box::pin(fall_back(connection, &exchange, &request)).await
+            }
             Err(failure) => Box::pin(fail(connection, &exchange, failure, Some(&request))).await,
         }
     }
@@ -205,6 +210,7 @@ fn set_out(
     if !plan.mirrors.is_empty() {
         mirror(shard, &live, plan, request);
     }
+    breaker::admit(shard, &live, plan.policy.circuit_breaker.as_deref(), request, exchange)?;
     Ok((Rc::clone(cluster), due(shard, exchange, plan)))
 }
 
@@ -378,6 +384,39 @@ async fn answer(connection: &Connection, exchange: &Exchange, own: OwnAnswer) ->
         None => After::Linger,
         Some(_) => After::Close,
     }
+}
+
+/// Answers what the route's breaker did not let through as the route says.
+async fn fall_back(connection: &Connection, exchange: &Exchange, request: &Request) -> After {
+    let shard = &connection.shard;
+    let live = exchange.live();
+    let plan = live.as_ref().and_then(|live| exchange.plan(live));
+    let rule = plan.and_then(|plan| plan.policy.circuit_breaker.as_deref());
+    let Some(fallback) = rule.and_then(|rule| rule.fallback.as_ref()) else {
+        return fail(connection, exchange, Failure::overflow(Stage::Decide), Some(request)).await;
+    };
+    let keep_alive =
+        exchange.request_whole.get() && request.keep_alive && !shard.is_leaving(connection.slot);
+    let added = added_to_failure(connection, exchange, Some(request));
+    let mut reply = spare_vector();
+    let local = LocalReply {
+        status: fallback.status,
+        client_version: exchange.version.get(),
+        keep_alive,
+        head_only: exchange.method.get() == Method::Head,
+        allow: None,
+        retry_after_s: None,
+        date: &shard.date(),
+        location: None,
+        edits: Some(ResponseEdits {
+            fields: plan.and_then(|plan| plan.response_edits.as_deref()),
+            cut: &[],
+            lines: &added,
+        }),
+    };
+    write_body_reply(&local, &fallback.content_type, fallback.body.as_bytes(), &mut reply);
+    let own = OwnAnswer { reply, status: fallback.status, keep_alive, failure: None };
+    answer(connection, exchange, own).await
 }
 
 /// Counts and logs an exchange that went well, and decides over the client's connection.

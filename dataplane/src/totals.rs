@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::breaker::Board;
 use crate::health::board::{ClusterHealth, Desk};
 
 /// Everything of that kind.
@@ -15,6 +16,7 @@ pub struct Totals {
     /// Where workers tell what fails.
     pub desk: Arc<Desk>,
     clusters: Mutex<ByName<ClusterTotals>>,
+    routes: Mutex<ByName<RouteTotals>>,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,19 @@ pub struct ClusterTotals {
     pub health: ClusterHealth,
 }
 
+/// Of one route.
+#[derive(Debug, Default)]
+pub struct RouteTotals {
+    /// Where its breaker stands.
+    pub breaker: Board,
+}
+
 impl Totals {
+    /// Those of the route of this name; likewise.
+    pub fn of_route(&self, name: &str) -> Arc<RouteTotals> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).get(name)
+    }
+
     /// Those of the cluster of this name; made at its first use, and gone when nobody has it any more.
     pub fn of_cluster(&self, name: &str) -> Arc<ClusterTotals> {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner).get(name)

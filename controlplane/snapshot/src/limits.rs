@@ -87,6 +87,8 @@ pub const WEIGHT_MAX: u32 = 1_000_000;
 pub const ENDPOINT_WEIGHT_MAX: u32 = 1_000;
 /// The greatest bound of a hashed cluster: an endpoint's load over the average, in percent.
 pub const BOUND_PERCENT_MAX: u32 = 10_000;
+/// Bytes of the body that a breaker answers with. Source: what a worker sends in one piece with a head.
+pub const FALLBACK_BODY_BYTES_MAX: usize = 4 * KIB;
 /// Ranges of statuses with which an endpoint says that it is well.
 pub const CHECK_STATUSES_MAX: usize = 16;
 /// The shortest time from one check of an endpoint to the next, in milliseconds: many proxies do it.

@@ -5,6 +5,7 @@
 //! name is resolved, every default that the control plane knows is filled in, every reference is an
 //! index into a list of the same snapshot.
 
+pub mod breaker;
 pub mod health_check;
 pub mod outlier;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use breaker::CircuitBreaker;
 use health_check::HealthCheck;
 use outlier::OutlierDetection;
 
@@ -236,6 +238,8 @@ pub struct RoutePolicy {
     pub request_timeout_ms: Option<u32>,
     /// The same for one try at a backend; `None` and 0: none.
     pub backend_request_timeout_ms: Option<u32>,
+    /// When they are answered at once; `None`: never.
+    pub circuit_breaker: Option<Box<CircuitBreaker>>,
 }
 
 /// What answers a request.

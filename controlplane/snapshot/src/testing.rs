@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::limits::{BOUND_PERCENT_MAX, ENDPOINT_WEIGHT_MAX};
+use crate::model::breaker::{BreakerMode, CircuitBreaker, FallbackResponse};
 use crate::model::health_check::{HealthCheck, HttpProbe, Probe};
 use crate::model::outlier::{OutlierDetection, SuccessRate};
 use crate::model::*;
@@ -249,8 +250,16 @@ fn value() -> impl Strategy<Value = String> {
 fn route(clusters: u32) -> impl Strategy<Value = Route> {
     let about = ("HTTPRoute/[a-z]{1,6}/[a-z]{1,6}/[0-9]", option::of(0..100_000_u32));
     let filters = (option::of(rewrite()), mirrors(clusters), option::of(cors()));
-    (about, action(clusters), edits(), edits(), filters, option::of(0..100_000_u32)).prop_map(
-        |(about, action, request_headers, response_headers, filters, backend_timeout)| Route {
+    let treatment = (option::of(0..100_000_u32), option::of(breaker()));
+    (about, action(clusters), edits(), edits(), filters, treatment).prop_map(
+        |(
+            about,
+            action,
+            request_headers,
+            response_headers,
+            filters,
+            (backend_timeout, breaker),
+        )| Route {
             name: about.0,
             action,
             request_headers,
@@ -261,7 +270,30 @@ fn route(clusters: u32) -> impl Strategy<Value = Route> {
             policy: RoutePolicy {
                 request_timeout_ms: about.1,
                 backend_request_timeout_ms: backend_timeout,
+                circuit_breaker: breaker.map(Box::new),
             },
+        },
+    )
+}
+
+fn breaker() -> impl Strategy<Value = CircuitBreaker> {
+    let mode =
+        select(vec![BreakerMode::Automatic, BreakerMode::ForcedOpen, BreakerMode::ForcedClosed]);
+    let fallback = (400..=599_u16, "[a-z]{0,9}").prop_map(|(status, body)| FallbackResponse {
+        status,
+        content_type: "text/plain".to_owned(),
+        body,
+    });
+    let numbers = (1..=100_u32, 1..100_u32, 1..100_000_u32, 0..100_000_u32);
+    (mode, numbers, option::of(fallback)).prop_map(
+        |(mode, (error_percent, request_volume, window_ms, ramp_ms), fallback)| CircuitBreaker {
+            mode,
+            error_percent,
+            request_volume,
+            window_ms,
+            sleep_ms: window_ms,
+            ramp_ms,
+            fallback,
         },
     )
 }

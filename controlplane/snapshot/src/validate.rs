@@ -10,6 +10,7 @@
 
 pub mod text;
 pub mod patterns;
+mod breaker;
 mod health_check;
 mod outlier;
 mod routing;

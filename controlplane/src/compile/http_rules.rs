@@ -160,6 +160,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 written.and_then(|all| all.backend_request.as_ref()),
                 "backendRequest",
             ),
+            ..RoutePolicy::default()
         };
         let (namespace, name) = (&route.key.namespace, &route.key.name);
         let section = rule.name.as_deref();
@@ -195,6 +196,10 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             }
             agreed
         };
+        // Of breakers there is no longest: they count where all backends have the same one.
+        let mut breakers = of_backends.iter().map(|of| of.circuit_breaker.as_ref());
+        let first = breakers.next().flatten();
+        let is_one = breakers.all(|other| other == first);
         let (request, backend_request) =
             (said.request_timeout_ms.is_some(), said.backend_request_timeout_ms.is_some());
         RoutePolicy {
@@ -202,6 +207,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             backend_request_timeout_ms: agree("backendRequest", backend_request, |all| {
                 all.backend_request_timeout_ms
             }),
+            circuit_breaker: first.filter(|_| is_one).cloned(),
         }
     }
 

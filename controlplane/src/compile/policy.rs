@@ -4,6 +4,7 @@
 //! rule, the policy of the route; then the policy of the service's port, then that of the service. A
 //! target has one policy, so that nothing depends on an order among policies.
 
+mod breaker;
 mod health_check;
 mod outlier;
 
@@ -62,6 +63,7 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
         backend_request_timeout_ms: this
             .backend_request_timeout_ms
             .or(other.backend_request_timeout_ms),
+        circuit_breaker: this.circuit_breaker.or_else(|| other.circuit_breaker.clone()),
     }
 }
 
@@ -265,6 +267,8 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
                 written.backend_request.as_deref(),
                 "backendRequest",
             ),
+            circuit_breaker: (policy.spec.circuit_breaker.as_ref())
+                .map(|written| Box::new(breaker::breaker_of(written))),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
     }

@@ -4,6 +4,7 @@
 //! [`WorkerMetrics`]. After: a scrape sums the blocks (`metrics_text`) on the admin's thread. A
 //! worker never writes another's block, and blocks share no cache line.
 
+pub mod breaker;
 pub mod health;
 
 use std::io;
@@ -17,6 +18,7 @@ use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
 use crate::observe::metrics_text;
 
+use breaker::BreakerMetrics;
 use health::HealthMetrics;
 
 /// Upper bounds of `response_latency_ms` in microseconds: Linkerd's buckets, 1 ms to 50 s, so that
@@ -278,6 +280,8 @@ pub struct WorkerMetrics {
     /// `endpoint_pick_moved_total`: choices by key of another endpoint than the key's own, which refuses
     /// connections or has more than its share.
     pub endpoint_pick_moved: Counter,
+    /// Of requests whose route has a breaker.
+    pub breaker: BreakerMetrics,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -318,6 +322,7 @@ impl Default for WorkerMetrics {
             endpoint_pick: Default::default(),
             endpoint_pick_keyless: Counter::default(),
             endpoint_pick_moved: Counter::default(),
+            breaker: BreakerMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),

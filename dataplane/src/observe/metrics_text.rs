@@ -44,6 +44,7 @@ impl Collector for Scrape {
         page.picks()?;
         page.mirrors()?;
         page.health()?;
+        page.breakers()?;
         page.control()?;
         page.engine_and_workers()?;
         page.process()

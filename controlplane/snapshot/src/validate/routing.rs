@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use super::breaker::check_breaker;
 use super::patterns::Patterns;
 use super::text::{self, Problem};
 use super::{Item, at_most, check_share, check_sum, duration, in_range};
@@ -47,6 +48,9 @@ fn check_route(route: &Route, clusters: usize) -> Result<(), Problem> {
     }
     if let Some(cors) = &route.cors {
         check_cors(cors).map_err(|problem| problem.inside("cors"))?;
+    }
+    if let Some(breaker) = &route.policy.circuit_breaker {
+        check_breaker(breaker).map_err(|problem| problem.inside("circuit_breaker"))?;
     }
     duration("request_timeout_ms", route.policy.request_timeout_ms)?;
     duration("backend_request_timeout_ms", route.policy.backend_request_timeout_ms)

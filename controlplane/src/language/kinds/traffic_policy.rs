@@ -1,11 +1,13 @@
 //! `TrafficPolicy`: how requests to services or of routes are treated, attached by `targetRefs`.
 
+pub mod breaker;
 pub mod health_check;
 pub mod outlier;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use breaker::CircuitBreaker;
 use health_check::HealthCheck;
 use outlier::OutlierDetection;
 
@@ -28,6 +30,9 @@ pub struct TrafficPolicySpec {
     /// How endpoints are asked whether they are well. Only for a Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// When requests are answered at once, because most of those before them failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
 }
 
 /// An object that a policy is attached to (GEP-713).

@@ -1,5 +1,6 @@
 //! Rules of a TrafficPolicy.
 
+mod breaker;
 mod health_check;
 mod outlier;
 
@@ -31,8 +32,10 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
         && policy.load_balancing.is_none()
         && policy.outlier_detection.is_none()
         && policy.health_check.is_none()
+        && policy.circuit_breaker.is_none()
     {
-        let help = "give it `timeouts`, `loadBalancing`, `outlierDetection` or `healthCheck`";
+        let help = "give it `timeouts`, `loadBalancing`, `outlierDetection`, `healthCheck` or \
+                    `circuitBreaker`";
         findings.error_with_help("spec", "this policy says nothing", help);
     }
     if let Some(balancing) = &policy.load_balancing {
@@ -46,6 +49,10 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     if let Some(check) = &policy.health_check {
         check_fits("healthCheck", |kind| kind == "Service", targets, findings);
         health_check::check_health_check(check, findings);
+    }
+    if let Some(breaker) = &policy.circuit_breaker {
+        check_fits("circuitBreaker", |kind| kind != "TCPRoute", targets, findings);
+        breaker::check_breaker(breaker, findings);
     }
     if let Some(timeouts) = &policy.timeouts {
         check_timeouts(timeouts, targets, findings);
