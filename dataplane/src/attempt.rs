@@ -17,13 +17,14 @@ use crate::decide::balance::EndpointIndex;
 use crate::decide::retry::RetryReason;
 use crate::decide::route::plan::RoutePlan;
 use crate::exchange::{Exchange, Request};
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure, Side};
 use crate::forward::mirror::mirror;
 use crate::forward::obtain::{dial, obtain};
 use crate::forward::pool::Upstream;
 use crate::forward::transfer::{Timer, one};
 use crate::hedging::Hedge;
 use crate::in_flight::InFlight;
+use crate::observe::metrics::CloseReason;
 use crate::observe::metrics::retry::HedgeEnd;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
@@ -221,6 +222,8 @@ pub struct Way {
     due: Instant,
     /// How long one of them may take, in milliseconds; 0: as long as all.
     each_ms: u32,
+    /// The route has a breaker.
+    pub has_breaker: bool,
 }
 
 impl Way {
@@ -258,7 +261,8 @@ pub fn set_out(
     }
     cluster.note_request();
     let each_ms = plan.policy.backend_request_timeout_ms.unwrap_or(0);
-    Ok(Way { cluster: Rc::clone(cluster), due, each_ms })
+    let has_breaker = plan.policy.circuit_breaker.is_some();
+    Ok(Way { cluster: Rc::clone(cluster), due, each_ms, has_breaker })
 }
 
 /// When the exchange must be over: by its route, else by the process's config; and by its caller.
@@ -312,4 +316,13 @@ fn put_try(request: &mut Request, exchange: &Exchange) {
     let at = rare.head_bytes - 2;
     request.message.splice(at..at + rare.try_bytes, lines.iter().copied());
     rare.try_bytes = lines.len();
+}
+
+/// How the connection of a try ends that failed.
+pub fn close_reason(failure: Failure) -> CloseReason {
+    match (failure.side, failure.cause) {
+        (Side::Upstream, Cause::UpstreamReset) => CloseReason::ConnectionReset,
+        (Side::Upstream, Cause::UpstreamTimeout) => CloseReason::TimedOut,
+        _ => CloseReason::Orderly,
+    }
 }

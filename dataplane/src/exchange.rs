@@ -12,6 +12,7 @@ use std::rc::Rc;
 use lateen_ring::{Instant, keep_vector, spare_vector};
 use lateen_snapshot::model::{ClusterId, Epoch, RouteId};
 
+use crate::breaker::Admitted;
 use crate::client::Connection;
 use crate::cluster::Cluster;
 use crate::codec::body::{BodyProgress, Framing};
@@ -214,6 +215,10 @@ pub struct Exchange {
     pub mark: Cell<Option<ResponseFlag>>,
     /// The client asked by which config it is answered.
     pub wants_epoch: Cell<bool>,
+    /// That its route's breaker let it through.
+    pub breaker: RefCell<Option<Admitted>>,
+    /// Its route's breaker did not, and says what to answer.
+    pub falls_back: Cell<bool>,
     endpoint: Cell<Option<EndpointIndex>>,
     pinned: RefCell<Pinned>,
     told: Cell<Told>,
@@ -247,6 +252,8 @@ impl Exchange {
             wish: Cell::new(None),
             mark: Cell::new(None),
             wants_epoch: Cell::new(false),
+            breaker: RefCell::new(None),
+            falls_back: Cell::new(false),
             endpoint: Cell::new(None),
             pinned: RefCell::new(Pinned::NotYet),
             told: Cell::new(Told::Unread),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use lateen_snapshot::model::failover::Failover;
 use lateen_snapshot::model::{ClusterId, Listener, RouteId};
 
+use crate::breaker::Breakers;
 use crate::cluster::Cluster;
 use crate::decide::balance::locality::{Level, nearest};
 use crate::decide::route::plan::LimitsIndex;
@@ -32,6 +33,8 @@ pub struct Live {
     hedges: Box<[OnceCell<Rc<Hedge>>]>,
     /// Beside the limits of its routes and backends.
     limits: Box<[OnceCell<Limits>]>,
+    /// Of its routes that have one.
+    pub breakers: Breakers,
 }
 
 impl Live {
@@ -43,7 +46,14 @@ impl Live {
         let routes = &loaded.snapshot.routes;
         let any_hedged = routes.iter().any(|route| route.policy.hedging.is_some());
         let hedges = vec![OnceCell::new(); if any_hedged { routes.len() } else { 0 }];
-        Self { loaded, regexes, clusters, hedges: hedges.into(), limits }
+        Self {
+            loaded,
+            regexes,
+            clusters,
+            hedges: hedges.into(),
+            limits,
+            breakers: Breakers::default(),
+        }
     }
 
     /// The second requests of a route; `None`: it has none.

@@ -16,11 +16,12 @@ use lateen_ring::{Instant, Moved, keep_vector, spare_vector};
 use crate::attempt::{
     Ended, Try, Way, first_try, may_replay, send_message, set_out, start_rival, try_again,
 };
+use crate::breaker;
 use crate::bulkhead::RequestUnit;
 use crate::client::Connection;
 use crate::cluster::Chosen;
 use crate::codec::body::{BodyProgress, Framing};
-use crate::codec::http1::reply::{LocalReply, write_local_reply};
+use crate::codec::http1::reply::{LocalReply, write_body_reply, write_local_reply};
 use crate::codec::http1::request::allowed_methods;
 use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::Method;
@@ -84,9 +85,13 @@ pub fn proxy_request<'a>(
 
         // The exchange. From here on a failure may come before or after the first byte of a response.
         let outcome = forward(connection, received, &mut request, &exchange).await;
+        breaker::note_end(&exchange, &outcome);
         keep_vector(std::mem::take(&mut request.message));
         match outcome {
             Ok(done) => conclude(connection, &exchange, &done),
+            Err(_) if exchange.falls_back.get() => {
+                Box::pin(fall_back(connection, &exchange, &request)).await
+            }
             Err(failure) => Box::pin(fail(connection, &exchange, failure, Some(&request))).await,
         }
     }
@@ -129,6 +134,9 @@ async fn forward(
     let way = set_out(connection, request, exchange)?;
     if let Some(fault) = request.rare.as_ref().and_then(|rare| rare.fault) {
         Box::pin(inject(connection, exchange, fault, exchange.due.get())).await?;
+    }
+    if way.has_breaker {
+        admit(connection, request, exchange)?;
     }
     // A request of its own cap, as long as the exchange lasts.
     let _entered = match way.cluster.bulkhead.caps_requests() {
@@ -220,6 +228,14 @@ async fn forward(
     }
 }
 
+/// Asks the route's breaker.
+fn admit(connection: &Connection, request: &Request, exchange: &Exchange) -> Result<(), Failure> {
+    let live = exchange.live().ok_or_else(Failure::no_cluster)?;
+    let plan = exchange.plan(&live).ok_or_else(Failure::no_cluster)?;
+    let rule = plan.policy.circuit_breaker.as_deref();
+    breaker::admit(&connection.shard, &live, rule, request, exchange)
+}
+
 /// Waits until the cluster may have another request.
 async fn enter(
     connection: &Connection,
@@ -229,98 +245,12 @@ async fn enter(
     way.cluster.bulkhead.enter(&connection.deadline, exchange.due.get()).await
 }
 
-/// A call whose request went up whole.
-fn call<'a>(
-    connection: &'a Connection,
-    request: &'a Request,
-    exchange: &'a Exchange,
-    this: &'a Try,
-) -> Call<'a> {
-    Call {
-        connection,
-        request,
-        exchange,
-        upstream: &this.upstream.stream,
-        timer: Timer { deadline: &connection.deadline, until: this.until },
-        body_sent: Cell::new(true),
-        hedging: None,
-    }
-}
-
-/// The same as [`respond`], with a second try beside one that takes long. Returns the one whose answer
-/// counts; the other is broken off.
-async fn respond_hedged(
-    connection: &Connection,
-    request: &mut Request,
-    exchange: &Exchange,
-    way: &Way,
-    mut this: Try,
-) -> (Result<Responded, Failure>, Try) {
-    let metrics = &connection.shard.metrics().hedge;
-    let mut rival: Option<Try> = None;
-    let hedge = request.rare.as_ref().and_then(|rare| rare.hedge.clone());
-    let patience = hedge.as_ref().filter(|_| request.is_kept()).and_then(|hedge| hedge.patience());
-    let mut hedge_at = patience.map_or(Instant::NEVER, |wait| lateen_ring::now() + wait);
-    let outcome = loop {
-        let hedging =
-            Hedging { at: hedge_at, rival: rival.as_ref().map(|rival| &rival.upstream.stream) };
-        let mut call = call(connection, request, exchange, &this);
-        call.hedging = Some(&hedging);
-        let outcome = respond(&call).await;
-        match outcome {
-            Ok(Responded::Hedge(HedgeNews::Slow)) => {
-                hedge_at = Instant::NEVER;
-                let hedge = hedge.as_ref().expect("who has none is not told");
-                rival = start_rival(connection, request, exchange, way, &this, hedge).await;
-            }
-            Ok(Responded::Hedge(HedgeNews::RivalFirst)) => {
-                let faster = rival.take().expect("it was heard");
-                let slower = std::mem::replace(&mut this, faster);
-                if this.upstream.stream.has_failed() {
-                    // It has no answer, only bad news: the first is waited for as before.
-                    metrics.ended[HedgeEnd::Failed as usize].increment();
-                    let failed = std::mem::replace(&mut this, slower);
-                    close_upstream(failed.upstream, CloseReason::ConnectionReset);
-                    continue;
-                }
-                metrics.ended[HedgeEnd::Won as usize].increment();
-                exchange.chose(this.in_flight.chosen().index);
-                close_upstream(slower.upstream, CloseReason::Orderly);
-            }
-            Err(failure) if failure.side == Side::Upstream && exchange.status.get() == 0 => {
-                // The first has failed: the second may still answer.
-                let Some(left) = rival.take() else { break Err(failure) };
-                metrics.ended[HedgeEnd::Won as usize].increment();
-                note_failed(&connection.shard, this.in_flight.chosen(), failure);
-                let failed = std::mem::replace(&mut this, left);
-                close_upstream(failed.upstream, close_reason(failure));
-                exchange.heard_upstream.set(false);
-                exchange.chose(this.in_flight.chosen().index);
-            }
-            outcome => break outcome,
-        }
-    };
-    if let Some(slower) = rival {
-        metrics.ended[HedgeEnd::Lost as usize].increment();
-        close_upstream(slower.upstream, CloseReason::Orderly);
-    }
-    (outcome, this)
-}
-
 /// More than one try ended well.
 #[cold]
 fn note_success(shard: &Shard, request: &Request, exchange: &Exchange) {
     let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
     if tries.is_some_and(|tries| tries.made() > 1) && exchange.status.get() < 500 {
         shard.metrics().retry.success.increment();
-    }
-}
-
-fn close_reason(failure: Failure) -> CloseReason {
-    match (failure.side, failure.cause) {
-        (Side::Upstream, Cause::UpstreamReset) => CloseReason::ConnectionReset,
-        (Side::Upstream, Cause::UpstreamTimeout) => CloseReason::TimedOut,
-        _ => CloseReason::Orderly,
     }
 }
 
@@ -454,6 +384,39 @@ async fn answer(connection: &Connection, exchange: &Exchange, own: OwnAnswer) ->
         None => After::Linger,
         Some(_) => After::Close,
     }
+}
+
+/// Answers what the route's breaker did not let through as the route says.
+async fn fall_back(connection: &Connection, exchange: &Exchange, request: &Request) -> After {
+    let shard = &connection.shard;
+    let live = exchange.live();
+    let plan = live.as_ref().and_then(|live| exchange.plan(live));
+    let rule = plan.and_then(|plan| plan.policy.circuit_breaker.as_deref());
+    let Some(fallback) = rule.and_then(|rule| rule.fallback.as_ref()) else {
+        return fail(connection, exchange, Failure::overflow(Stage::Decide), Some(request)).await;
+    };
+    let keep_alive =
+        exchange.request_whole.get() && request.keep_alive && !shard.is_leaving(connection.slot);
+    let added = added_to_failure(connection, exchange, Some(request));
+    let mut reply = spare_vector();
+    let local = LocalReply {
+        status: fallback.status,
+        client_version: exchange.version.get(),
+        keep_alive,
+        head_only: exchange.method.get() == Method::Head,
+        allow: None,
+        retry_after_s: None,
+        date: &shard.date(),
+        location: None,
+        edits: Some(ResponseEdits {
+            fields: plan.and_then(|plan| plan.response_edits.as_deref()),
+            cut: &[],
+            lines: &added,
+        }),
+    };
+    write_body_reply(&local, &fallback.content_type, fallback.body.as_bytes(), &mut reply);
+    let own = OwnAnswer { reply, status: fallback.status, keep_alive, failure: None };
+    answer(connection, exchange, own).await
 }
 
 /// Counts and logs an exchange that went well, and decides over the client's connection.

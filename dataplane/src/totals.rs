@@ -16,6 +16,7 @@ use crate::hedging::HedgeTotal;
 use crate::bulkhead::total::BulkheadTotal;
 use crate::rate_limit::total::RateTotal;
 
+use crate::breaker::Board;
 use crate::health::board::{ClusterHealth, Desk};
 
 /// Everything of that kind.
@@ -26,6 +27,7 @@ pub struct Totals {
     pub desk: Arc<Desk>,
     clusters: Mutex<ByName<ClusterTotals>>,
     rate_limits: Mutex<ByName<RateTotal>>,
+    routes: Mutex<ByName<RouteTotals>>,
 }
 
 #[derive(Debug)]
@@ -133,10 +135,22 @@ impl Retrying {
     }
 }
 
+/// Of one route.
+#[derive(Debug, Default)]
+pub struct RouteTotals {
+    /// Where its breaker stands.
+    pub breaker: Board,
+}
+
 impl Totals {
     /// What is known of the second requests of the route of this name; likewise.
     pub fn of_hedged_route(&self, name: &str) -> Arc<HedgeTotal> {
         self.hedges.lock().unwrap_or_else(PoisonError::into_inner).get(name)
+    }
+
+    /// Those of the route of this name; likewise.
+    pub fn of_route(&self, name: &str) -> Arc<RouteTotals> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).get(name)
     }
 
     /// Those of the cluster of this name; made at its first use, and gone when nobody has it any more.

@@ -19,6 +19,8 @@ lateen_tests::on_both_engines!(
     a_share_of_failures_ejects_and_never_the_last,
     an_instance_that_fails_its_checks_gets_no_requests,
     an_instance_that_takes_no_connection_gets_none,
+    a_breaker_answers_for_a_service_that_fails,
+    a_route_that_is_forced_open_is_not_called,
 );
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
@@ -269,4 +271,69 @@ fn an_instance_that_takes_no_connection_gets_none(engine: Engine) {
     example.proxy.await_metric("endpoints_unhealthy", &[], 0.0);
     example.proxy.await_metric("health_changes_total", &[("to", "healthy")], 2.0);
     assert_eq!(example.proxy.metrics().sum("health_changes_total", &[("to", "unhealthy")]), 0.0);
+}
+
+fn a_breaker_answers_for_a_service_that_fails(engine: Engine) {
+    let is_ill = Arc::new(AtomicBool::new(true));
+    let upstream = falling_ill("real", &is_ill);
+    let example = Example::apply(engine, "circuit-breaker.yaml", &[upstream.address()]);
+    let count = |name: &str, to: &str| {
+        let labels = [("to", to)];
+        example.proxy.metrics().sum(name, if to.is_empty() { &[] } else { &labels })
+    };
+    let mut failed = 0;
+    eventually("the breaker opens", || {
+        failed += usize::from(ask(&example).0 == 500);
+        (count("breaker_transitions_total", "open") == 1.0).then_some(())
+    });
+    assert!(failed >= 10, "{failed} requests are too few");
+    let fallback = (200, "[]".to_owned());
+    let mut answered = 0;
+    let mut probes = 0;
+    // It is still ill when it is tried, and then it is not.
+    eventually("it stays open", || {
+        match ask(&example) {
+            (500, _) => probes += 1,
+            answer => {
+                assert_eq!(answer, fallback);
+                answered += 1;
+            }
+        }
+        (count("breaker_transitions_total", "open") == 2.0).then_some(())
+    });
+    assert_eq!(probes, 1, "one request is let through, and fails");
+    assert_eq!(count("breakers_open", ""), 1.0);
+    is_ill.store(false, Ordering::Release);
+    eventually("it is called again", || {
+        let answer = ask(&example);
+        answered += usize::from(answer == fallback);
+        (answer == (200, "real".to_owned())).then_some(())
+    });
+    let response = example.ask(GET);
+    assert_eq!(response.head.value("content-type"), None, "it is the service's own");
+    example.proxy.await_metric("breaker_transitions_total", &[("to", "closed")], 1.0);
+    for (to, times) in [("open", 2.0), ("half_open", 2.0), ("ramp", 1.0), ("closed", 1.0)] {
+        assert_eq!(count("breaker_transitions_total", to), times, "{to}");
+    }
+    assert_eq!(count("breaker_probes_total", ""), 2.0);
+    assert_eq!(count("breaker_fallback_total", ""), f64::from(answered as u32));
+    assert_eq!(count("breaker_rejected_total", ""), f64::from(answered as u32));
+    assert_eq!(count("breakers_open", ""), 0.0);
+    assert_eq!(example.proxy.metrics().sum("response_flags_total", &[]), 0.0);
+    assert_eq!(answers(&example, 20), ["real"; 20]);
+}
+
+fn a_route_that_is_forced_open_is_not_called(engine: Engine) {
+    let upstream = Upstream::fixed("real");
+    let example = Example::apply(engine, "circuit-breaker-forced.yaml", &[upstream.address()]);
+    let refused =
+        example.ask("GET /legacy/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.head.value("retry-after").as_deref(), Some("1"));
+    assert_eq!(ask(&example), (200, "real".to_owned()));
+    example.proxy.await_metric("response_flags_total", &[("flag", "UO")], 1.0);
+    let metrics = example.proxy.metrics();
+    assert_eq!(metrics.sum("breaker_rejected_total", &[]), 1.0);
+    assert_eq!(metrics.sum("breaker_fallback_total", &[]), 0.0);
+    assert_eq!(upstream.requests_so_far().len(), 1);
 }

@@ -104,6 +104,8 @@ pub const RATE_KEYS_MAX: u32 = 1_000_000;
 pub const TRUSTED_HOPS_MAX: u8 = 16;
 /// Cap of what one cluster may take of a proxy: a proxy has no more descriptors.
 pub const CAP_MAX: u32 = 1_000_000;
+/// Bytes of the body that a breaker answers with. Source: what a worker sends in one piece with a head.
+pub const FALLBACK_BODY_BYTES_MAX: usize = 4 * KIB;
 /// Ranges of statuses with which an endpoint says that it is well.
 pub const CHECK_STATUSES_MAX: usize = 16;
 /// The shortest time from one check of an endpoint to the next, in milliseconds: many proxies do it.

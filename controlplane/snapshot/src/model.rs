@@ -12,6 +12,7 @@ pub mod session;
 pub mod slow_start;
 pub mod bulkhead;
 pub mod rate_limit;
+pub mod breaker;
 pub mod health_check;
 pub mod outlier;
 
@@ -26,6 +27,7 @@ use self::retry::{HedgeAfter, Retry, RetryBudget};
 pub mod retry;
 use self::bulkhead::Caps;
 use self::rate_limit::RateLimits;
+use breaker::CircuitBreaker;
 use health_check::HealthCheck;
 use outlier::OutlierDetection;
 
@@ -260,6 +262,8 @@ pub struct RoutePolicy {
     pub session: Option<Box<session::Session>>,
     /// How many of them are let through; those of its backends don't count then.
     pub rate_limits: Option<Box<RateLimits>>,
+    /// When they are answered at once; `None`: never.
+    pub circuit_breaker: Option<Box<CircuitBreaker>>,
 }
 
 /// What answers a request.

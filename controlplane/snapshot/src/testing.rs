@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::limits::{BOUND_PERCENT_MAX, BYTES_PER_S_MAX, DENOMINATOR_MAX, ENDPOINT_WEIGHT_MAX};
+use crate::model::breaker::{BreakerMode, CircuitBreaker, FallbackResponse};
 use crate::model::bulkhead::Caps;
 use crate::model::faults::{AbortKind, FaultAbort, FaultBandwidth, FaultDelay, Faults, Share};
 use crate::model::health_check::{HealthCheck, HttpProbe, Probe};
@@ -304,6 +305,7 @@ fn route(clusters: u32) -> impl Strategy<Value = Route> {
         option::of(faults()),
         option::of(retry()),
         option::of(hedging()),
+        option::of(breaker()),
     );
     (about, action(clusters), edits(), edits(), filters, policy).prop_map(
         |(about, action, request_headers, response_headers, filters, policy)| Route {
@@ -322,6 +324,7 @@ fn route(clusters: u32) -> impl Strategy<Value = Route> {
                 retry: policy.2.map(Box::new),
                 hedging: policy.3,
                 rate_limits: filters.3.map(Box::new),
+                circuit_breaker: policy.4.map(Box::new),
             },
         },
     )
@@ -351,6 +354,28 @@ fn retry() -> impl Strategy<Value = Retry> {
                 backoff_max_ms,
                 non_idempotent,
             }
+        },
+    )
+}
+
+fn breaker() -> impl Strategy<Value = CircuitBreaker> {
+    let mode =
+        select(vec![BreakerMode::Automatic, BreakerMode::ForcedOpen, BreakerMode::ForcedClosed]);
+    let fallback = (400..=599_u16, "[a-z]{0,9}").prop_map(|(status, body)| FallbackResponse {
+        status,
+        content_type: "text/plain".to_owned(),
+        body,
+    });
+    let numbers = (1..=100_u32, 1..100_u32, 1..100_000_u32, 0..100_000_u32);
+    (mode, numbers, option::of(fallback)).prop_map(
+        |(mode, (error_percent, request_volume, window_ms, ramp_ms), fallback)| CircuitBreaker {
+            mode,
+            error_percent,
+            request_volume,
+            window_ms,
+            sleep_ms: window_ms,
+            ramp_ms,
+            fallback,
         },
     )
 }

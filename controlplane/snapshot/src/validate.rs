@@ -15,6 +15,7 @@ mod endpoints;
 mod faults;
 mod retry;
 mod rate_limit;
+mod breaker;
 mod health_check;
 mod outlier;
 mod routing;

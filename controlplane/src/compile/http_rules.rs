@@ -237,6 +237,12 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             session: None,
             // Each backend keeps its own.
             rate_limits: None,
+            circuit_breaker: same.find(
+                "circuitBreaker",
+                said.circuit_breaker.is_some(),
+                |all| &all.circuit_breaker,
+                self.findings,
+            ),
         }
     }
 

@@ -7,6 +7,7 @@
 mod faults;
 mod bulkhead;
 pub(super) mod rate_limit;
+mod breaker;
 mod health_check;
 mod outlier;
 
@@ -92,6 +93,7 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
         faults: this.faults.or_else(|| other.faults.clone()),
         session: this.session.or_else(|| other.session.clone()),
         rate_limits: this.rate_limits.or_else(|| other.rate_limits.clone()),
+        circuit_breaker: this.circuit_breaker.or_else(|| other.circuit_breaker.clone()),
     }
 }
 
@@ -322,6 +324,8 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
             faults: policy.spec.faults.as_ref().map(faults::faults_of),
             session: None,
             rate_limits: rate_limits_of(&policy.spec.rate_limits),
+            circuit_breaker: (policy.spec.circuit_breaker.as_ref())
+                .map(|written| Box::new(breaker::breaker_of(written))),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
         locality_percent: balancing

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use lateen_snapshot::encoding::{VERSION, decode, encode};
 use lateen_snapshot::limits::*;
+use lateen_snapshot::model::breaker::FallbackResponse;
 use lateen_snapshot::model::{
     Action, Epoch, HeaderEdits, PathMatch, Route, RouteMatch, Snapshot, ValueMatch,
 };
@@ -175,6 +176,10 @@ impl Sums {
         }
         for _ in &route.mirrors {
             self.add(PART_BYTES, 0);
+        }
+        if let Some(breaker) = &route.policy.circuit_breaker {
+            let of_fallback = |it: &FallbackResponse| it.content_type.len() + it.body.len();
+            self.add(PART_BYTES, breaker.fallback.as_ref().map_or(0, of_fallback));
         }
         let Some(cors) = &route.cors else { return };
         let lists =

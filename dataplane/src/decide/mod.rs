@@ -1,6 +1,7 @@
 //! What is decided about a connection or a request, without I/O and with `now` as an argument.
 
 pub mod balance;
+pub mod breaker;
 pub mod cors;
 pub mod hedge;
 pub mod fault;

@@ -14,12 +14,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam_utils::CachePadded;
 use lateen_snapshot::model::Cluster;
+use lateen_snapshot::model::breaker::CircuitBreaker;
 
+use crate::decide::breaker::Event;
 use crate::decide::outlier::sweep::{Counts, LATENCY_SORTS, median_us, sort_of_latency};
 use crate::decide::outlier::{Ending, Runs};
 use crate::limits;
 use crate::observe::counter::Counter;
-use crate::totals::ClusterTotals;
+use crate::totals::{ClusterTotals, RouteTotals};
 
 /// What is known of a cluster's endpoints in the process.
 #[derive(Debug, Default)]
@@ -251,6 +253,7 @@ impl Counted {
 #[derive(Debug, Default)]
 pub struct Desk {
     notices: Mutex<Vec<Notice>>,
+    of_breakers: Mutex<Vec<BreakerNotice>>,
     /// Wakes the thread; none while there is none.
     bell: OnceLock<OwnedFd>,
 }
@@ -266,7 +269,35 @@ pub struct Notice {
     pub failing: Option<SocketAddr>,
 }
 
+/// Something that happened to a route's breaker.
+#[derive(Debug)]
+pub struct BreakerNotice {
+    /// The route's.
+    pub name: Arc<str>,
+    /// Where its breaker stands.
+    pub totals: Arc<RouteTotals>,
+    /// What it goes by.
+    pub rule: CircuitBreaker,
+    /// In which turn that was: in another one it means nothing.
+    pub turn: u64,
+    /// What it was.
+    pub event: Event,
+}
+
 impl Desk {
+    /// Tells the thread of a breaker. A worker does so once in a turn of a breaker, or once more when too
+    /// many fail at the same time, which bounds them.
+    pub fn tell_breaker(&self, notice: BreakerNotice) {
+        if self.bell.get().is_some() {
+            lock(&self.of_breakers).push(notice);
+            self.ring();
+        }
+    }
+
+    pub(super) fn take_breakers(&self) -> Vec<BreakerNotice> {
+        std::mem::take(&mut lock(&self.of_breakers))
+    }
+
     /// Tells the thread. False: there is none, or it has too much to do; to be told again.
     pub fn tell(&self, notice: Notice) -> bool {
         if self.bell.get().is_none() {

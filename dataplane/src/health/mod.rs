@@ -12,4 +12,5 @@ pub mod board;
 pub mod thread;
 mod ejecting;
 mod checking;
+mod breaking;
 mod probe;

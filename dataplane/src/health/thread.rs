@@ -17,6 +17,7 @@ use lateen_snapshot::model::Cluster;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use crate::health::board::{Desk, Notice};
+use crate::health::breaking::Breaking;
 use crate::health::checking::Checking;
 use crate::health::ejecting::Ejecting;
 use crate::health::probe::{Found, Probes, Wanted, What};
@@ -42,6 +43,7 @@ pub fn start(published: Arc<Published>, metrics: Arc<Metrics>) -> io::Result<()>
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Timer {
     at_ns: u64,
+    /// Its name, or that of a route for a breaker.
     cluster: Arc<str>,
     due: Due,
 }
@@ -59,6 +61,8 @@ pub(super) enum Due {
     Relook(SocketAddr),
     /// An endpoint is checked, unless it is no longer checked under this number.
     Check(SocketAddr, u64),
+    /// A breaker's turn of this number is over.
+    Breaker(u64),
 }
 
 /// Why a probe was made.
@@ -159,6 +163,7 @@ struct Health {
     /// Of the snapshot that the clusters are of.
     serial: u64,
     clusters: HashMap<Arc<str>, Ward>,
+    breaking: Breaking,
     top: Desktop,
 }
 
@@ -166,7 +171,15 @@ impl Health {
     fn new(desk: Arc<Desk>, published: Arc<Published>, metrics: Arc<Metrics>) -> Self {
         let top = Desktop::new(metrics);
         let began = Instant::now();
-        Self { desk, published, began, serial: 0, clusters: HashMap::new(), top }
+        Self {
+            desk,
+            published,
+            began,
+            serial: 0,
+            clusters: HashMap::new(),
+            breaking: Breaking::default(),
+            top,
+        }
     }
 
     fn run(mut self) {
@@ -181,6 +194,9 @@ impl Health {
             drop(loaded);
             for notice in self.desk.take() {
                 self.hear(notice);
+            }
+            for notice in self.desk.take_breakers() {
+                self.breaking.hear(&mut self.top, notice);
             }
             for ((place, purpose), address, found) in self.top.probes.take_done(self.top.now_ns) {
                 let of = self.top.probed[place].take();
@@ -214,6 +230,7 @@ impl Health {
 
     /// Goes on with what a new snapshot has.
     fn adopt(&mut self, loaded: &Loaded) {
+        self.breaking.tidy(&self.top, &loaded.snapshot.routes);
         self.serial = loaded.serial;
         let mut there: HashMap<&str, &Arc<Cluster>> = HashMap::new();
         for cluster in &loaded.snapshot.clusters {
@@ -274,6 +291,9 @@ impl Health {
     }
 
     fn is_due(&mut self, timer: &Timer) {
+        if let Due::Breaker(turn) = timer.due {
+            return self.breaking.elapsed(&mut self.top, &timer.cluster, turn);
+        }
         let Some(ward) = self.clusters.get_mut(&timer.cluster) else { return };
         match timer.due {
             Due::Sweep => ward.compare(&mut self.top),
@@ -281,6 +301,7 @@ impl Health {
             Due::Reconnect(address) => ward.reconnect(&mut self.top, address),
             Due::Relook(address) => ward.look_again(address),
             Due::Check(address, number) => ward.check(&mut self.top, address, number),
+            Due::Breaker(_) => unreachable!("that is of a route"),
         }
     }
 }

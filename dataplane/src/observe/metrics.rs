@@ -9,6 +9,7 @@ pub mod proxy_protocol;
 pub mod sessions;
 pub mod bulkhead;
 pub mod rate_limit;
+pub mod breaker;
 pub mod health;
 
 use std::io;
@@ -29,6 +30,7 @@ use crate::observe::metrics::sessions::SessionMetrics;
 use crate::observe::metrics_text;
 
 pub mod retry;
+use breaker::BreakerMetrics;
 use health::HealthMetrics;
 
 /// Upper bounds of `response_latency_ms` in microseconds: Linkerd's buckets, 1 ms to 50 s, so that
@@ -311,6 +313,8 @@ pub struct WorkerMetrics {
     pub bulkhead: BulkheadMetrics,
     /// What limits of rates decided.
     pub rate_limit: RateLimitMetrics,
+    /// Of requests whose route has a breaker.
+    pub breaker: BreakerMetrics,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -361,6 +365,7 @@ impl Default for WorkerMetrics {
             sessions: SessionMetrics::default(),
             bulkhead: BulkheadMetrics::default(),
             rate_limit: RateLimitMetrics::default(),
+            breaker: BreakerMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),

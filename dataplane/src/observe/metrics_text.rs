@@ -55,6 +55,7 @@ impl Collector for Scrape {
         page.rate_limits()?;
         page.bulkheads()?;
         page.health()?;
+        page.breakers()?;
         page.control()?;
         page.engine_and_workers()?;
         page.process()

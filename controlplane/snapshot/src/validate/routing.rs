@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use super::breaker::check_breaker;
 use super::patterns::Patterns;
 use super::rate_limit::check_rate_limits;
 use super::retry::{check_hedging, check_retry};
@@ -51,6 +52,9 @@ fn check_route(route: &Route, clusters: usize) -> Result<(), Problem> {
         check_cors(cors).map_err(|problem| problem.inside("cors"))?;
     }
     check_rate_limits(route.policy.rate_limits.as_deref())?;
+    if let Some(breaker) = &route.policy.circuit_breaker {
+        check_breaker(breaker).map_err(|problem| problem.inside("circuit_breaker"))?;
+    }
     duration("request_timeout_ms", route.policy.request_timeout_ms)?;
     duration("backend_request_timeout_ms", route.policy.backend_request_timeout_ms)?;
     if let Some(retry) = &route.policy.retry {

@@ -7,6 +7,7 @@ pub mod slow_start;
 pub mod subset;
 pub mod bulkhead;
 pub mod rate_limit;
+pub mod breaker;
 pub mod health_check;
 pub mod outlier;
 
@@ -18,6 +19,7 @@ use self::retry::{Hedging, Retry, RetryBudget};
 pub mod retry;
 use self::bulkhead::Bulkhead;
 use self::rate_limit::RateLimit;
+use breaker::CircuitBreaker;
 use health_check::HealthCheck;
 use outlier::OutlierDetection;
 
@@ -65,6 +67,9 @@ pub struct TrafficPolicySpec {
     /// How endpoints are asked whether they are well. Only for a Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// When requests are answered at once, because most of those before them failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
 }
 
 /// An object that a policy is attached to (GEP-713).

@@ -1,5 +1,6 @@
 //! Rules of a TrafficPolicy.
 
+mod breaker;
 mod bulkhead;
 mod faults;
 mod health_check;
@@ -43,6 +44,7 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
         && policy.faults.is_none()
         && policy.outlier_detection.is_none()
         && policy.health_check.is_none()
+        && policy.circuit_breaker.is_none()
         && policy.bulkhead.is_none()
         && policy.rate_limits.is_empty()
         && policy.proxy_protocol.is_none()
@@ -62,6 +64,10 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     if let Some(check) = &policy.health_check {
         check_fits("healthCheck", |kind| kind == "Service", targets, findings);
         health_check::check_health_check(check, findings);
+    }
+    if let Some(breaker) = &policy.circuit_breaker {
+        check_fits("circuitBreaker", |kind| kind != "TCPRoute", targets, findings);
+        breaker::check_breaker(breaker, findings);
     }
     if let Some(timeouts) = &policy.timeouts {
         check_timeouts(timeouts, targets, findings);

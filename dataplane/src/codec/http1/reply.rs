@@ -35,14 +35,30 @@ pub struct LocalReply<'a> {
 
 /// Appends a whole response: its body is the reason phrase in plain text; 204 and 304 have none.
 pub fn write_local_reply(reply: &LocalReply<'_>, out: &mut Vec<u8>) {
+    let mut phrase = [0; PHRASE_BYTES_MAX + 1];
+    let text = reason_phrase(reply.status).as_bytes();
+    phrase[..text.len()].copy_from_slice(text);
+    phrase[text.len()] = b'\n';
+    write_body_reply(reply, "text/plain", &phrase[..=text.len()], out);
+}
+
+/// Of the longest reason phrase, with room to spare.
+const PHRASE_BYTES_MAX: usize = 63;
+
+/// The same with a body of its own.
+pub fn write_body_reply(
+    reply: &LocalReply<'_>,
+    content_type: &str,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) {
     debug_assert!(reply.status >= 200);
-    let phrase = reason_phrase(reply.status).as_bytes();
     let bodyless = matches!(reply.status, 204 | 304);
     write_status_line(reply.status, out);
     put_field(reply, "Date", reply.date, out);
     if !bodyless {
-        put_field(reply, "Content-Type", b"text/plain", out);
-        write_content_length(phrase.len() + 1, out);
+        put_field(reply, "Content-Type", content_type.as_bytes(), out);
+        write_content_length(body.len(), out);
     }
     if let Some(allow) = reply.allow {
         put_field(reply, "Allow", allow.as_bytes(), out);
@@ -59,8 +75,7 @@ pub fn write_local_reply(reply: &LocalReply<'_>, out: &mut Vec<u8>) {
     write_persistence(reply.client_version, reply.keep_alive, out);
     out.extend_from_slice(b"\r\n");
     if !reply.head_only && !bodyless {
-        out.extend_from_slice(phrase);
-        out.push(b'\n');
+        out.extend_from_slice(body);
     }
 }
 

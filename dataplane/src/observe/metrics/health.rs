@@ -1,5 +1,6 @@
 //! What is counted of endpoints that are out of service; written by the health thread alone.
 
+use crate::decide::breaker::Stage;
 use crate::decide::outlier::Cause;
 use crate::observe::counter::{Counter, Gauge};
 
@@ -47,4 +48,8 @@ pub struct HealthMetrics {
     pub became_ill: Counter,
     /// `endpoints_unhealthy`: of those that are checked, and have not passed yet or no longer.
     pub ill: Gauge,
+    /// `breaker_transitions_total{to}`, by [`Stage`].
+    pub breaker_transitions: [Counter; Stage::ALL.len()],
+    /// `breakers_open`: that are not closed now.
+    pub breakers_open: Gauge,
 }

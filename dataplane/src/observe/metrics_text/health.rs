@@ -2,11 +2,28 @@
 
 use std::fmt::Error;
 
+use crate::decide::breaker::Stage;
 use crate::decide::outlier::Cause;
 use crate::observe::metrics::health::Readmission;
 use crate::observe::metrics_text::Page;
 
 impl Page<'_, '_> {
+    pub(super) fn breakers(&mut self) -> Result<(), Error> {
+        let health = &self.metrics.health;
+        let transitions = Stage::ALL.map(|stage| {
+            ([("to", stage.as_str())], health.breaker_transitions[stage as usize].value())
+        });
+        self.counters("breaker_transitions", "Circuit breakers that changed", transitions)?;
+        let open = health.breakers_open.value();
+        self.gauges("breakers_open", "Circuit breakers that are not closed", [([], open)])?;
+        let rejected = self.sum(|worker| worker.breaker.rejected.value());
+        self.counter("breaker_rejected", "Requests that no breaker let through", rejected)?;
+        let fallback = self.sum(|worker| worker.breaker.fallback.value());
+        self.counter("breaker_fallback", "Those that a fallback answered", fallback)?;
+        let probes = self.sum(|worker| worker.breaker.probes.value());
+        self.counter("breaker_probes", "Requests let through to see how they end", probes)
+    }
+
     pub(super) fn health(&mut self) -> Result<(), Error> {
         let health = &self.metrics.health;
         let ejections = Cause::ALL

@@ -1,0 +1,48 @@
+//! Rules of a TrafficPolicy's `circuitBreaker`.
+
+use lateen_snapshot::limits::FALLBACK_BODY_BYTES_MAX;
+
+use crate::language::kinds::traffic_policy::breaker::{BreakerMode, CircuitBreaker};
+use crate::language::rules::findings::Findings;
+use crate::language::text::{Format, duration_ms};
+
+pub(super) fn check_breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_>) {
+    for (field, text) in [("window", &breaker.window), ("sleep", &breaker.sleep)] {
+        if text.as_deref().and_then(duration_ms) == Some(0) {
+            let path = format!("spec.circuitBreaker.{field}");
+            findings.error_with_help(&path, format!("`{field}` is 0"), "at least `1ms`");
+        }
+    }
+    let said = [
+        ("errorPercent", breaker.error_percent.is_some()),
+        ("requestVolume", breaker.request_volume.is_some()),
+        ("window", breaker.window.is_some()),
+        ("sleep", breaker.sleep.is_some()),
+        ("ramp", breaker.ramp.is_some()),
+        ("fallback", breaker.fallback.is_some() && breaker.mode == BreakerMode::ForcedClosed),
+    ];
+    if breaker.mode != BreakerMode::Automatic {
+        for (field, _) in said.into_iter().filter(|(_, is_said)| *is_said) {
+            findings.conflict(
+                &format!("spec.circuitBreaker.{field}"),
+                "spec.circuitBreaker.mode",
+                format!("`{field}` says nothing for the mode `{:?}`", breaker.mode),
+            );
+        }
+    }
+    let Some(fallback) = &breaker.fallback else { return };
+    let path = |field: &str| format!("spec.circuitBreaker.fallback.response.{field}");
+    let response = &fallback.response;
+    if let Some(status @ (204 | 205 | 304)) = response.status {
+        let message = format!("an answer of the status {status} has no body");
+        findings.error_with_help(&path("status"), message, "200 is a usual one");
+    }
+    if let Some(content_type) = &response.content_type {
+        findings.format(&path("contentType"), content_type, Format::HeaderValue);
+    }
+    if response.body.as_ref().is_some_and(|body| body.len() > FALLBACK_BODY_BYTES_MAX) {
+        let message = "this body is too long";
+        let help = format!("at most {FALLBACK_BODY_BYTES_MAX} bytes");
+        findings.error_with_help(&path("body"), message, help);
+    }
+}

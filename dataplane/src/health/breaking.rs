@@ -1,0 +1,129 @@
+//! The health thread's part in breakers: it alone says where each stands.
+//!
+//! Before: workers told that too many requests failed, or how a probe ended; or a time is over. After: the
+//! route's board says where its breaker stands. What follows from what is decided in `decide::breaker`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use lateen_snapshot::model::Route;
+use lateen_snapshot::model::breaker::CircuitBreaker;
+
+use crate::breaker::Standing;
+use crate::decide::breaker::{Event, Stage, after};
+use crate::health::board::BreakerNotice;
+use crate::health::thread::{Desktop, Due};
+use crate::totals::RouteTotals;
+
+/// The breakers that are not closed, by the names of their routes.
+#[derive(Debug, Default)]
+pub(super) struct Breaking(HashMap<Arc<str>, (Arc<RouteTotals>, CircuitBreaker)>);
+
+impl Breaking {
+    /// A worker tells of something.
+    pub(super) fn hear(&mut self, top: &mut Desktop, notice: BreakerNotice) {
+        let BreakerNotice { name, totals, rule, turn, event } = notice;
+        if totals.breaker.standing().turn == turn {
+            self.happen(top, &name, &totals, rule, event);
+        }
+    }
+
+    /// The time of a turn is over.
+    pub(super) fn elapsed(&mut self, top: &mut Desktop, name: &Arc<str>, turn: u64) {
+        let Some((totals, rule)) = self.0.get(name).cloned() else { return };
+        if totals.breaker.standing().turn == turn {
+            self.happen(top, name, &totals, rule, Event::Elapsed);
+        }
+    }
+
+    fn happen(
+        &mut self,
+        top: &mut Desktop,
+        name: &Arc<str>,
+        totals: &Arc<RouteTotals>,
+        rule: CircuitBreaker,
+        event: Event,
+    ) {
+        let board = &totals.breaker;
+        let Some((stage, lasts_ms)) = after(&rule, board.standing().stage, event) else { return };
+        let Standing { turn, .. } = board.move_to(stage);
+        tracing::info!(route = %name, stage = stage.as_str(), "circuit breaker");
+        if let Some(lasts_ms) = lasts_ms {
+            top.set_timer(name, u64::from(lasts_ms) * 1_000_000, Due::Breaker(turn));
+        }
+        match stage {
+            Stage::Closed => drop(self.0.remove(name)),
+            _ => drop(self.0.insert(name.clone(), (totals.clone(), rule))),
+        }
+        let health = &top.metrics.health;
+        health.breakers_open.set(self.0.len() as i64);
+        health.breaker_transitions[stage as usize].increment();
+    }
+
+    /// Forgets those that a new snapshot has not: they are closed if they come again.
+    pub(super) fn tidy(&mut self, top: &Desktop, routes: &[Route]) {
+        if self.0.is_empty() {
+            return;
+        }
+        let broken = routes.iter().filter(|route| route.policy.circuit_breaker.is_some());
+        let there: HashSet<&str> = broken.map(|route| route.name.as_str()).collect();
+        self.0.retain(|name, (totals, _)| {
+            let stays = there.contains(&**name);
+            if !stays {
+                totals.breaker.move_to(Stage::Closed);
+            }
+            stays
+        });
+        top.metrics.health.breakers_open.set(self.0.len() as i64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::metrics::Metrics;
+    use lateen_snapshot::model::breaker::BreakerMode;
+
+    #[test]
+    fn what_comes_too_late_changes_nothing() {
+        let rule = CircuitBreaker {
+            mode: BreakerMode::Automatic,
+            error_percent: 50,
+            request_volume: 20,
+            window_ms: 10_000,
+            sleep_ms: 5_000,
+            ramp_ms: 10_000,
+            fallback: None,
+        };
+        let (totals, name): (Arc<RouteTotals>, Arc<str>) = (Arc::default(), "r".into());
+        let metrics = Metrics::new(1);
+        let mut top = Desktop::new(metrics.clone());
+        let mut breaking = Breaking::default();
+        let mut tell = |turn, event| {
+            let (name, totals, rule) = (name.clone(), totals.clone(), rule.clone());
+            let notice = BreakerNotice { name, totals: totals.clone(), rule, turn, event };
+            match event {
+                Event::Elapsed => breaking.elapsed(&mut top, &notice.name, turn),
+                _ => breaking.hear(&mut top, notice),
+            }
+            let Standing { stage, turn } = totals.breaker.standing();
+            (stage, turn)
+        };
+        assert_eq!(tell(0, Event::Tripped), (Stage::Open, 1));
+        assert_eq!(tell(0, Event::Tripped), (Stage::Open, 1));
+        assert_eq!(tell(1, Event::Elapsed), (Stage::HalfOpen, 2));
+        assert_eq!(tell(2, Event::Abandoned), (Stage::HalfOpen, 3));
+        assert_eq!(tell(2, Event::Disproven), (Stage::HalfOpen, 3));
+        assert_eq!(tell(3, Event::Proven), (Stage::Ramp, 4));
+        assert_eq!(tell(1, Event::Elapsed), (Stage::Ramp, 4));
+        assert_eq!(tell(4, Event::Elapsed), (Stage::Closed, 5));
+        assert_eq!(metrics.health.breakers_open.value(), 0);
+        // An open one whose route goes is closed when it comes again.
+        assert_eq!(tell(5, Event::Tripped), (Stage::Open, 6));
+        breaking.tidy(&top, &[]);
+        assert_eq!(totals.breaker.standing().stage, Stage::Closed);
+        assert_eq!(top.metrics.health.breakers_open.value(), 0);
+        let transitions = top.metrics.health.breaker_transitions.each_ref();
+        assert_eq!(transitions.map(|it| it.value()), [1, 2, 2, 1]);
+    }
+}
