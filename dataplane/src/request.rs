@@ -14,7 +14,7 @@ use std::task::Poll;
 use lateen_ring::{Instant, Moved, keep_vector, spare_vector};
 
 use crate::attempt::{
-    Ended, Try, Way, first_try, may_replay, send_message, set_out, start_rival, try_again,
+    Ended, Try, Way, close_reason, first_try, may_replay, send_message, set_out, try_again,
 };
 use crate::breaker;
 use crate::bulkhead::RequestUnit;
@@ -32,13 +32,13 @@ use crate::forward::obtain::take_pooled;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::forward::request_body::send_request_body;
-use crate::forward::response::{Call, HedgeNews, Hedging, Responded, respond};
+use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Timer, one, send};
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
 use crate::health::tries::{note_answered, note_failed};
+use crate::hedged::{call, respond_hedged};
 use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head};
 use crate::observe::metrics::CloseReason;
-use crate::observe::metrics::retry::HedgeEnd;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
 
