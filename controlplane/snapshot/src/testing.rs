@@ -65,7 +65,7 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
             let slow = SlowStart { window_ms: 1_000, aggression_percent: 50, min_percent: 10 };
             let policy = ClusterPolicy {
                 proxy_protocol: versions[endpoints.len() % 3],
-                panic_threshold_percent: (endpoints.len() % 2 == 0).then_some(100),
+                panic_threshold_percent: (endpoints.len().is_multiple_of(2)).then_some(100),
                 slow_start: (!is_keyed).then(|| Box::new(slow)),
                 terminating: (1..endpoints.len() as u32).collect(),
                 failover: None,
@@ -246,13 +246,13 @@ fn route(clusters: u32) -> impl Strategy<Value = Route> {
 }
 
 fn session(timeout_ms: u32) -> Session {
-    let in_header = timeout_ms % 2 == 0;
+    let in_header = timeout_ms.is_multiple_of(2);
     Session {
         name: format!("x-session-{timeout_ms}"),
         in_header,
         absolute_timeout_ms: Some(timeout_ms),
-        idle_timeout_ms: (timeout_ms % 3 == 0).then_some(timeout_ms),
-        is_permanent: !in_header && timeout_ms % 5 == 0,
+        idle_timeout_ms: (timeout_ms.is_multiple_of(3)).then_some(timeout_ms),
+        is_permanent: !in_header && timeout_ms.is_multiple_of(5),
     }
 }
 
