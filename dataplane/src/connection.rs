@@ -402,7 +402,7 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
             let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
             let connected =
                 match connect(shard, in_flight.chosen(), &connection.deadline, Some(left)).await {
-                    Ok(upstream) => introduce(connection, &cluster, upstream).await,
+                    Ok(upstream) => introduce(connection, cluster, upstream).await,
                     failed => failed,
                 };
             match connected {
