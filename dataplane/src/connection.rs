@@ -414,7 +414,7 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
             };
             let connected =
                 match connect(shard, in_flight.chosen(), unit, deadline, Some(left)).await {
-                    Ok(upstream) => introduce(connection, &cluster, upstream).await,
+                    Ok(upstream) => introduce(connection, cluster, upstream).await,
                     failed => failed,
                 };
             match connected {

@@ -81,7 +81,7 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                 let policy = ClusterPolicy {
                     retry_budget: (!endpoints.is_empty()).then(RetryBudget::default),
                     proxy_protocol: versions[endpoints.len() % 3],
-                    panic_threshold_percent: (endpoints.len() % 2 == 0).then_some(100),
+                    panic_threshold_percent: endpoints.len().is_multiple_of(2).then_some(100),
                     slow_start: (!is_keyed).then(|| Box::new(slow)),
                     terminating: (1..endpoints.len() as u32).collect(),
                     failover: None,
@@ -388,13 +388,13 @@ fn hedging() -> impl Strategy<Value = HedgeAfter> {
 }
 
 fn session(timeout_ms: u32) -> Session {
-    let in_header = timeout_ms % 2 == 0;
+    let in_header = timeout_ms.is_multiple_of(2);
     Session {
         name: format!("x-session-{timeout_ms}"),
         in_header,
         absolute_timeout_ms: Some(timeout_ms),
-        idle_timeout_ms: (timeout_ms % 3 == 0).then_some(timeout_ms),
-        is_permanent: !in_header && timeout_ms % 5 == 0,
+        idle_timeout_ms: (timeout_ms.is_multiple_of(3)).then_some(timeout_ms),
+        is_permanent: !in_header && timeout_ms.is_multiple_of(5),
     }
 }
 
