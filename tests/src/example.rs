@@ -32,6 +32,14 @@ impl Example {
     /// # Panics
     /// When it is not there, not accepted, or not in force on every worker.
     pub fn apply(engine: Engine, name: &str, instances: &[SocketAddr]) -> Self {
+        Self::apply_on(engine, 1, name, instances)
+    }
+
+    /// The same on so many workers.
+    ///
+    /// # Panics
+    /// Likewise.
+    pub fn apply_on(engine: Engine, workers: usize, name: &str, instances: &[SocketAddr]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("proxies.sock");
         let control = Command::new(binary::lateen())
@@ -49,7 +57,8 @@ impl Example {
         eventually("the control plane's sockets", || {
             (socket.exists() && folder.path().join("api.sock").exists()).then_some(())
         });
-        let proxy = Launch::joining(engine, "edge", &socket, &folder.path().join("proxy")).start();
+        let launch = Launch::joining(engine, "edge", &socket, &folder.path().join("proxy"));
+        let proxy = launch.workers(workers).start();
         let listen = free_address();
         let file = written(folder.path(), name, listen, instances);
         apply(folder.path(), &file);

@@ -60,9 +60,9 @@ fn what_one_limit_refuses_takes_nothing_from_the_others() {
 fn a_snapshot_refills_nothing_and_a_changed_rate_counts_at_once() {
     on_worker(&[], async |mut worker| {
         let slow = limit("a", 1, 3_600_000, 4);
-        let first = limits(&mut worker, &[slow.clone()]);
+        let first = limits(&mut worker, std::slice::from_ref(&slow));
         assert_eq!(admitted(&first, &worker, CLIENT, 9), 4);
-        let same = limits(&mut worker, &[slow.clone()]);
+        let same = limits(&mut worker, std::slice::from_ref(&slow));
         assert_eq!(admitted(&same, &worker, CLIENT, 9), 0);
         let fast =
             limits(&mut worker, &[RateLimit { units: 1_000, span_ms: 1_000, ..slow.clone() }]);

@@ -24,6 +24,8 @@ pub(super) fn check_caps(caps: Option<&Caps>) -> Result<(), Problem> {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut Caps);
+
     #[test]
     fn refuses_bad_caps() {
         let good = Caps {
@@ -34,7 +36,7 @@ mod tests {
             queue_timeout_ms: 1,
         };
         assert!(check_caps(Some(&good)).is_ok() && check_caps(None).is_ok());
-        let cases: [(fn(&mut Caps), &str); 5] = [
+        let cases: [(Change, &str); 5] = [
             (|it| it.connections_max = 0, "connections_max: 0: from 1 to 1000000"),
             (|it| it.pending_max = 1_000_001, "pending_max: 1000001: from 0 to 1000000"),
             (|it| it.requests_max = Some(0), "requests_max: 0: from 1 to 1000000"),

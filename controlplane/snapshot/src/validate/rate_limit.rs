@@ -80,9 +80,11 @@ mod tests {
         invalid.to_string()
     }
 
+    type Change = fn(&mut RateLimit);
+
     #[test]
     fn refuses_bad_limits() {
-        let cases: [(fn(&mut RateLimit), &str); 10] = [
+        let cases: [(Change, &str); 10] = [
             (|it| it.name.clear(), "name: \"\": a name that is not empty"),
             (|it| it.label = "a b".into(), "label: \"a b\": letters, digits and hyphens"),
             (|it| it.units = 0, "units: 0: from 1 to 1000000000"),
