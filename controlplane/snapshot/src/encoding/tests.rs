@@ -43,7 +43,10 @@ fn version_1_has_these_bytes() {
     assert_eq!(hex[68..132], encoded.digest.to_string());
     // No listeners, tables and routes; one cluster: its name, one IPv4 endpoint, no weights, balancing,
     // timeout, and a policy that says nothing.
-    assert_eq!(hex[2 * HEADER_BYTES..], *"0000000105612f623a3101000a00000150000101ac02000000000000000000");
+    assert_eq!(
+        hex[2 * HEADER_BYTES..],
+        *"0000000105612f623a3101000a00000150000101ac02000000000000000000"
+    );
     assert_eq!(decode(&encoded.bytes), Ok((EPOCH, encoded.digest, small())));
 }
 
