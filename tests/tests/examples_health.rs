@@ -19,6 +19,7 @@ lateen_tests::on_both_engines!(
     a_share_of_failures_ejects_and_never_the_last,
     an_instance_that_fails_its_checks_gets_no_requests,
     an_instance_that_takes_no_connection_gets_none,
+    when_most_instances_are_out_all_get_requests,
     a_breaker_answers_for_a_service_that_fails,
     a_route_that_is_forced_open_is_not_called,
 );
@@ -247,6 +248,35 @@ fn an_instance_that_fails_its_checks_gets_no_requests(engine: Engine) {
     are_ill[0].store(false, Ordering::Release);
     unhealthy(1.0);
     assert_eq!(answers(&example, 20), ["one"; 20]);
+}
+
+fn when_most_instances_are_out_all_get_requests(engine: Engine) {
+    let are_ill = [false, false, false].map(AtomicBool::new).map(Arc::new);
+    let upstreams =
+        [checked("one", &are_ill[0]), checked("two", &are_ill[1]), checked("three", &are_ill[2])];
+    let addresses = upstreams.each_ref().map(Upstream::address);
+    let example = Example::apply(engine, "panic-threshold.yaml", &addresses);
+    let panics = || example.proxy.metrics().sum("endpoint_pick_panic_total", &[]);
+    let unhealthy = |count: f64| example.proxy.await_metric("endpoints_unhealthy", &[], count);
+    unhealthy(0.0);
+    are_ill[0].store(true, Ordering::Release);
+    unhealthy(1.0);
+    eventually("both workers know", || {
+        answers(&example, 20).iter().all(|answer| answer != "one").then_some(())
+    });
+    let before = panics();
+    assert!(answers(&example, 10).iter().all(|answer| answer != "one"));
+    assert_eq!(panics(), before, "two of three are enough");
+
+    are_ill[1].store(true, Ordering::Release);
+    unhealthy(2.0);
+    eventually("all are tried", || {
+        let answers = answers(&example, 20);
+        ["one", "two", "three"].iter().all(|name| answers.iter().any(|it| it == name)).then_some(())
+    });
+    let before = panics();
+    answers(&example, 10);
+    assert_eq!(panics(), before + 10.0);
 }
 
 fn an_instance_that_takes_no_connection_gets_none(engine: Engine) {
