@@ -19,7 +19,7 @@ use crate::decide::route::plan::RoutePlan;
 use crate::exchange::{Exchange, Request};
 use crate::failure::{Cause, Failure, Side};
 use crate::forward::mirror::mirror;
-use crate::forward::obtain::{dial, obtain};
+use crate::forward::obtain::{Patience, dial, obtain};
 use crate::forward::pool::Upstream;
 use crate::forward::transfer::{Timer, one};
 use crate::hedging::Hedge;
@@ -74,10 +74,13 @@ pub async fn first_try(
     let none = Tried::default();
     let tried = tries.map_or(&none, |tries| &tries.tried);
     let timer = Timer { deadline: &connection.deadline, until: way.until() };
-    let failure = match obtain(connection, &way.cluster, exchange, endpoint, timer, tried).await {
-        Ok(obtained) => return Ok(Try::new(obtained, timer.until)),
-        Err(failure) => failure,
-    };
+    let failure =
+        match obtain(connection, &way.cluster, exchange, endpoint, timer, tried, Patience::Queues)
+            .await
+        {
+            Ok(obtained) => return Ok(Try::new(obtained, timer.until)),
+            Err(failure) => failure,
+        };
     obtain_again(connection, request, exchange, way, failure).await
 }
 
@@ -105,9 +108,10 @@ pub async fn try_again(
             // Charged, though never denied: the endpoint has seen nothing of it, and it happens once.
             let _ = way.cluster.pay_for_try(lateen_ring::now().as_nanos());
             let timer = Timer { deadline: &connection.deadline, until: way.until() };
-            match dial(connection, last.chosen(), timer).await {
+            match dial(connection, exchange, last.chosen(), timer).await {
                 Ok(upstream) => Ok(Try::new((last, upstream, false), timer.until)),
                 Err(failure) => {
+                    tries.inspect(|tries| tries.tried.push(last.chosen().index));
                     drop(last);
                     obtain_again(connection, request, exchange, way, failure).await
                 }
@@ -149,7 +153,8 @@ pub async fn start_rival(
     let timer = Timer { deadline: &connection.deadline, until };
     tries.tried.push(this.in_flight.chosen().index);
     let obtained = {
-        let obtaining = obtain(connection, &way.cluster, exchange, None, timer, &tries.tried);
+        let obtaining =
+            obtain(connection, &way.cluster, exchange, None, timer, &tries.tried, Patience::None);
         let mut obtaining = pin!(obtaining);
         poll_fn(|cx| {
             if this.upstream.stream.poll_news(cx).is_ready() {
@@ -164,7 +169,8 @@ pub async fn start_rival(
         metrics.ended[HedgeEnd::Failed as usize].increment();
         return None;
     };
-    tries.begin();
+    tries.begin_beside();
+    tries.tried.push(obtained.0.chosen().index);
     exchange.retries.set(exchange.retries.get() + 1);
     let rival = Try::new(obtained, until);
     let first_sent = exchange.sent_at.get();
@@ -206,10 +212,13 @@ async fn obtain_after(
     loop {
         lateen_ring::sleep(wait).await;
         let timer = Timer { deadline: &connection.deadline, until: way.until() };
-        let failure = match obtain(connection, &way.cluster, exchange, None, timer, tried).await {
-            Ok(obtained) => return Ok(Try::new(obtained, timer.until)),
-            Err(failure) => failure,
-        };
+        let failure =
+            match obtain(connection, &way.cluster, exchange, None, timer, tried, Patience::Queues)
+                .await
+            {
+                Ok(obtained) => return Ok(Try::new(obtained, timer.until)),
+                Err(failure) => failure,
+            };
         wait = claim_after_failure(connection, exchange, request, failure).ok_or(failure)?;
     }
 }
@@ -303,8 +312,7 @@ fn put_try(request: &mut Request, exchange: &Exchange) {
     let mut lines = Vec::new();
     if let Some(tries) = &rare.tries {
         lines.extend_from_slice(b"X-Attempt-Count: ");
-        lines.extend_from_slice(&[b'0' + tries.made() as u8]);
-        lines.extend_from_slice(b"\r\n");
+        lines.extend_from_slice(format!("{}\r\n", tries.sent()).as_bytes());
     }
     if rare.deadline.is_some() {
         let left = exchange.due.get().since(lateen_ring::now());

@@ -19,7 +19,7 @@ use crate::decide::breaker::{
     Event, PARTS, Part, Stage, fits_ramp, is_over, part_number, ramp_volume,
 };
 use crate::exchange::{Exchange, Request};
-use crate::failure::{Failure, Side, Stage as FailedAt};
+use crate::failure::{Cause, Failure, Side, Stage as FailedAt};
 use crate::health::board::{BreakerNotice, Desk};
 use crate::live::Live;
 use crate::shard::{Counters, Shard};
@@ -95,6 +95,7 @@ impl Slot {
             part.failures.store(0, Ordering::Relaxed);
         }
         self.answered_well.store(0, Ordering::Relaxed);
+        self.in_flight.store(0, Ordering::Relaxed);
         // Last: what is left of another turn must not pass for this one's.
         self.turn.store(turn, Ordering::Release);
     }
@@ -199,6 +200,16 @@ fn is_replayable(request: &Request) -> bool {
     request.method.is_idempotent() && request.body.is_done() && request.upgrade().is_none()
 }
 
+/// Notes a good answer, whose body may take for long.
+#[inline]
+pub fn note_head(exchange: &Exchange, status: u16) {
+    if status < 500
+        && let Some(admitted) = exchange.breaker.borrow_mut().take()
+    {
+        admitted.end(Some(true));
+    }
+}
+
 /// Notes how a request that was let through ended.
 #[inline]
 pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
@@ -207,6 +218,8 @@ pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
         admitted.end(match outcome {
             Ok(_) => Some(exchange.status.get() < 500),
             Err(failure) if failure.side == Side::Downstream => None,
+            // It is for the caller to say how long it waits.
+            Err(failure) if failure.cause == Cause::DeadlinePassed => None,
             Err(_) => Some(false),
         });
     }
@@ -266,7 +279,7 @@ impl Breaker {
                     |slot: &&CachePadded<Slot>| slot.turn.load(Ordering::Acquire) == standing.turn;
                 let slots_now = || slots.iter().filter(of_turn);
                 let answered = slots_now().map(|it| it.answered_well.load(Ordering::Relaxed)).sum();
-                let in_flight = slots.iter().map(|it| it.in_flight.load(Ordering::Relaxed)).sum();
+                let in_flight = slots_now().map(|it| it.in_flight.load(Ordering::Relaxed)).sum();
                 if !fits_ramp(in_flight, answered) {
                     return None;
                 }
@@ -338,8 +351,12 @@ impl Admitted {
                 return breaker.tell(standing.turn, event);
             }
             Stage::Ramp => {
-                let own = &board.slots(breaker.workers)[breaker.worker].in_flight;
-                own.store(own.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+                let own = &board.slots(breaker.workers)[breaker.worker];
+                // What another ramp let through is not of this one.
+                if own.turn.load(Ordering::Relaxed) == standing.turn {
+                    let in_flight = own.in_flight.load(Ordering::Relaxed).saturating_sub(1);
+                    own.in_flight.store(in_flight, Ordering::Relaxed);
+                }
             }
             Stage::Closed | Stage::Open => {}
         }

@@ -254,6 +254,11 @@ impl Cluster {
         self.service.is_panicking()
     }
 
+    /// How many of its endpoints are in service.
+    pub fn in_service_count(&self) -> usize {
+        self.service.count() as usize
+    }
+
     /// How much of it is in service.
     pub fn in_service_percent(&self) -> u32 {
         self.service.percent()

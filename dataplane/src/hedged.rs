@@ -3,20 +3,21 @@
 //! Before: `request` sent the first, on a route that sends second ones. After: one of both has answered, or
 //! both have failed; the slower one's connection is closed, for HTTP/1 knows no other way to break off.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::task::Context;
 
 use lateen_ring::Instant;
 
 use crate::attempt::{Try, Way, close_reason, start_rival};
 use crate::client::Connection;
 use crate::exchange::{Exchange, Request};
-use crate::failure::{Failure, Side};
+use crate::failure::{Cause, Failure, Side, Stage};
 use crate::forward::pool::close_upstream;
-use crate::forward::response::{Call, HedgeNews, Hedging, Responded, respond};
+use crate::forward::response::{Call, HedgeNews, Hedging, Responded, Rival, respond};
 use crate::forward::transfer::Timer;
 use crate::health::tries::note_failed;
 use crate::observe::metrics::CloseReason;
-use crate::observe::metrics::retry::HedgeEnd;
+use crate::observe::metrics::retry::{HedgeEnd, HedgeMetrics};
 
 /// A call whose request went up whole.
 pub fn call<'a>(
@@ -36,8 +37,40 @@ pub fn call<'a>(
     }
 }
 
+/// The second try of a request, while there is one.
+struct Beside<'a> {
+    rival: RefCell<Option<Try>>,
+    metrics: &'a HedgeMetrics,
+}
+
+impl Beside<'_> {
+    fn count(&self, end: HedgeEnd) {
+        self.metrics.ended[end as usize].increment();
+    }
+}
+
+impl Rival for Beside<'_> {
+    fn has_news(&self, cx: &mut Context<'_>) -> bool {
+        let rival = self.rival.borrow();
+        rival.as_ref().is_some_and(|rival| rival.upstream.stream.poll_news(cx).is_ready())
+    }
+
+    fn lose(&self) {
+        if let Some(slower) = self.rival.take() {
+            self.count(HedgeEnd::Lost);
+            close_upstream(slower.upstream, CloseReason::Orderly);
+        }
+    }
+}
+
+impl std::fmt::Debug for Beside<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Beside")
+    }
+}
+
 /// The same as [`respond`], with a second try beside one that takes long. Returns the one whose answer
-/// counts; the other is broken off.
+/// counts; the other is broken off as soon as that one is heard.
 pub async fn respond_hedged(
     connection: &Connection,
     request: &mut Request,
@@ -45,42 +78,47 @@ pub async fn respond_hedged(
     way: &Way,
     mut this: Try,
 ) -> (Result<Responded, Failure>, Try) {
-    let metrics = &connection.shard.metrics().hedge;
-    let mut rival: Option<Try> = None;
+    let shard = &connection.shard;
+    let beside = Beside { rival: RefCell::new(None), metrics: &shard.metrics().hedge };
     let hedge = request.rare.as_ref().and_then(|rare| rare.hedge.clone());
     let patience = hedge.as_ref().filter(|_| request.is_kept()).and_then(|hedge| hedge.patience());
-    let mut hedge_at = patience.map_or(Instant::NEVER, |wait| lateen_ring::now() + wait);
+    let mut at = patience.map_or(Instant::NEVER, |wait| lateen_ring::now() + wait);
     let outcome = loop {
-        let hedging =
-            Hedging { at: hedge_at, rival: rival.as_ref().map(|rival| &rival.upstream.stream) };
+        let hedging = Hedging { at, rival: &beside };
         let mut call = call(connection, request, exchange, &this);
         call.hedging = Some(&hedging);
         let outcome = respond(&call).await;
         match outcome {
             Ok(Responded::Hedge(HedgeNews::Slow)) => {
-                hedge_at = Instant::NEVER;
+                at = Instant::NEVER;
                 let hedge = hedge.as_ref().expect("who has none is not told");
-                rival = start_rival(connection, request, exchange, way, &this, hedge).await;
+                let rival = start_rival(connection, request, exchange, way, &this, hedge).await;
+                *beside.rival.borrow_mut() = rival;
             }
             Ok(Responded::Hedge(HedgeNews::RivalFirst)) => {
-                let faster = rival.take().expect("it was heard");
-                let slower = std::mem::replace(&mut this, faster);
-                if this.upstream.stream.has_failed() {
+                let faster = beside.rival.take().expect("it was heard");
+                if faster.upstream.stream.has_ended() {
                     // It has no answer, only bad news: the first is waited for as before.
-                    metrics.ended[HedgeEnd::Failed as usize].increment();
-                    let failed = std::mem::replace(&mut this, slower);
-                    close_upstream(failed.upstream, CloseReason::ConnectionReset);
+                    beside.count(HedgeEnd::Failed);
+                    if !faster.pooled {
+                        let failure = Failure::upstream_reset(Stage::ResponseHead, false);
+                        note_failed(shard, faster.in_flight.chosen(), failure);
+                    }
+                    close_upstream(faster.upstream, CloseReason::ConnectionReset);
                     continue;
                 }
-                metrics.ended[HedgeEnd::Won as usize].increment();
+                let slower = std::mem::replace(&mut this, faster);
+                beside.count(HedgeEnd::Won);
                 exchange.chose(this.in_flight.chosen().index);
                 close_upstream(slower.upstream, CloseReason::Orderly);
             }
             Err(failure) if failure.side == Side::Upstream && exchange.status.get() == 0 => {
                 // The first has failed: the second may still answer.
-                let Some(left) = rival.take() else { break Err(failure) };
-                metrics.ended[HedgeEnd::Won as usize].increment();
-                note_failed(&connection.shard, this.in_flight.chosen(), failure);
+                let Some(left) = beside.rival.take() else { break Err(failure) };
+                beside.count(HedgeEnd::Won);
+                if !this.pooled || failure.cause != Cause::UpstreamReset {
+                    note_failed(shard, this.in_flight.chosen(), failure);
+                }
                 let failed = std::mem::replace(&mut this, left);
                 close_upstream(failed.upstream, close_reason(failure));
                 exchange.heard_upstream.set(false);
@@ -89,9 +127,6 @@ pub async fn respond_hedged(
             outcome => break outcome,
         }
     };
-    if let Some(slower) = rival {
-        metrics.ended[HedgeEnd::Lost as usize].increment();
-        close_upstream(slower.upstream, CloseReason::Orderly);
-    }
+    beside.lose();
     (outcome, this)
 }

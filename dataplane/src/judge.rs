@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lateen_ring::spare_vector;
+use lateen_ring::{Instant, spare_vector};
 use lateen_snapshot::model::Redirect;
 
 use crate::client::Connection;
@@ -323,16 +323,18 @@ pub async fn await_body(
         return Ok(());
     }
     let shard = &connection.shard;
+    // Who sends it byte by byte does not keep it for longer than a body may stand still.
+    let until = lateen_ring::now() + shard.config.timeouts.body;
     match request.framing {
         Framing::Length(length @ 1..=limits::RETRY_BODY_BYTES_MAX) => {
             while (received.bytes().len() as u64) < length {
-                receive_more(connection, received).await?;
+                receive_more(connection, received, until).await?;
             }
             take_body(received, request, exchange, length);
             shard.metrics().bytes_copied.add(length);
         }
         Framing::Chunked if repeats(request) => {
-            take_chunks(connection, received, request, exchange).await?;
+            take_chunks(connection, received, request, exchange, until).await?;
         }
         _ => {}
     }
@@ -351,11 +353,16 @@ async fn take_chunks(
     received: &mut Received,
     request: &mut Request,
     exchange: &Exchange,
+    until: Instant,
 ) -> Result<(), Failure> {
     let shard = &connection.shard;
     loop {
-        let Request { message, body, .. } = request;
+        let Request { message, body, rare, .. } = request;
+        let before = message.len();
         let taken = body.transcode(received.bytes(), message, BodyEncoding::Chunked);
+        if let Some(own) = rare.as_mut().and_then(|rare| rare.for_mirrors.as_mut()) {
+            own.extend_from_slice(&message[before..]);
+        }
         let Ok(taken) = taken else {
             return Err(Failure::refused(Stage::Request, Refusal::BadRequest));
         };
@@ -369,15 +376,20 @@ async fn take_chunks(
         if request.body.is_done() || so_far > limits::RETRY_BODY_BYTES_MAX {
             return Ok(());
         }
-        receive_more(connection, received).await?;
+        receive_more(connection, received, until).await?;
     }
 }
 
 /// Waits for more of a body.
-async fn receive_more(connection: &Connection, received: &mut Received) -> Result<(), Failure> {
+async fn receive_more(
+    connection: &Connection,
+    received: &mut Received,
+    until: Instant,
+) -> Result<(), Failure> {
     let timeout = connection.shard.config.timeouts.body;
+    let timer = Timer { deadline: &connection.deadline, until };
     received.settle();
-    match receive(&connection.stream, connection.counts(), connection.timer(), timeout).await {
+    match receive(&connection.stream, connection.counts(), timer, timeout).await {
         Ok(Some(lease)) => {
             received.push(lease);
             Ok(())

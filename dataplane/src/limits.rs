@@ -299,7 +299,6 @@ pub const ADMIN_STACK_BYTES: usize = 128 * KIB;
 
 const _: () = {
     assert!(TRIED_MAX >= CONNECT_TRIES_MAX + lateen_snapshot::limits::RETRIES_MAX as usize);
-    assert!(lateen_snapshot::limits::RETRIES_MAX < 9, "the count of a try is one digit");
     assert!(HEAD_BYTES_MAX_LEAST <= HEAD_BYTES_MAX && HEAD_BYTES_MAX <= HEAD_BYTES_MAX_MOST);
     assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a target that is allowed must fit in a head");
     assert!(TARGET_BYTES_MAX >= 8000, "RFC 9112 section 3");

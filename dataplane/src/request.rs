@@ -207,6 +207,7 @@ async fn forward(
                 Ended::Refused(wait)
             }
             Err(failure) => {
+                let failure = blame(request, exchange, failure);
                 close_upstream(upstream, close_reason(failure));
                 // Its body is whole in memory, or not one byte of it has been taken.
                 let can_be_sent = request.body.is_done() != has_body_to_send && request.is_kept();
@@ -245,11 +246,25 @@ async fn enter(
     way.cluster.bulkhead.enter(&connection.deadline, exchange.due.get()).await
 }
 
+/// Whose fault a failure is: that a caller waits no longer than it said is no endpoint's.
+fn blame(request: &Request, exchange: &Exchange, failure: Failure) -> Failure {
+    let by_caller = request.rare.as_ref().and_then(|rare| rare.deadline);
+    match failure.cause {
+        Cause::UpstreamTimeout
+            if by_caller.is_some_and(|at| at <= exchange.due.get())
+                && lateen_ring::now() >= exchange.due.get() =>
+        {
+            Failure::deadline_passed()
+        }
+        _ => failure,
+    }
+}
+
 /// More than one try ended well.
 #[cold]
 fn note_success(shard: &Shard, request: &Request, exchange: &Exchange) {
     let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
-    if tries.is_some_and(|tries| tries.made() > 1) && exchange.status.get() < 500 {
+    if tries.is_some_and(|tries| tries.sent() > 1) && exchange.status.get() < 500 {
         shard.metrics().retry.success.increment();
     }
 }

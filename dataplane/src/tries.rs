@@ -32,6 +32,9 @@ impl Tried {
     pub fn push(&self, endpoint: EndpointIndex) {
         let count = self.count.get();
         let mut endpoints = self.endpoints.get();
+        if endpoints[..count].contains(&endpoint) {
+            return;
+        }
         if let Some(place) = endpoints.get_mut(count) {
             *place = endpoint;
             self.endpoints.set(endpoints);
@@ -55,6 +58,8 @@ impl Tried {
 pub struct Tries {
     /// Those that were begun, the first included.
     made: Cell<u32>,
+    /// Second ones beside them.
+    beside: Cell<u32>,
     /// Where they went.
     pub tried: Tried,
     /// Its place among the retries that the service may have at a time.
@@ -66,7 +71,13 @@ pub struct Tries {
 impl Tries {
     /// Of a request that is to be sent for the first time.
     pub fn new(repeats: bool) -> Self {
-        Self { made: Cell::new(1), tried: Tried::default(), place: RefCell::default(), repeats }
+        Self {
+            beside: Cell::new(0),
+            made: Cell::new(1),
+            tried: Tried::default(),
+            place: RefCell::default(),
+            repeats,
+        }
     }
 
     /// Takes a place among the retries that a service may have at a time, unless it has one. False: there
@@ -84,7 +95,17 @@ impl Tries {
         self.made.set(self.made.get() + 1);
     }
 
-    /// Those that were begun.
+    /// A second one is sent beside the last.
+    pub fn begin_beside(&self) {
+        self.beside.set(self.beside.get() + 1);
+    }
+
+    /// How many times the request was sent, or is about to be.
+    pub fn sent(&self) -> u32 {
+        self.made.get() + self.beside.get()
+    }
+
+    /// Those that were begun one after the other.
     pub fn made(&self) -> u32 {
         self.made.get()
     }
@@ -186,10 +207,11 @@ mod tests {
     #[test]
     fn remembers_where_it_went_and_not_more_than_there_is_room_for() {
         let tried = Tried::default();
-        for _ in 0..limits::TRIED_MAX + 3 {
-            tried.push(EndpointIndex::default());
+        for index in 0..limits::TRIED_MAX + 3 {
+            tried.push(EndpointIndex::new(index));
+            tried.push(EndpointIndex::new(index / 2));
         }
         assert_eq!(tried.count(), limits::TRIED_MAX);
-        tried.with(10, |last| assert_eq!(last.len(), limits::TRIED_MAX - 10));
+        tried.with(10, |last| assert_eq!(last, [10, 11].map(EndpointIndex::new)));
     }
 }

@@ -120,7 +120,7 @@ pub const STDEV_FACTOR_MAX: u32 = 10_000;
 pub const DENOMINATOR_MAX: u32 = 1_000_000;
 /// A time span, in milliseconds: 30 days.
 pub const DURATION_MS_MAX: u32 = 30 * 24 * 3600 * 1000;
-/// Tries of a request beyond the first: the count of a try is one digit.
+/// Tries of a request beyond the first; more only make an outage worse.
 pub const RETRIES_MAX: u32 = 8;
 /// Statuses after which a request is tried again.
 pub const RETRY_STATUSES_MAX: usize = 32;

@@ -62,7 +62,7 @@ pub fn is_over(
 ///  closed ─────────────────▶ open ───────────────────▶ half open
 ///    ▲                        ▲  ▲                         │
 ///    │ its time is over       │  └──── the probe failed ───┤
-///    └──────────────── ramp ──┴◀───── the probe went well ─┘
+///    └──────────────── ramp ──┴◀───── the probe went well ─┘ or nothing could be one for as long
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -116,7 +116,11 @@ pub fn after(rule: &CircuitBreaker, stage: Stage, event: Event) -> Option<(Stage
             Some((Stage::Open, Some(rule.sleep_ms)))
         }
         (Stage::Open, Event::Elapsed) | (Stage::HalfOpen, Event::Abandoned) => {
-            Some((Stage::HalfOpen, None))
+            Some((Stage::HalfOpen, Some(rule.sleep_ms)))
+        }
+        // Nothing that may be repeated came, or the probe takes its time: one at a time of whatever comes.
+        (Stage::HalfOpen, Event::Elapsed) => {
+            Some((Stage::Ramp, Some(rule.ramp_ms.max(rule.sleep_ms))))
         }
         (Stage::HalfOpen, Event::Proven) if rule.ramp_ms == 0 => Some((Stage::Closed, None)),
         (Stage::HalfOpen, Event::Proven) => Some((Stage::Ramp, Some(rule.ramp_ms))),
@@ -191,9 +195,10 @@ mod tests {
         use Stage::*;
         let told = [
             (Closed, Tripped, Open, Some(5_000)),
-            (Open, Elapsed, HalfOpen, None),
+            (Open, Elapsed, HalfOpen, Some(5_000)),
             (HalfOpen, Disproven, Open, Some(5_000)),
-            (HalfOpen, Abandoned, HalfOpen, None),
+            (HalfOpen, Abandoned, HalfOpen, Some(5_000)),
+            (HalfOpen, Elapsed, Ramp, Some(10_000)),
             (HalfOpen, Proven, Ramp, Some(10_000)),
             (Ramp, Tripped, Open, Some(5_000)),
             (Ramp, Elapsed, Closed, None),

@@ -17,6 +17,7 @@ use crate::forward::connect::connect;
 use crate::forward::introduce::introduce;
 use crate::forward::pool::Upstream;
 use crate::forward::transfer::Timer;
+use crate::health::tries::note_connect_failed;
 use crate::in_flight::InFlight;
 use crate::limits;
 use crate::tries::Tried;
@@ -51,6 +52,7 @@ pub async fn obtain(
     mut first: Option<EndpointIndex>,
     timer: Timer<'_>,
     tried: &Tried,
+    patience: Patience,
 ) -> Result<(InFlight, Upstream, bool), Failure> {
     let shard = &connection.shard;
     let mut failure = Failure::no_healthy_upstream();
@@ -60,7 +62,7 @@ pub async fn obtain(
         let was_chosen = chosen.is_some();
         let picked = chosen.or_else(|| {
             // Once all were tried, those of this try alone are passed over.
-            let is_any_left = tried.count() < cluster.endpoint_count();
+            let is_any_left = tried.count() < cluster.in_service_count();
             let skipped = if is_any_left { 0 } else { earlier };
             tried.with(skipped, |tried| cluster.pick(shard, exchange.wish.get(), tried))
         });
@@ -75,7 +77,17 @@ pub async fn obtain(
         }
         shard.metrics().pool_miss.increment();
         exchange.chose(index);
-        let unit = match room(connection, cluster, timer).await? {
+        // Who wants a certain endpoint, or others than before, is not served by just any connection.
+        let takes_any = tried.count() == 0 && exchange.wish.get().is_none();
+        let room = match patience {
+            Patience::None => cluster.bulkhead.try_enter().map(Room::Unit),
+            Patience::Queues if takes_any => Some(room(connection, cluster, timer).await?),
+            Patience::Queues => {
+                Some(Room::Unit(cluster.bulkhead.enter(timer.deadline, timer.until).await?))
+            }
+        };
+        let Some(room) = room else { return Err(Failure::overflow(Stage::Decide)) };
+        let unit = match room {
             Room::Unit(unit) => unit,
             Room::Connection(other) => match other.0.as_of(cluster) {
                 Some(chosen) => return Ok((InFlight::new(chosen), other.1, true)),
@@ -84,17 +96,26 @@ pub async fn obtain(
             },
         };
         let mut in_flight = InFlight::new(chosen);
-        match dial_with(connection, in_flight.chosen(), unit, timer).await {
+        match dial_with(connection, exchange, in_flight.chosen(), unit, timer).await {
             Ok(upstream) => return Ok((in_flight, upstream, false)),
             Err(failed) => failure = failed,
         }
         in_flight.leave_untimed();
         tried.push(index);
-        if failure.cause != Cause::ConnectFailed {
+        if failure.cause != Cause::ConnectFailed || lateen_ring::now() >= timer.until {
             break;
         }
     }
     Err(failure)
+}
+
+/// Whether a connection is worth waiting for where a cluster has as many as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// A request needs it.
+    Queues,
+    /// It is for a second one beside a request.
+    None,
 }
 
 /// Room for a connection to the cluster; or a connection to whatever endpoint.
@@ -114,16 +135,18 @@ async fn room(
 /// [`Failure::connect_failed`], [`Failure::overflow`], or a timeout if the request's own ran out.
 pub async fn dial(
     connection: &Connection,
+    exchange: &Exchange,
     chosen: &Chosen,
     timer: Timer<'_>,
 ) -> Result<Upstream, Failure> {
     let bulkhead = &chosen.cluster.bulkhead;
     let unit = bulkhead.enter(timer.deadline, timer.until).await?;
-    dial_with(connection, chosen, unit, timer).await
+    dial_with(connection, exchange, chosen, unit, timer).await
 }
 
 async fn dial_with(
     connection: &Connection,
+    exchange: &Exchange,
     chosen: &Chosen,
     unit: ConnectionUnit,
     timer: Timer<'_>,
@@ -135,8 +158,14 @@ async fn dial_with(
         failed => failed,
     };
     match connected {
-        Err(_) if lateen_ring::now() >= timer.until => {
+        Err(_) if lateen_ring::now() >= exchange.due.get() => {
             Err(Failure::upstream_timeout(Stage::Connect))
+        }
+        // A try's own time is over: the endpoint did not take the connection for as long as that.
+        Err(failed) if lateen_ring::now() >= timer.until => {
+            chosen.endpoint().load.on_refused(lateen_ring::now().as_nanos());
+            note_connect_failed(&connection.shard, chosen);
+            Err(failed)
         }
         connected => connected,
     }

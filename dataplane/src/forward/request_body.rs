@@ -49,9 +49,9 @@ pub async fn send_request_body(
         exchange.request_whole.set(true);
     }
     sent.map_err(|stop| match stop {
-        // The whole exchange took too long, not the client alone.
+        // The whole exchange took too long: not by the endpoint's fault, which has waited too.
         BodyStop::Source(Stopped::TimedOut) if lateen_ring::now() >= until => {
-            Failure::upstream_timeout(Stage::Request)
+            Failure::deadline_passed()
         }
         BodyStop::Source(Stopped::TimedOut) => {
             Failure::refused(Stage::Request, Refusal::RequestTimeout)

@@ -6,11 +6,12 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lateen_ring::{Chunk, Instant, Lease, Moved, Started, Stream, spare_vector};
 
+use crate::breaker;
 use crate::client::Connection;
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress, Framing};
 use crate::codec::http1::request::may_end_head;
@@ -101,8 +102,16 @@ pub struct Call<'a> {
 pub struct Hedging<'a> {
     /// When one is worth its cost.
     pub at: Instant,
-    /// Who else was asked.
-    pub rival: Option<&'a Stream>,
+    /// Who else was asked, or may be.
+    pub rival: &'a dyn Rival,
+}
+
+/// A second request.
+pub trait Rival: std::fmt::Debug {
+    /// Whether it is under way and something came.
+    fn has_news(&self, cx: &mut Context<'_>) -> bool;
+    /// The first was heard: it is broken off.
+    fn lose(&self);
 }
 
 /// Why the wait for an answer is interrupted before a byte of it came.
@@ -161,11 +170,7 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
         }
     };
 
-    // The final head goes out with what has come of the body. Where more is to come, nothing of the
-    // snapshot is needed any more.
-    if call.exchange.read_by_count.get() {
-        call.exchange.let_go(&call.connection.shard);
-    }
+    // The final head goes out with what has come of the body.
     let mut body = BodyProgress::new(answer.framing);
     if let Some(wait) = answer.again {
         // A connection whose answer is all here can carry another request.
@@ -175,6 +180,10 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
             body.is_done() && taken.is_ok_and(|taken| taken.consumed == incoming.bytes().len());
         let upstream_reusable = is_whole && answer.upstream_keeps_alive;
         return Ok(Responded::Refused { wait, status: answer.status, upstream_reusable });
+    }
+    // Where more is to come, nothing of the snapshot is needed any more.
+    if call.exchange.read_by_count.get() {
+        call.exchange.let_go(&call.connection.shard);
     }
     let (started, invalid) = start_answer(call, &mut answer, &mut incoming, &mut body);
     let mut sent = Ok(());
@@ -314,6 +323,9 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Heard, 
                 if incoming.is_empty() {
                     call.exchange.answered_at.set(lateen_ring::now());
                     note_latency(call);
+                    if let Some(hedging) = call.hedging {
+                        hedging.rival.lose();
+                    }
                 }
                 incoming.push(lease);
             }
@@ -352,6 +364,9 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
         true => claim_after_answer(connection, exchange, request, head.status, head.fields),
         false => None,
     };
+    if again.is_none() && !head.is_interim() {
+        breaker::note_head(exchange, head.status);
+    }
     let goes_on = request.keep_alive && whole && !shard.is_leaving(connection.slot);
     let live = if request.edits_response { exchange.live() } else { None };
     let is_final = !head.is_interim();
@@ -467,8 +482,7 @@ async fn next_bytes(call: &Call<'_>) -> Result<Next, Failure> {
                 Failure::upstream_reset(Stage::ResponseHead, !exchange.heard_upstream.get())
             }));
         }
-        let rival = hedging.and_then(|hedging| hedging.rival);
-        if rival.is_some_and(|rival| rival.poll_news(cx).is_ready()) {
+        if hedging.is_some_and(|hedging| hedging.rival.has_news(cx)) {
             return Poll::Ready(Ok(Next::Hedge(HedgeNews::RivalFirst)));
         }
         loop {

@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lateen_snapshot::model::health_check::{HealthCheck, HttpProbe, Probe};
+use lateen_snapshot::model::proxy_protocol::ProxyVersion;
 
+use crate::codec::proxy_protocol::put_proxy_header;
 use crate::decide::health_check::{Checked, until_next_ns};
 use crate::health::probe::{Found, What};
 use crate::health::thread::{Desktop, Due, Purpose, Ward};
@@ -91,7 +93,9 @@ impl Ward {
         }
         let what = match &rule.probe {
             Probe::Tcp => What::Connect,
-            Probe::Http(probe) => What::Http(request(probe, address)),
+            Probe::Http(probe) => {
+                What::Http(request(probe, address, self.spec.policy.proxy_protocol))
+            }
         };
         let timeout_ns = u64::from(rule.timeout_ms) * 1_000_000;
         top.probe(&self.name, address, (Purpose::Check(number), what), timeout_ns);
@@ -137,14 +141,19 @@ fn has_passed(probe: &Probe, found: Found) -> Option<bool> {
     }
 }
 
-fn request(probe: &HttpProbe, address: SocketAddr) -> Arc<[u8]> {
+fn request(probe: &HttpProbe, address: SocketAddr, version: Option<ProxyVersion>) -> Arc<[u8]> {
     let host = probe.host.clone().unwrap_or_else(|| address.to_string());
     let path = &probe.path;
     let text = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: lateen-health-check\r\n\
          Connection: close\r\n\r\n"
     );
-    Arc::from(text.into_bytes())
+    let mut bytes = Vec::new();
+    if let Some(version) = version {
+        put_proxy_header(version, None, &mut bytes);
+    }
+    bytes.extend_from_slice(text.as_bytes());
+    Arc::from(bytes)
 }
 
 #[cfg(test)]

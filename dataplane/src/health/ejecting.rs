@@ -21,9 +21,21 @@ use crate::observe::metrics::health::Readmission;
 pub(super) struct Ejecting {
     ejections: Ejections<SocketAddr>,
     /// Connects to ejected endpoints that were made or begun, of those that are connected to at all.
-    reconnects: HashMap<SocketAddr, u32>,
+    reconnects: HashMap<SocketAddr, Reconnects>,
+    /// How many endpoints were connected to so far.
+    reconnected: u64,
+    /// When the next return is looked after, if that is due.
+    return_ns: Option<u64>,
     /// What was counted up to the last comparison; `None`: nothing is compared at present.
     compared: Option<HashMap<SocketAddr, Counted>>,
+}
+
+/// Connects to one ejected endpoint.
+#[derive(Clone, Copy, Debug)]
+struct Reconnects {
+    /// What tells them from those of an earlier ejection.
+    number: u64,
+    count: u32,
 }
 
 impl Ward {
@@ -50,7 +62,7 @@ impl Ward {
 
     fn eject(&mut self, top: &mut Desktop, address: SocketAddr, cause: Cause, refused: bool) {
         if !self.spec.endpoints.iter().any(|endpoint| endpoint.address == address) {
-            return;
+            return self.look_again(address);
         }
         let detection = self.detection();
         let endpoints = self.spec.endpoints.len();
@@ -70,9 +82,11 @@ impl Ward {
         tracing::info!(cluster = %self.name, %address, cause = cause.as_str(), "endpoint ejected");
         if cause == Cause::LocalOrigin {
             // Who reset may have gone: then it refuses, and is back when it does not.
-            self.ejecting.reconnects.insert(address, 0);
+            self.ejecting.reconnected += 1;
+            let number = self.ejecting.reconnected;
+            self.ejecting.reconnects.insert(address, Reconnects { number, count: 0 });
             let after_ns = if waits { limits::REPROBE_AFTER.as_nanos() as u64 } else { 0 };
-            top.set_timer(&self.name, after_ns, Due::Reconnect(address));
+            top.set_timer(&self.name, after_ns, Due::Reconnect(address, number));
         }
         self.publish();
         // Who sees it counted may rely on it.
@@ -95,8 +109,11 @@ impl Ward {
         self.totals.health.decide(|verdicts| verdicts.ejected = ejected);
     }
 
-    fn await_return(&self, top: &mut Desktop) {
-        if let Some(next_ns) = self.ejecting.ejections.next_ns() {
+    fn await_return(&mut self, top: &mut Desktop) {
+        let next = self.ejecting.ejections.next_ns();
+        let is_new = |next_ns: &u64| self.ejecting.return_ns.is_none_or(|set| *next_ns < set);
+        if let Some(next_ns) = next.filter(is_new) {
+            self.ejecting.return_ns = Some(next_ns);
             let after_ns = next_ns.saturating_sub(top.now_ns);
             top.set_timer(&self.name, after_ns, Due::Return);
         }
@@ -104,6 +121,7 @@ impl Ward {
 
     /// The time of some ejections is over.
     pub(super) fn end_ejections(&mut self, top: &mut Desktop) {
+        self.ejecting.return_ns = None;
         for address in self.ejecting.ejections.due(top.now_ns) {
             self.bring_back(top, address, Readmission::Time);
         }
@@ -126,9 +144,10 @@ impl Ward {
     }
 
     /// Connects to an ejected endpoint.
-    pub(super) fn reconnect(&mut self, top: &mut Desktop, address: SocketAddr) {
-        let Some(count) = self.ejecting.reconnects.get_mut(&address) else { return };
-        *count = count.saturating_add(1);
+    pub(super) fn reconnect(&mut self, top: &mut Desktop, address: SocketAddr, number: u64) {
+        let known = self.ejecting.reconnects.get_mut(&address);
+        let Some(known) = known.filter(|known| known.number == number) else { return };
+        known.count = known.count.saturating_add(1);
         let timeout_ns = limits::REPROBE_AFTER.as_nanos() as u64;
         let purpose = (Purpose::Reconnect, What::Connect);
         top.probe(&self.name, address, purpose, timeout_ns);
@@ -137,7 +156,8 @@ impl Ward {
     /// It was connected to.
     pub(super) fn reconnected(&mut self, top: &mut Desktop, address: SocketAddr, found: Found) {
         let ejections = &mut self.ejecting.ejections;
-        let Some(&count) = self.ejecting.reconnects.get(&address) else { return };
+        let known = self.ejecting.reconnects.get(&address).copied();
+        let Some(Reconnects { number, count }) = known else { return };
         if !ejections.is_out(address) {
             return;
         }
@@ -150,7 +170,7 @@ impl Ward {
             Found::Refused | Found::Broken | Found::TimedOut => ejections.wait_for_connect(address),
         }
         let after = limits::REPROBE_AFTER.saturating_mul(count).min(limits::REPROBE_AFTER_MOST);
-        top.set_timer(&self.name, after.as_nanos() as u64, Due::Reconnect(address));
+        top.set_timer(&self.name, after.as_nanos() as u64, Due::Reconnect(address, number));
     }
 
     /// An endpoint that could not be ejected may be told of again.

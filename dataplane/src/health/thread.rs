@@ -55,8 +55,8 @@ pub(super) enum Due {
     Sweep,
     /// The time of some ejections is over.
     Return,
-    /// An ejected endpoint is connected to.
-    Reconnect(SocketAddr),
+    /// An ejected endpoint is connected to, unless that is no longer done under this number.
+    Reconnect(SocketAddr, u64),
     /// An endpoint that fails and could not be ejected may be told of again.
     Relook(SocketAddr),
     /// An endpoint is checked, unless it is no longer checked under this number.
@@ -298,7 +298,7 @@ impl Health {
         match timer.due {
             Due::Sweep => ward.compare(&mut self.top),
             Due::Return => ward.end_ejections(&mut self.top),
-            Due::Reconnect(address) => ward.reconnect(&mut self.top, address),
+            Due::Reconnect(address, number) => ward.reconnect(&mut self.top, address, number),
             Due::Relook(address) => ward.look_again(address),
             Due::Check(address, number) => ward.check(&mut self.top, address, number),
             Due::Breaker(_) => unreachable!("that is of a route"),

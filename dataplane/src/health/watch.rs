@@ -150,7 +150,11 @@ pub(super) fn note(shard: &Shard, chosen: &Chosen, ending: Ending, latency_us: O
     }
     let by_default = OutlierDetection::default();
     let detection = cluster.spec().policy.outlier.as_deref().unwrap_or(&by_default);
-    if runs.cause(detection, on_trial).is_some() && tell(Some(chosen.address())) {
+    if runs.cause(detection, on_trial).is_some() {
+        // Before: the thread may find at once that it says nothing any more.
         seen.set_told(true);
+        if !tell(Some(chosen.address())) {
+            seen.set_told(false);
+        }
     }
 }

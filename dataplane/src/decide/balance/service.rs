@@ -70,6 +70,11 @@ impl InService {
         before != Standing::In && after == Standing::In
     }
 
+    /// How many are in service.
+    pub fn count(&self) -> u32 {
+        self.counted.get() - self.out.get()
+    }
+
     /// How much is in service of what is not being taken away; 0: of nothing.
     pub fn percent(&self) -> u32 {
         let (counted, out) = (u64::from(self.counted.get()), u64::from(self.out.get()));
