@@ -373,7 +373,14 @@ async fn take_chunks(
         if shard.config.sizes.body_bytes_max.is_some_and(|most| so_far > most) {
             return Err(Failure::refused(Stage::Request, Refusal::ContentTooLarge));
         }
-        if request.body.is_done() || so_far > limits::RETRY_BODY_BYTES_MAX {
+        if so_far > limits::RETRY_BODY_BYTES_MAX {
+            // Whatever came with it: how its bytes were cut must not decide.
+            if let Some(tries) = request.rare.as_mut().and_then(|rare| rare.tries.as_mut()) {
+                tries.repeats = false;
+            }
+            return Ok(());
+        }
+        if request.body.is_done() {
             return Ok(());
         }
         receive_more(connection, received, until).await?;

@@ -135,6 +135,9 @@ pub fn claim_after_failure(
     if !wants_after_failure(retry, request.method, reason) {
         return None;
     }
+    if reason != RetryReason::ConnectFailure && !repeats(request) {
+        return None;
+    }
     claim(connection, exchange, request, &live, reason, Some(Duration::ZERO))
 }
 
@@ -146,7 +149,7 @@ pub fn claim_after_answer(
     status: u16,
     fields: Fields<'_>,
 ) -> Option<Duration> {
-    if !request.is_kept() {
+    if !request.is_kept() || !repeats(request) {
         return None;
     }
     let live = exchange.live()?;
@@ -154,6 +157,12 @@ pub fn claim_after_answer(
     let reason = wants_after_answer(retry, request.method, status, fields)?;
     let asked = wait_asked_for(fields, connection.shard.unix_us());
     claim(connection, exchange, request, &live, reason, asked)
+}
+
+/// Whether what an endpoint may have seen is sent again.
+fn repeats(request: &Request) -> bool {
+    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
+    tries.is_some_and(|tries| tries.repeats)
 }
 
 /// Another try, if one is left, it is paid for, and it can end in time. `asked`: how long the answer

@@ -1,3 +1,5 @@
+//! Bulkheads on one worker, and on two that take from each other.
+
 use std::net::SocketAddr;
 use std::pin::pin;
 

@@ -1,3 +1,5 @@
+//! Limits of rates as requests meet them.
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Leases in simulated time, on one worker and on many.
+
 use proptest::prelude::*;
 
 use super::count::{UnitLease, Units, batch_size};
