@@ -12,6 +12,7 @@ use gateway_api::apis::experimental::httproutes::{
     HttpRouteSpec,
 };
 use lateen_snapshot::limits::{REGEX_BYTES_MAX, REGEX_PROGRAM_BYTES_MAX};
+use lateen_snapshot::model::retry::Retry;
 use lateen_snapshot::model::{
     Action, FieldMatch, PathMatch, Route, RouteMatch, RoutePolicy, ValueMatch, WeightedBackend,
 };
@@ -94,8 +95,10 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         }
         let (said, subset) = self.said_of(route, index, rule);
         let of_backends = self.agree(route, &path, &action, &said);
+        let matches = self.compile_matches(route, &path, rule);
+        self.check_retry(route, &path, rule, &matches, said.retry.as_deref());
         HttpRule {
-            matches: self.compile_matches(route, &path, rule),
+            matches,
             route: Route {
                 name: rule_name(route, index),
                 action,
@@ -246,6 +249,37 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         }
     }
 
+    /// A retry that nothing of the rule's requests can lead to: none may be repeated once it was seen.
+    fn check_retry(
+        &mut self,
+        route: &Declared,
+        path: &str,
+        rule: &HttpRouteRules,
+        matches: &[RouteMatch],
+        retry: Option<&Retry>,
+    ) {
+        let Some(retry) = retry.filter(|retry| retry.attempts > 0 && !retry.non_idempotent) else {
+            return;
+        };
+        let is_repeatable = |of: &RouteMatch| {
+            of.method.as_deref().is_none_or(|method| IDEMPOTENT_METHODS.contains(&method))
+        };
+        if matches.iter().any(is_repeatable) {
+            return;
+        }
+        let has_codes = rule.retry.as_ref().is_some_and(|retry| retry.codes.is_some());
+        let (field, message) = match (has_codes, retry.on.connect_failure) {
+            (true, _) => {
+                (".retry.codes", "the requests of this rule are not repeated after an answer")
+            }
+            (false, true) => return,
+            (false, false) => ("", "nothing of this rule's requests can lead to another try"),
+        };
+        let help = "their methods may have acted already; say `nonIdempotent: true` in `retry` of a \
+                    TrafficPolicy, or leave it";
+        self.findings.error_with_help(route, &format!("{path}{field}"), message, help);
+    }
+
     fn compile_matches(
         &mut self,
         route: &Declared,
@@ -338,6 +372,9 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         self.findings.error(route, path, message);
     }
 }
+
+/// Source: RFC 9110 §9.2.2.
+const IDEMPOTENT_METHODS: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
 
 /// What the policies about a rule's backends say, where they say the same.
 struct Unanimous<'a> {
