@@ -294,13 +294,13 @@ Examples:
   lateen get policies -n shop
   lateen get policies --route cart -n shop --rule pay
 
-With --route, every setting that someone says is shown with its value, who says it, and whether it
-counts. Setting by setting the closest word does: the rule's own, the policy of the rule, of the route;
-then, for what is sent to a service that the route is attached to, that of its port, of the service;
-then those of the backends' ports and services. Of the backends' the longest timeout counts, and of the
-rest what all of them have alike. What is about connections (loadBalancing, bulkhead, healthCheck, …),
-and rate limits that nobody closer says, each backend keeps for itself. What nobody says is a proxy's
-default. It is told of what is live: after `lateen rollback` that is not the latest.")]
+With --route, every setting that someone says is shown with its value, who says it, and whether
+it counts. For each setting the closest word does: the rule's own, the policy of the rule, of the
+route; then, for what is sent to a service that the route is attached to, that of its port, of the
+service; then those of the backends' ports and services. Of the backends' timeouts the longest
+counts, of the rest what all of them have alike. What is about connections (loadBalancing, bulkhead,
+healthCheck, …), and rate limits that nobody closer says, each backend keeps for itself. What nobody
+says is a proxy's default. What is live is told of: after `lateen rollback` that is not the latest.")]
 pub(crate) struct Get {
     /// Of this kind; with a name, its text.
     #[arg(value_name = "KIND[/NAME]")]

@@ -159,20 +159,20 @@ pub enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotTold {
     /// There is no such route.
-    #[error("there is no {wanted}{}", near.as_ref().map(|near| format!("; did you mean {near}?")).unwrap_or_default())]
+    #[error("there is no {wanted}{}", did_you_mean(near))]
     NoRoute {
         /// What was asked for.
         wanted: String,
         /// What was probably meant.
         near: Option<String>,
-        /// Those of that name in other namespaces.
+        /// Those of that name, or of the nearest, in other namespaces.
         elsewhere: Vec<String>,
     },
     /// An HTTPRoute and a TCPRoute have that name.
     #[error("there are two of that name: {}", .0.join(" and "))]
     Ambiguous(Vec<String>),
     /// It has no such rule.
-    #[error("{route} has no rule {wanted}{}", near.as_ref().map(|near| format!("; did you mean {near}?")).unwrap_or_default())]
+    #[error("{route} has no rule {wanted}{}", did_you_mean(near))]
     NoRule {
         /// Which route.
         route: String,
@@ -185,6 +185,10 @@ pub enum NotTold {
         /// How many there are.
         count: usize,
     },
+}
+
+fn did_you_mean(near: &Option<String>) -> String {
+    near.as_ref().map(|near| format!("; did you mean {near}?")).unwrap_or_default()
 }
 
 /// Tells what is in force on a route of a set of objects that compiles.
@@ -245,7 +249,13 @@ fn find<'d>(objects: &Objects<'d>, asked: &Asked) -> Result<Route<'d>, NotTold> 
         [] => {
             let names = routes.iter().filter(is_here).map(|route| &*route.declared().key.name);
             let near = nearest(&asked.name, names);
-            let others = routes.iter().filter(is_named);
+            // Elsewhere: of that name, else of the nearest, unless that is here.
+            let all = || routes.iter().map(|route| &*route.declared().key.name);
+            let other = match near.is_some() || all().any(|name| name == asked.name) {
+                true => Some(&*asked.name),
+                false => nearest(&asked.name, all()),
+            };
+            let others = routes.iter().filter(|route| Some(&*route.declared().key.name) == other);
             let kind = asked.kind.as_deref().unwrap_or("route");
             Err(NotTold::NoRoute {
                 wanted: format!("{kind} {}/{}", asked.namespace, asked.name),

@@ -394,10 +394,12 @@ fn what_is_not_there_is_told_with_what_is_near() {
         "HTTPRoute/default/r has no rule pai; did you mean pay?"
     );
     assert_eq!(why(&some("default", "r", Some("2"))), "HTTPRoute/default/r has no rule 2");
-    let Err(NotTold::NoRoute { elsewhere, .. }) = told(&some("shop", "r", None)) else {
-        panic!("there is none")
-    };
-    assert_eq!(elsewhere, ["HTTPRoute/default/r"]);
+    for name in ["r", "R"] {
+        let Err(NotTold::NoRoute { elsewhere, .. }) = told(&some("shop", name, None)) else {
+            panic!("there is none")
+        };
+        assert_eq!(elsewhere, ["HTTPRoute/default/r"], "{name}");
+    }
 }
 
 /// A new field of a policy must be told of.
