@@ -10,6 +10,7 @@
 //! 5. `attach`: which routes apply where, `hosts` for which host names; `precedence` orders them.
 //! 6. `whole`: all of it linked; `plan` and `listeners`: what one proxy has and reaches, and no more;
 //!    `totals` holds that against the bounds.
+//! 7. [`in_force`]: for people: what policies come to on a route, and who says what.
 //!
 //! Everything is checked here, so that [`validate`](lateen_snapshot::validate) has nothing to say about
 //! a snapshot of a mesh: all errors come at once, with their places. Pure: no clock, no I/O.
@@ -34,6 +35,7 @@ mod whole;
 mod plan;
 mod listeners;
 mod totals;
+pub mod in_force;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -283,17 +283,36 @@ fn named(text: &str) -> Result<Named, String> {
     }
 }
 
-/// List objects, or show one as it was declared.
+/// List objects, or show one as it was declared; `policies`: what TrafficPolicies are attached to, and
+/// what they come to on a route.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   lateen get
   lateen get httproutes -n shop
-  lateen get httproute/canary -n shop > canary.yaml")]
+  lateen get httproute/canary -n shop > canary.yaml
+  lateen get policies -n shop
+  lateen get policies --route cart -n shop --rule pay
+
+With --route, every setting that someone says is shown with its value, who says it, and whether
+it counts. For each setting the closest word does: the rule's own, the policy of the rule, of the
+route; then, for what is sent to a service that the route is attached to, that of its port, of the
+service; then those of the backends' ports and services. Of the backends' timeouts the longest
+counts, of the rest what all of them have alike. What is about connections (loadBalancing, bulkhead,
+healthCheck, …), and rate limits that nobody closer says, each backend keeps for itself. What nobody
+says is a proxy's default. What is live is told of: after `lateen rollback` that is not the latest.")]
 pub(crate) struct Get {
     /// Of this kind; with a name, its text.
     #[arg(value_name = "KIND[/NAME]")]
     pub(crate) what: Option<String>,
+    /// With `policies`: what is in force on this HTTPRoute or TCPRoute, and where it was said. Of two
+    /// with one name `httproute/NAME` or `tcproute/NAME` is the one that is meant. Without --namespace it is
+    /// looked for in `default`.
+    #[arg(long, value_name = "ROUTE", requires = "what")]
+    pub(crate) route: Option<String>,
+    /// Only on this rule of the route: its name, or its number, from 0.
+    #[arg(long, value_name = "RULE", requires = "route")]
+    pub(crate) rule: Option<String>,
     /// Of this namespace only.
     #[arg(long, short, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,

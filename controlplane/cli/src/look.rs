@@ -13,10 +13,23 @@ use lateen_control::store::diff::Change;
 use crate::arguments::{Diff, Get, History, Output, Show, Status};
 use crate::client::Client;
 use crate::files;
+use crate::policies;
 use crate::problem::Problem;
 use crate::show::{change_word, name, print, print_json, table};
 
 pub(crate) fn get(get: &Get) -> Result<(), Problem> {
+    let is_of_policies = get.what.as_deref().is_some_and(policies::are_meant);
+    if let Some(route) = &get.route {
+        if !is_of_policies {
+            let message = "--route is for `lateen get policies`";
+            let help = format!("lateen get policies --route {route}");
+            return Err(Problem::new(message).with_help(help));
+        }
+        return policies::in_force(get, route);
+    }
+    if is_of_policies {
+        return policies::list(get);
+    }
     let client = Client::new(&get.api, &get.form)?;
     let (kind, object) = match get.what.as_deref().map(|what| (what, what.split_once('/'))) {
         None => (None, None),
@@ -335,7 +348,7 @@ fn rejection(proxy: &ProxyStatus) -> Option<String> {
 }
 
 /// `?a=b&c=d` of those that are given.
-fn query_of(fields: &[(&str, Option<&str>)]) -> String {
+pub(crate) fn query_of(fields: &[(&str, Option<&str>)]) -> String {
     let mut text = String::new();
     for (name, value) in fields {
         let Some(value) = value else { continue };

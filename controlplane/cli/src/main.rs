@@ -1,7 +1,7 @@
 //! The mesh's command line: arguments in, an exit code out.
 //!
 //! 1. [`arguments`]: what can be asked for. [`files`]: what `-f` names.
-//! 2. [`check`], [`change`], [`look`], [`serve`], [`pages`]: the commands.
+//! 2. [`check`], [`change`], [`look`], [`policies`], [`serve`], [`pages`]: the commands.
 //! 3. [`demo`]: the mesh at work on one machine.
 //! 4. [`client`]: the way to the control plane. [`show`]: words and tables for people.
 //! 5. [`problem`]: why a command failed.
@@ -11,6 +11,7 @@ mod files;
 mod check;
 mod change;
 mod look;
+mod policies;
 mod serve;
 mod pages;
 mod demo;

@@ -22,6 +22,13 @@ impl ApiError {
         let body = ErrorResponse { error: error.into(), help: None, diagnostics: Vec::new() };
         Self { status, body }
     }
+
+    /// And what to do about it.
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.body.help = Some(help.into());
+        self
+    }
 }
 
 impl IntoResponse for ApiError {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use lateen_snapshot::model::Epoch;
 use serde::{Deserialize, Serialize};
 
+use crate::compile::in_force::{RouteInForce, Target};
 use crate::language::diagnostic::Report;
 use crate::serve::preview::ProxyChange;
 use crate::serve::view::View;
@@ -208,6 +209,39 @@ pub struct ObjectText {
     pub key: Key,
     /// What it says.
     pub text: String,
+}
+
+/// `GET /v1/policies?namespace=`: TrafficPolicies, and what they are attached to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoliciesResponse {
+    /// The revision that is live; 0: none.
+    pub revision: u64,
+    /// By namespace and name.
+    pub policies: Vec<Policy>,
+}
+
+/// A TrafficPolicy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Its namespace, and that of its targets.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What it is attached to.
+    pub targets: Vec<Target>,
+    /// What it says something about, such as `timeouts.request`.
+    pub settings: Vec<String>,
+}
+
+/// `GET /v1/policies/in-force?route=&namespace=&rule=`: what policies come to on a route. `route` is a name,
+/// with `httproute/` or `tcproute/` before it where both have that name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoutePoliciesResponse {
+    /// The revision that is live.
+    pub revision: u64,
+    /// What it comes to.
+    #[serde(flatten)]
+    pub route: RouteInForce,
 }
 
 /// `GET /v1/history?limit=&before=`

@@ -6,14 +6,16 @@
 //! 1. [`address`]: where it is. [`listen`]: serving there.
 //! 2. [`routes`]: which request is which.
 //! 3. [`changes`]: a change, and what became of it at every proxy.
-//! 4. [`messages`]: what goes over it, both ways; the CLI uses the same types.
-//! 5. [`error`]: what is answered when something is not done.
-//! 6. [`limits`]: its bounds.
+//! 4. [`policies`]: what is in force on a route.
+//! 5. [`messages`]: what goes over it, both ways; the CLI uses the same types.
+//! 6. [`error`]: what is answered when something is not done.
+//! 7. [`limits`]: its bounds.
 
 pub mod address;
 pub mod listen;
 pub mod routes;
 pub mod changes;
+pub mod policies;
 pub mod messages;
 pub mod error;
 pub mod limits;

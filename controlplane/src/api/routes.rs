@@ -24,6 +24,7 @@ use crate::api::error::ApiError;
 use crate::api::limits::*;
 use crate::api::listen::Caller;
 use crate::api::messages::*;
+use crate::api::policies::{policies, route_policies};
 use crate::language::diagnostic::Diagnostic;
 use crate::language::place::SourceFile;
 use crate::publish::Publisher;
@@ -61,6 +62,8 @@ pub fn routes(api: Api, token: Option<TokenDigest>) -> Router {
         .route("/v1/resume", post(resume))
         .route("/v1/status", get(status))
         .route("/v1/objects", get(objects))
+        .route("/v1/policies", get(policies))
+        .route("/v1/policies/in-force", get(route_policies))
         .route("/v1/history", get(history))
         .route("/v1/history/{revision}", get(revision))
         .fallback(|| async {
@@ -86,7 +89,8 @@ async fn check_token(token: Option<TokenDigest>, request: Request, next: Next) -
     ApiError::new(StatusCode::UNAUTHORIZED, wrong).into_response()
 }
 
-type Answer<T> = Result<Json<T>, ApiError>;
+/// A value, or why there is none.
+pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
 async fn apply(
     State(api): State<Api>,
@@ -275,6 +279,6 @@ fn wrong_body(rejection: JsonRejection) -> ApiError {
     ApiError::new(rejection.status(), rejection.body_text())
 }
 
-fn wrong_query(rejection: QueryRejection) -> ApiError {
+pub(super) fn wrong_query(rejection: QueryRejection) -> ApiError {
     ApiError::new(rejection.status(), rejection.body_text())
 }

@@ -429,7 +429,7 @@ fn normal_prefix(value: &str) -> &str {
 
 /// The longest of some limits, and whether they are all the same. `None` is a proxy's own, of which
 /// nothing is known here; 0 is none at all.
-fn longest(limits: &[Option<u32>]) -> (Option<u32>, bool) {
+pub(super) fn longest(limits: &[Option<u32>]) -> (Option<u32>, bool) {
     let is_unanimous = limits.windows(2).all(|pair| pair[0] == pair[1]);
     let agreed = match limits {
         [] => None,

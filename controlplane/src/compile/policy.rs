@@ -182,6 +182,17 @@ impl<'d> Policies<'d> {
         }
     }
 
+    /// The policy that is attached to an object, or to a named part of it.
+    pub(super) fn policy_of(
+        &self,
+        kind: TargetKind,
+        namespace: &str,
+        name: &str,
+        section: Option<&str>,
+    ) -> Option<&'d Declared> {
+        self.by_target.get(&(kind, namespace, name, section)).map(|found| found.1)
+    }
+
     /// What is said about an object and a named part of it; the part's own policy comes first.
     pub(super) fn about(
         &self,

@@ -214,6 +214,10 @@ impl Control {
             Order::Preview(proposal, answer) => {
                 let _ = answer.send(self.preview(proposal).await);
             }
+            Order::Look(answer) => {
+                let revision = self.live.as_ref().map_or(0, |live| live.revision);
+                let _ = answer.send(Ok((revision, self.live_plan().content.clone())));
+            }
             Order::Rollback(number, answer) => {
                 let _ = answer.send(self.roll_back(number).await);
             }

@@ -24,6 +24,8 @@ pub enum Order {
     Change(Change, Answer<Done>),
     /// Say what a change would do.
     Preview(Proposal, Answer<Preview>),
+    /// Say what is live.
+    Look(Answer<(u64, Content)>),
     /// Pin an accepted revision.
     Rollback(u64, Answer<Done>),
     /// Let the latest revision be live again.
