@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_share_grows_with_age_and_by_aggression() {
-        for (aggression_percent, at_half) in [(100, 0.5), (200, 0.7071), (50, 0.25)] {
+        for (aggression_percent, at_half) in [(100, 0.5), (200, 0.5_f64.sqrt()), (50, 0.25)] {
             let slow = SlowStart::begin(Terms { aggression_percent, ..TERMS }, 1);
             assert!((slow.share(5 * SECOND_NS) - at_half).abs() < 1e-3, "{aggression_percent} %");
             assert_eq!(slow.share(0), 0.1);
