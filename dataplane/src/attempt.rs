@@ -70,18 +70,27 @@ pub async fn first_try(
     way: &Way,
     endpoint: Option<EndpointIndex>,
 ) -> Result<Try, Failure> {
-    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
     let none = Tried::default();
-    let tried = tries.map_or(&none, |tries| &tries.tried);
-    let timer = Timer { deadline: &connection.deadline, until: way.until() };
-    let failure =
-        match obtain(connection, &way.cluster, exchange, endpoint, timer, tried, Patience::Queues)
-            .await
-        {
-            Ok(obtained) => return Ok(Try::new(obtained, timer.until)),
-            Err(failure) => failure,
-        };
-    obtain_again(connection, request, exchange, way, failure).await
+    let tried = request.tries().map_or(&none, |tries| &tries.tried);
+    match connect_try(connection, exchange, way, endpoint, tried).await {
+        Ok(first) => Ok(first),
+        Err(failure) => obtain_again(connection, request, exchange, way, failure).await,
+    }
+}
+
+/// A connection for a try that begins now.
+async fn connect_try(
+    connection: &Connection,
+    exchange: &Exchange,
+    way: &Way,
+    endpoint: Option<EndpointIndex>,
+    tried: &Tried,
+) -> Result<Try, Failure> {
+    let timer = way.timer(connection, exchange);
+    let (cluster, patience) = (&way.cluster, Patience::Queues);
+    obtain(connection, cluster, exchange, endpoint, timer, tried, patience)
+        .await
+        .map(|obtained| Try::new(obtained, timer.until))
 }
 
 /// The try after one that came to nothing.
@@ -99,7 +108,11 @@ pub async fn try_again(
     exchange.heard_upstream.set(false);
     exchange.read_by_count.set(false);
     exchange.answered_at.set(Instant::NEVER);
-    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
+    let leave = |last: InFlight| {
+        if let Some(tries) = request.tries() {
+            tries.tried.push(last.chosen().index);
+        }
+    };
     match ended {
         Ended::Failed { was_stale: true, .. } => {
             exchange.retries.set(exchange.retries.get() + 1);
@@ -107,24 +120,21 @@ pub async fn try_again(
             metrics.made[RetryReason::PoolReplay as usize].increment();
             // Charged, though never denied: the endpoint has seen nothing of it, and it happens once.
             let _ = way.cluster.pay_for_try(lateen_ring::now().as_nanos());
-            let timer = Timer { deadline: &connection.deadline, until: way.until() };
+            let timer = way.timer(connection, exchange);
             match dial(connection, exchange, last.chosen(), timer).await {
                 Ok(upstream) => Ok(Try::new((last, upstream, false), timer.until)),
                 Err(failure) => {
-                    tries.inspect(|tries| tries.tried.push(last.chosen().index));
-                    drop(last);
+                    leave(last);
                     obtain_again(connection, request, exchange, way, failure).await
                 }
             }
         }
         Ended::Failed { failure, .. } => {
-            tries.inspect(|tries| tries.tried.push(last.chosen().index));
-            drop(last);
+            leave(last);
             obtain_again(connection, request, exchange, way, failure).await
         }
         Ended::Refused(wait) => {
-            tries.inspect(|tries| tries.tried.push(last.chosen().index));
-            drop(last);
+            leave(last);
             obtain_after(connection, request, exchange, way, wait).await
         }
     }
@@ -142,15 +152,13 @@ pub async fn start_rival(
 ) -> Option<Try> {
     let shard = &connection.shard;
     let metrics = &shard.metrics().hedge;
-    let rare = request.rare.as_ref()?;
-    let tries = rare.tries.as_ref()?;
+    let tries = request.tries()?;
     let now_ns = lateen_ring::now().as_nanos();
     if !tries.enter(&way.cluster) || !hedge.pay() || !way.cluster.pay_for_try(now_ns) {
         metrics.denied.increment();
         return None;
     }
-    let until = way.until();
-    let timer = Timer { deadline: &connection.deadline, until };
+    let timer = way.timer(connection, exchange);
     tries.tried.push(this.in_flight.chosen().index);
     let obtained = {
         let obtaining =
@@ -172,7 +180,7 @@ pub async fn start_rival(
     tries.begin_beside();
     tries.tried.push(obtained.0.chosen().index);
     exchange.retries.set(exchange.retries.get() + 1);
-    let rival = Try::new(obtained, until);
+    let rival = Try::new(obtained, timer.until);
     let first_sent = exchange.sent_at.get();
     send_message(shard, request, exchange, &rival);
     // What a request takes is counted from its first try on.
@@ -207,18 +215,13 @@ async fn obtain_after(
     way: &Way,
     mut wait: Duration,
 ) -> Result<Try, Failure> {
-    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
-    let tried = &tries.expect("who has none claims none").tried;
+    let tried = &request.tries().expect("who has none claims none").tried;
     loop {
         lateen_ring::sleep(wait).await;
-        let timer = Timer { deadline: &connection.deadline, until: way.until() };
-        let failure =
-            match obtain(connection, &way.cluster, exchange, None, timer, tried, Patience::Queues)
-                .await
-            {
-                Ok(obtained) => return Ok(Try::new(obtained, timer.until)),
-                Err(failure) => failure,
-            };
+        let failure = match connect_try(connection, exchange, way, None, tried).await {
+            Ok(next) => return Ok(next),
+            Err(failure) => failure,
+        };
         wait = claim_after_failure(connection, exchange, request, failure).ok_or(failure)?;
     }
 }
@@ -227,9 +230,7 @@ async fn obtain_after(
 pub struct Way {
     /// Who answers it.
     pub cluster: Rc<Cluster>,
-    /// When all tries must be over.
-    due: Instant,
-    /// How long one of them may take, in milliseconds; 0: as long as all.
+    /// How long one try may take, in milliseconds; 0: as long as all of them.
     each_ms: u32,
     /// The route has a breaker.
     pub has_breaker: bool,
@@ -238,11 +239,16 @@ pub struct Way {
 impl Way {
     /// When a try that begins now must be over.
     #[inline]
-    pub fn until(&self) -> Instant {
+    pub fn until(&self, exchange: &Exchange) -> Instant {
+        let due = exchange.due.get();
         match self.each_ms {
-            0 => self.due,
-            each_ms => self.due.min(lateen_ring::now() + Duration::from_millis(each_ms.into())),
+            0 => due,
+            each_ms => due.min(lateen_ring::now() + Duration::from_millis(each_ms.into())),
         }
+    }
+
+    fn timer<'c>(&self, connection: &'c Connection, exchange: &Exchange) -> Timer<'c> {
+        Timer { deadline: &connection.deadline, until: self.until(exchange) }
     }
 }
 
@@ -271,7 +277,7 @@ pub fn set_out(
     cluster.note_request();
     let each_ms = plan.policy.backend_request_timeout_ms.unwrap_or(0);
     let has_breaker = plan.policy.circuit_breaker.is_some();
-    Ok(Way { cluster: Rc::clone(cluster), due, each_ms, has_breaker })
+    Ok(Way { cluster: Rc::clone(cluster), each_ms, has_breaker })
 }
 
 /// When the exchange must be over: by its route, else by the process's config; and by its caller.
@@ -297,8 +303,7 @@ pub fn send_message(shard: &Shard, request: &mut Request, exchange: &Exchange, t
     exchange.sent_at.set(lateen_ring::now());
     shard.upstream_counts().write_bytes.add(message.len() as u64);
     let upstream = &this.upstream.stream;
-    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
-    if (this.pooled && may_replay(request)) || tries.is_some_and(|tries| tries.repeats) {
+    if (this.pooled && may_replay(request)) || request.repeats() {
         request.message = upstream.start_send_kept(message).1;
     } else {
         upstream.start_send(one(message));

@@ -146,26 +146,12 @@ pub struct Admitted {
     is_open_ended: bool,
 }
 
-/// Lets a request through, or not. Without a breaker that costs a branch.
+/// Lets a request through, or not.
 ///
 /// # Errors
 /// [`Failure::overflow`]: it is to be answered at once; by the route's fallback if
 /// [`Exchange::falls_back`] says so.
-#[inline]
 pub fn admit(
-    shard: &Shard,
-    live: &Live,
-    rule: Option<&CircuitBreaker>,
-    request: &Request,
-    exchange: &Exchange,
-) -> Result<(), Failure> {
-    match rule {
-        None => Ok(()),
-        Some(rule) => judge(shard, live, rule, request, exchange),
-    }
-}
-
-fn judge(
     shard: &Shard,
     live: &Live,
     rule: &CircuitBreaker,

@@ -61,6 +61,17 @@ impl Request {
         own.unwrap_or(&self.message)
     }
 
+    /// The tries that its route allows beyond the first, if it allows any.
+    #[inline]
+    pub fn tries(&self) -> Option<&Tries> {
+        self.rare.as_ref()?.tries.as_ref()
+    }
+
+    /// Whether it may be sent again though an endpoint may have acted on it.
+    pub fn repeats(&self) -> bool {
+        self.tries().is_some_and(|tries| tries.repeats)
+    }
+
     /// Whether all of it is in memory still after a try.
     pub fn is_kept(&self) -> bool {
         !self.message.is_empty()

@@ -14,6 +14,7 @@ use lateen_snapshot::model::retry::HedgeAfter;
 
 use crate::decide::hedge::{LatencyCounts, Purse, Recent, Sums};
 use crate::limits;
+use crate::totals::take_left;
 
 /// What all workers know of the requests of one route.
 #[derive(Debug, Default)]
@@ -35,13 +36,7 @@ struct State {
 impl State {
     fn sums(&mut self) -> Sums {
         let Self { counts, past, .. } = self;
-        counts.retain(|count| {
-            let is_used = Arc::strong_count(count) > 1;
-            if !is_used {
-                count.add_to(&mut past.0);
-            }
-            is_used
-        });
+        take_left(counts, |count| count.add_to(&mut past.0));
         let mut sums = Sums(past.0);
         counts.iter().for_each(|count| count.add_to(&mut sums.0));
         sums

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lateen_ring::{Instant, spare_vector};
+use lateen_ring::spare_vector;
 use lateen_snapshot::model::Redirect;
 
 use crate::client::Connection;
@@ -76,18 +76,7 @@ pub async fn read_head(
     let timer = Timer { deadline: &connection.deadline, until: exchange.began + timeout };
     loop {
         let seen = received.bytes().len();
-        received.settle();
-        match receive(&connection.stream, connection.counts(), timer, timeout).await {
-            Ok(Some(lease)) => received.push(lease),
-            Ok(None) => return Err(Failure::client_gone(Stage::RequestHead)),
-            Err(Stopped::Broken(reason)) => {
-                connection.closes_for(reason);
-                return Err(Failure::client_gone(Stage::RequestHead));
-            }
-            Err(Stopped::TimedOut) => {
-                return Err(Failure::refused(Stage::RequestHead, Refusal::RequestTimeout));
-            }
-        }
+        receive_more(connection, received, timer, timeout, Stage::RequestHead).await?;
         if may_end_head(received.bytes(), seen, &shard.head_limits)
             && let Some(head) = judge_head(connection, received, exchange, request)?
         {
@@ -324,27 +313,30 @@ pub async fn await_body(
     }
     let shard = &connection.shard;
     // Who sends it byte by byte does not keep it for longer than a body may stand still.
-    let until = lateen_ring::now() + shard.config.timeouts.body;
+    let limit = shard.config.timeouts.body;
+    let timer = Timer { deadline: &connection.deadline, until: lateen_ring::now() + limit };
     match request.framing {
         Framing::Length(length @ 1..=limits::RETRY_BODY_BYTES_MAX) => {
             while (received.bytes().len() as u64) < length {
-                receive_more(connection, received, until).await?;
+                receive_more(
+                    connection,
+                    received,
+                    timer,
+                    shard.config.timeouts.body,
+                    Stage::Request,
+                )
+                .await?;
             }
             take_body(received, request, exchange, length);
             shard.metrics().bytes_copied.add(length);
         }
-        Framing::Chunked if repeats(request) => {
-            take_chunks(connection, received, request, exchange, until).await?;
+        Framing::Chunked if request.repeats() => {
+            take_chunks(connection, received, request, exchange, timer).await?;
         }
         _ => {}
     }
     exchange.request_whole.set(request.body.is_done());
     Ok(())
-}
-
-fn repeats(request: &Request) -> bool {
-    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
-    tries.is_some_and(|tries| tries.repeats)
 }
 
 /// Takes chunks until the body is whole, or longer than what is kept: the rest goes up as it comes.
@@ -353,7 +345,7 @@ async fn take_chunks(
     received: &mut Received,
     request: &mut Request,
     exchange: &Exchange,
-    until: Instant,
+    timer: Timer<'_>,
 ) -> Result<(), Failure> {
     let shard = &connection.shard;
     loop {
@@ -383,30 +375,31 @@ async fn take_chunks(
         if request.body.is_done() {
             return Ok(());
         }
-        receive_more(connection, received, until).await?;
+        receive_more(connection, received, timer, shard.config.timeouts.body, Stage::Request)
+            .await?;
     }
 }
 
-/// Waits for more of a body.
+/// Waits for more of a request, for at most `limit`.
 async fn receive_more(
     connection: &Connection,
     received: &mut Received,
-    until: Instant,
+    timer: Timer<'_>,
+    limit: Duration,
+    stage: Stage,
 ) -> Result<(), Failure> {
-    let timeout = connection.shard.config.timeouts.body;
-    let timer = Timer { deadline: &connection.deadline, until };
     received.settle();
-    match receive(&connection.stream, connection.counts(), timer, timeout).await {
+    match receive(&connection.stream, connection.counts(), timer, limit).await {
         Ok(Some(lease)) => {
             received.push(lease);
             Ok(())
         }
-        Ok(None) => Err(Failure::client_gone(Stage::Request)),
+        Ok(None) => Err(Failure::client_gone(stage)),
         Err(Stopped::Broken(reason)) => {
             connection.closes_for(reason);
-            Err(Failure::client_gone(Stage::Request))
+            Err(Failure::client_gone(stage))
         }
-        Err(Stopped::TimedOut) => Err(Failure::refused(Stage::Request, Refusal::RequestTimeout)),
+        Err(Stopped::TimedOut) => Err(Failure::refused(stage, Refusal::RequestTimeout)),
     }
 }
 

@@ -147,7 +147,7 @@ async fn forward(
         }),
     };
     let mut this = match take_pooled(connection, &way.cluster, exchange) {
-        Ok((in_flight, upstream)) => Try::new((in_flight, upstream, true), way.until()),
+        Ok((in_flight, upstream)) => Try::new((in_flight, upstream, true), way.until(exchange)),
         Err(endpoint) => Box::pin(first_try(connection, request, exchange, &way, endpoint)).await?,
     };
     loop {
@@ -233,7 +233,7 @@ async fn forward(
 fn admit(connection: &Connection, request: &Request, exchange: &Exchange) -> Result<(), Failure> {
     let live = exchange.live().ok_or_else(Failure::no_cluster)?;
     let plan = exchange.plan(&live).ok_or_else(Failure::no_cluster)?;
-    let rule = plan.policy.circuit_breaker.as_deref();
+    let rule = plan.policy.circuit_breaker.as_deref().expect("the way says that there is one");
     breaker::admit(&connection.shard, &live, rule, request, exchange)
 }
 
@@ -263,8 +263,7 @@ fn blame(request: &Request, exchange: &Exchange, failure: Failure) -> Failure {
 /// More than one try ended well.
 #[cold]
 fn note_success(shard: &Shard, request: &Request, exchange: &Exchange) {
-    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
-    if tries.is_some_and(|tries| tries.sent() > 1) && exchange.status.get() < 500 {
+    if request.tries().is_some_and(|tries| tries.sent() > 1) && exchange.status.get() < 500 {
         shard.metrics().retry.success.increment();
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use lateen_ring::Runtime;
 use lateen_ring::sim::SimConfig;
+use lateen_snapshot::model::breaker::{BreakerMode, CircuitBreaker};
 use lateen_snapshot::model::{
     Balancing, Cluster, ClusterPolicy, Direction, Endpoint, Epoch, Listener, Protocol, Snapshot,
     TcpRoute,
@@ -59,6 +60,19 @@ impl TestWorker {
         self.word.commit(serial);
         self.slots.extend(self.loaded.slots().map(|(slot, at)| (at.address, slot)));
         self.shard.views.live()
+    }
+}
+
+/// A breaker as it is unless told otherwise.
+pub(crate) fn breaker_rule() -> CircuitBreaker {
+    CircuitBreaker {
+        mode: BreakerMode::Automatic,
+        error_percent: 50,
+        request_volume: 20,
+        window_ms: 10_000,
+        sleep_ms: 5_000,
+        ramp_ms: 10_000,
+        fallback: None,
     }
 }
 

@@ -10,14 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lateen_snapshot::model::retry::RetryBudget;
 
-use crate::decide::retry::budget::Budget;
-use crate::hedging::HedgeTotal;
-
-use crate::bulkhead::total::BulkheadTotal;
-use crate::rate_limit::total::RateTotal;
-
 use crate::breaker::Board;
+use crate::bulkhead::total::BulkheadTotal;
+use crate::decide::retry::budget::Budget;
 use crate::health::board::{ClusterHealth, Desk};
+use crate::hedging::HedgeTotal;
+use crate::rate_limit::total::RateTotal;
 
 /// Everything of that kind.
 #[derive(Debug, Default)]
@@ -72,6 +70,17 @@ pub struct ClusterTotals {
     pub health: ClusterHealth,
 }
 
+/// Takes the counts that no worker writes any more out of those that workers joined, and shows each.
+pub fn take_left<T>(counts: &mut Vec<Arc<T>>, mut show: impl FnMut(&T)) {
+    counts.retain(|count| {
+        let is_used = Arc::strong_count(count) > 1;
+        if !is_used {
+            show(count);
+        }
+        is_used
+    });
+}
+
 /// What tries beyond the first may cost, and what that depends on.
 #[derive(Debug, Default)]
 pub struct RetryTotal(Mutex<Retrying>);
@@ -103,13 +112,7 @@ impl RetryTotal {
     pub fn join(&self, terms: RetryBudget, now_ns: u64) -> Arc<RequestCount> {
         let mut retrying = self.lock();
         let Retrying { counts, past, .. } = &mut *retrying;
-        counts.retain(|count| {
-            let is_used = Arc::strong_count(count) > 1;
-            if !is_used {
-                *past += count.0.load(Ordering::Relaxed);
-            }
-            is_used
-        });
+        take_left(counts, |count| *past += count.0.load(Ordering::Relaxed));
         let count = Arc::<RequestCount>::default();
         counts.push(Arc::clone(&count));
         // What comes from now on is what it is a share of.

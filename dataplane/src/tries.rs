@@ -6,6 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use lateen_snapshot::model::retry::Retry;
+
 use crate::bulkhead::RetryUnit;
 use crate::client::Connection;
 use crate::cluster::Cluster;
@@ -135,10 +137,10 @@ pub fn claim_after_failure(
     if !wants_after_failure(retry, request.method, reason) {
         return None;
     }
-    if reason != RetryReason::ConnectFailure && !repeats(request) {
+    if reason != RetryReason::ConnectFailure && !request.repeats() {
         return None;
     }
-    claim(connection, exchange, request, &live, reason, Some(Duration::ZERO))
+    claim(connection, exchange, request, &live, retry, reason, Some(Duration::ZERO))
 }
 
 /// Claims another try instead of an answer.
@@ -149,20 +151,14 @@ pub fn claim_after_answer(
     status: u16,
     fields: Fields<'_>,
 ) -> Option<Duration> {
-    if !request.is_kept() || !repeats(request) {
+    if !request.is_kept() || !request.repeats() {
         return None;
     }
     let live = exchange.live()?;
     let retry = exchange.plan(&live)?.policy.retry.as_deref()?;
     let reason = wants_after_answer(retry, request.method, status, fields)?;
     let asked = wait_asked_for(fields, connection.shard.unix_us());
-    claim(connection, exchange, request, &live, reason, asked)
-}
-
-/// Whether what an endpoint may have seen is sent again.
-fn repeats(request: &Request) -> bool {
-    let tries = request.rare.as_ref().and_then(|rare| rare.tries.as_ref());
-    tries.is_some_and(|tries| tries.repeats)
+    claim(connection, exchange, request, &live, retry, reason, asked)
 }
 
 /// Another try, if one is left, it is paid for, and it can end in time. `asked`: how long the answer
@@ -172,12 +168,12 @@ fn claim(
     exchange: &Exchange,
     request: &Request,
     live: &Live,
+    retry: &Retry,
     reason: RetryReason,
     asked: Option<Duration>,
 ) -> Option<Duration> {
     let shard = &connection.shard;
-    let tries = request.rare.as_ref()?.tries.as_ref()?;
-    let retry = exchange.plan(live)?.policy.retry.as_deref()?;
+    let tries = request.tries()?;
     let metrics = &shard.metrics().retry;
     let deny = |why: RetryDenied| {
         metrics.denied[why as usize].increment();

@@ -5,16 +5,17 @@
 //! name is resolved, every default that the control plane knows is filled in, every reference is an
 //! index into a list of the same snapshot.
 
+pub mod breaker;
+pub mod bulkhead;
 pub mod failover;
 pub mod faults;
-pub mod proxy_protocol;
-pub mod session;
-pub mod slow_start;
-pub mod bulkhead;
-pub mod rate_limit;
-pub mod breaker;
 pub mod health_check;
 pub mod outlier;
+pub mod proxy_protocol;
+pub mod rate_limit;
+pub mod retry;
+pub mod session;
+pub mod slow_start;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,7 +25,6 @@ use serde::{Deserialize, Serialize};
 
 use self::retry::{HedgeAfter, Retry, RetryBudget};
 
-pub mod retry;
 use self::bulkhead::Caps;
 use self::rate_limit::RateLimits;
 use breaker::CircuitBreaker;

@@ -4,12 +4,13 @@
 //! rule, the policy of the route; then the policy of the service's port, then that of the service. A
 //! target has one policy, so that nothing depends on an order among policies.
 
-mod faults;
-mod bulkhead;
-pub(super) mod rate_limit;
 mod breaker;
+mod bulkhead;
+mod faults;
 mod health_check;
 mod outlier;
+pub(super) mod rate_limit;
+pub(super) mod retry;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -35,8 +36,6 @@ use crate::language::kinds::traffic_policy::{
 use crate::language::object::Declared;
 use crate::language::schema::check::nearest;
 use crate::language::text::duration_ms;
-
-pub(super) mod retry;
 
 /// What an endpoint is taken to need before it has answered, and how long a latency is remembered.
 /// Source: FEATURES, Defaults; Linkerd's.

@@ -142,19 +142,7 @@ pub const fn ramp_volume(rule: &CircuitBreaker) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lateen_snapshot::model::breaker::BreakerMode;
-
-    fn rule() -> CircuitBreaker {
-        CircuitBreaker {
-            mode: BreakerMode::Automatic,
-            error_percent: 50,
-            request_volume: 20,
-            window_ms: 10_000,
-            sleep_ms: 5_000,
-            ramp_ms: 10_000,
-            fallback: None,
-        }
-    }
+    use crate::testing::breaker_rule as rule;
 
     #[test]
     fn it_opens_by_what_all_workers_saw_within_the_window() {

@@ -169,14 +169,10 @@ impl Pool {
         let endpoint = chosen.endpoint();
         loop {
             let idle = endpoint.idle.pop_latest()?;
-            // It idled before config asked for a connection for each client.
-            if chosen.cluster.proxy_protocol().is_some() {
-                self.count_down(&chosen.cluster.idle, 1);
-                evict(shard, idle);
-                continue;
-            }
             self.count_down(&chosen.cluster.idle, 1);
-            if now >= idle.dies || is_stale(idle.upstream.stream.has_news()) {
+            // One may have idled before config asked for a connection for each client.
+            let is_shared = chosen.cluster.proxy_protocol().is_none();
+            if now >= idle.dies || !is_shared || is_stale(idle.upstream.stream.has_news()) {
                 evict(shard, idle);
                 continue;
             }
@@ -199,20 +195,18 @@ impl Pool {
             return evict(shard, idle);
         }
         let bulkhead = &chosen.cluster.bulkhead;
-        // What is out of service, or was closed by its peer, is nothing to hand to another request.
-        let is_good = || {
+        let idle = if bulkhead.is_waited_for_here() {
+            // What is out of service, or was closed by its peer, is nothing to hand to another request.
             let news = idle.upstream.stream.poll_news(&mut Context::from_waker(Waker::noop()));
-            !endpoint.load.is_out_of_service() && news.is_pending()
-        };
-        if bulkhead.is_waited_for_here() && !is_good() {
-            return evict(shard, idle);
-        }
-        let idle = match bulkhead.is_waited_for_here() {
-            false => idle,
-            true => match bulkhead.hand_over(chosen, idle.upstream) {
+            if endpoint.load.is_out_of_service() || news.is_ready() {
+                return evict(shard, idle);
+            }
+            match bulkhead.hand_over(chosen, idle.upstream) {
                 Ok(()) => return,
                 Err(upstream) => Idle { upstream, ..idle },
-            },
+            }
+        } else {
+            idle
         };
         if bulkhead.wanted_elsewhere() > 0 {
             bulkhead.note_recalled();

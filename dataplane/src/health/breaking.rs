@@ -82,19 +82,11 @@ impl Breaking {
 mod tests {
     use super::*;
     use crate::observe::metrics::Metrics;
-    use lateen_snapshot::model::breaker::BreakerMode;
+    use crate::testing::breaker_rule;
 
     #[test]
     fn what_comes_too_late_changes_nothing() {
-        let rule = CircuitBreaker {
-            mode: BreakerMode::Automatic,
-            error_percent: 50,
-            request_volume: 20,
-            window_ms: 10_000,
-            sleep_ms: 5_000,
-            ramp_ms: 10_000,
-            fallback: None,
-        };
+        let rule = breaker_rule();
         let (totals, name): (Arc<RouteTotals>, Arc<str>) = (Arc::default(), "r".into());
         let metrics = Metrics::new(1);
         let mut top = Desktop::new(metrics.clone());

@@ -4,13 +4,14 @@
 //! [`WorkerMetrics`]. After: a scrape sums the blocks (`metrics_text`) on the admin's thread. A
 //! worker never writes another's block, and blocks share no cache line.
 
-pub mod faults;
-pub mod proxy_protocol;
-pub mod sessions;
-pub mod bulkhead;
-pub mod rate_limit;
 pub mod breaker;
+pub mod bulkhead;
+pub mod faults;
 pub mod health;
+pub mod proxy_protocol;
+pub mod rate_limit;
+pub mod retry;
+pub mod sessions;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -29,7 +30,6 @@ use crate::observe::metrics::retry::{HedgeMetrics, RetryMetrics};
 use crate::observe::metrics::sessions::SessionMetrics;
 use crate::observe::metrics_text;
 
-pub mod retry;
 use breaker::BreakerMetrics;
 use health::HealthMetrics;
 

@@ -47,14 +47,6 @@ pub(super) const OF_HTTP: &[(&str, Merge)] = &[
     ("faults", Unanimous(|one, other| one.of_requests.faults == other.of_requests.faults)),
     ("sessionPersistence", OfRoute),
     ("subset", OfRoute),
-    ("loadBalancing.type", OfBackend),
-    ("loadBalancing.panicThresholdPercent", OfBackend),
-    ("loadBalancing.slowStart", OfBackend),
-    ("loadBalancing.locality", OfBackend),
-    ("outlierDetection", OfBackend),
-    ("healthCheck", OfBackend),
-    ("bulkhead", OfBackend),
-    ("proxyProtocol", OfBackend),
 ];
 
 /// The same for a TCPRoute. What is about requests means nothing to it.
@@ -63,6 +55,10 @@ pub(super) const OF_TCP: &[(&str, Merge)] = &[
     ("timeouts.connect", OfBackend),
     ("rateLimits", OfEachBackend),
     ("subset", OfRoute),
+];
+
+/// And of both: what is about the endpoints of each backend.
+pub(super) const OF_ENDPOINTS: &[(&str, Merge)] = &[
     ("loadBalancing.type", OfBackend),
     ("loadBalancing.panicThresholdPercent", OfBackend),
     ("loadBalancing.slowStart", OfBackend),
@@ -180,7 +176,11 @@ pub(super) fn settle(way: &Way<'_>) -> Vec<Setting> {
         TargetKind::TcpRoute => OF_TCP,
         _ => OF_HTTP,
     };
-    table.iter().flat_map(|&(setting, merge)| way.settle(setting, merge)).collect()
+    table
+        .iter()
+        .chain(OF_ENDPOINTS)
+        .flat_map(|&(setting, merge)| way.settle(setting, merge))
+        .collect()
 }
 
 impl Way<'_> {

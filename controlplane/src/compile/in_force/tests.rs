@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lateen_snapshot::model::RoutePolicy;
 
-use super::settings::{OF_HTTP, OF_TCP, values_of};
+use super::settings::{OF_ENDPOINTS, OF_HTTP, OF_TCP, values_of};
 use super::*;
 use crate::compile::resolve;
 use crate::language::object::ObjectKind;
@@ -424,8 +424,12 @@ fn every_field_of_a_policy_is_in_the_table() {
             }
         }
     }
-    let told: BTreeSet<String> =
-        OF_HTTP.iter().chain(OF_TCP).map(|(name, _)| (*name).to_owned()).collect();
+    let told: BTreeSet<String> = OF_HTTP
+        .iter()
+        .chain(OF_TCP)
+        .chain(OF_ENDPOINTS)
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
     // A rule says that, and no policy.
     fields.insert("sessionPersistence".to_owned());
     assert_eq!(told, fields);

@@ -1,30 +1,29 @@
 //! `TrafficPolicy`: how requests to services or of routes are treated, attached by `targetRefs`.
 
+pub mod breaker;
+pub mod bulkhead;
 pub mod faults;
+pub mod health_check;
 pub mod locality;
+pub mod outlier;
 pub mod proxy_protocol;
+pub mod rate_limit;
+pub mod retry;
 pub mod slow_start;
 pub mod subset;
-pub mod bulkhead;
-pub mod rate_limit;
-pub mod breaker;
-pub mod health_check;
-pub mod outlier;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::retry::{Hedging, Retry, RetryBudget};
-
-pub mod retry;
-use self::bulkhead::Bulkhead;
-use self::rate_limit::RateLimit;
 use breaker::CircuitBreaker;
+use bulkhead::Bulkhead;
 use health_check::HealthCheck;
 use outlier::OutlierDetection;
+use rate_limit::RateLimit;
+use retry::{Hedging, Retry, RetryBudget};
 
 /// How requests to some services, or of some routes, are treated.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrafficPolicySpec {
     /// What it is attached to, in the policy's own namespace.

@@ -6,6 +6,7 @@ mod faults;
 mod health_check;
 mod outlier;
 mod rate_limit;
+mod retry;
 mod subset;
 
 use lateen_snapshot::limits::DURATION_MS_MAX;
@@ -15,8 +16,6 @@ use crate::language::kinds::traffic_policy::{
 };
 use crate::language::rules::findings::Findings;
 use crate::language::text::{duration_ms, is_token};
-
-mod retry;
 
 pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     let targets = &policy.target_refs;
@@ -36,20 +35,8 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
             findings.error_with_help(&format!("spec.targetRefs[{index}].group"), message, help);
         }
     }
-    let says_nothing = policy.timeouts.is_none()
-        && policy.load_balancing.is_none()
-        && policy.retry.is_none()
-        && policy.hedging.is_none()
-        && policy.retry_budget.is_none()
-        && policy.faults.is_none()
-        && policy.outlier_detection.is_none()
-        && policy.health_check.is_none()
-        && policy.circuit_breaker.is_none()
-        && policy.bulkhead.is_none()
-        && policy.rate_limits.is_empty()
-        && policy.proxy_protocol.is_none()
-        && policy.subset.is_none();
-    if says_nothing {
+    let nothing = TrafficPolicySpec { target_refs: targets.clone(), ..Default::default() };
+    if *policy == nothing {
         let help = "give it `timeouts`, `loadBalancing`, `retry` or another setting";
         findings.error_with_help("spec", "this policy says nothing", help);
     }
