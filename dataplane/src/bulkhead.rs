@@ -1,4 +1,4 @@
-//! Bulkheads: how much of the process one cluster may take, and who waits while it takes all of that.
+//! Bulkheads: how much of the process one service may take, and who waits while it takes all of that.
 //!
 //! Before: a request is to go to a cluster, or a connection is to be opened. After: it has a [`Unit`] of the
 //! cap as long as it lasts, or fails with `UO`. The caps are the process's ([`total`]); a worker keeps
@@ -31,19 +31,18 @@ use crate::bulkhead::total::{GateTotal, Joined, Resource, Ticket};
 use crate::cluster::Chosen;
 use crate::decide::lease::count::{UnitLease, batch_size};
 use crate::failure::{Failure, Stage};
-use crate::forward::pool::Upstream;
+use crate::forward::pool::{ClusterIdle, Upstream};
 use crate::limits;
 use crate::observe::metrics::bulkhead::{BulkheadMetrics, Overflow};
 use crate::shard::{Counters, Shard};
-use crate::totals::ClusterTotals;
+use crate::totals::ServiceTotals;
 
-/// What a worker has of the caps of a cluster. Survives snapshots.
+/// What a worker has of the caps of a service, of which a cluster may be a part. Survives snapshots.
 pub struct Bulkhead {
     caps: Cell<Caps>,
-    worker: usize,
     workers: usize,
     counters: Rc<Counters>,
-    totals: Arc<ClusterTotals>,
+    totals: Arc<ServiceTotals>,
     leases: [Cell<UnitLease>; Resource::ALL.len()],
     /// This worker's, of those who wait for a connection: one of its own that is done with does as well.
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
@@ -76,6 +75,8 @@ enum Got<const OF: usize> {
 }
 
 struct Waiter {
+    /// Whose connections are of use.
+    cluster: Rc<ClusterIdle>,
     ticket: Arc<Ticket>,
     waker: Waker,
     handed: RefCell<Option<Box<(Chosen, Upstream)>>>,
@@ -94,10 +95,9 @@ pub fn caps_of(policy: &ClusterPolicy) -> Caps {
 
 impl Bulkhead {
     /// Nothing is lent yet.
-    pub fn new(shard: &Shard, caps: Caps, totals: Arc<ClusterTotals>) -> Rc<Self> {
+    pub fn new(shard: &Shard, caps: Caps, totals: Arc<ServiceTotals>) -> Rc<Self> {
         Rc::new(Self {
             caps: Cell::new(caps),
-            worker: shard.worker(),
             workers: shard.config.workers,
             counters: shard.counters(),
             totals,
@@ -157,19 +157,20 @@ impl Bulkhead {
         if let Some(unit) = self.try_enter() {
             return Ok(unit);
         }
-        match self.wait::<OF>(false, deadline, until).await? {
+        match self.wait::<OF>(None, deadline, until).await? {
             Got::Unit(unit) => Ok(unit),
             Got::Connection(_) => unreachable!("it waits for a unit alone"),
         }
     }
 
-    /// Room for a connection for a request, to whatever endpoint: a new one, or one that another request
-    /// leaves behind.
+    /// Room for a connection for a request, to whatever endpoint of a cluster: a new one, or one that
+    /// another request leaves behind.
     ///
     /// # Errors
     /// As [`enter`](Self::enter).
     pub async fn room(
         self: &Rc<Self>,
+        cluster: &Rc<ClusterIdle>,
         deadline: &Deadline,
         until: Instant,
         idle: impl FnOnce() -> Option<(Chosen, Upstream)>,
@@ -180,7 +181,7 @@ impl Bulkhead {
         if let Some(idle) = idle() {
             return Ok(Room::Connection(Box::new(idle)));
         }
-        Ok(match self.wait(true, deadline, until).await? {
+        Ok(match self.wait(Some(cluster), deadline, until).await? {
             Got::Unit(unit) => Room::Unit(unit),
             Got::Connection(handed) => Room::Connection(handed),
         })
@@ -188,7 +189,7 @@ impl Bulkhead {
 
     async fn wait<const OF: usize>(
         self: &Rc<Self>,
-        takes_connections: bool,
+        takes_connections_of: Option<&Rc<ClusterIdle>>,
         deadline: &Deadline,
         until: Instant,
     ) -> Result<Got<OF>, Failure> {
@@ -211,9 +212,10 @@ impl Bulkhead {
         if of == Resource::Connection {
             self.totals.bulkhead.recall();
         }
-        let waiter = Rc::new(Waiter { ticket, waker, handed: RefCell::new(None) });
+        let cluster = takes_connections_of.cloned().unwrap_or_default();
+        let waiter = Rc::new(Waiter { cluster, ticket, waker, handed: RefCell::new(None) });
         let place = Place::<OF> { bulkhead: self, waiter: &waiter, is_left: Cell::new(false) };
-        if takes_connections {
+        if takes_connections_of.is_some() {
             self.waiting_here.set(self.waiting_here.get() + 1);
             self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
         }
@@ -244,9 +246,17 @@ impl Bulkhead {
         self.waiting_here.get() > 0
     }
 
-    /// Hands a connection that is done with to who waits longest here.
+    /// Hands a connection that is done with to who waits longest here for one of its cluster.
+    ///
+    /// # Errors
+    /// Nobody does; those who wait here want another part of the service, and room for it.
     pub fn hand_over(&self, chosen: &Chosen, upstream: Upstream) -> Result<(), Upstream> {
-        let waiter = self.waiters.borrow_mut().pop_front();
+        let waiter = {
+            let mut waiters = self.waiters.borrow_mut();
+            let is_of = |waiter: &Rc<Waiter>| Rc::ptr_eq(&waiter.cluster, &chosen.cluster.idle);
+            let found = waiters.iter().position(is_of);
+            found.and_then(|at| waiters.remove(at))
+        };
         let Some(waiter) = waiter else { return Err(upstream) };
         self.waiting_here.set(self.waiting_here.get() - 1);
         *waiter.handed.borrow_mut() = Some(Box::new((chosen.clone(), upstream)));
@@ -277,14 +287,14 @@ impl Bulkhead {
         self.metrics().recalled.increment();
     }
 
-    /// Who looks after this worker's idle connections to the cluster.
+    /// Who looks after this worker's idle connections to a part of the service.
     pub fn enter_keeper(&self, waker: &Waker) {
-        self.totals.bulkhead.enter_keeper(self.worker, waker);
+        self.totals.bulkhead.enter_keeper(waker);
     }
 
-    /// Nobody does any more.
-    pub fn leave_keeper(&self) {
-        self.totals.bulkhead.leave_keeper(self.worker);
+    /// It does so no more.
+    pub fn leave_keeper(&self, waker: &Waker) {
+        self.totals.bulkhead.leave_keeper(waker);
     }
 
     /// A unit was lent to one of this worker's.

@@ -6,6 +6,8 @@
 //! others as they were. A cluster is made at its first use, so that a snapshot of thousands costs a
 //! worker nothing but for those that it serves.
 
+mod shares;
+
 use std::borrow::Borrow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
@@ -16,21 +18,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lateen_snapshot::model::proxy_protocol::ProxyVersion;
-use lateen_snapshot::model::retry::RetryBudget;
 use lateen_snapshot::model::{self, ClusterId, HashKey};
 
 use crate::bulkhead::{Bulkhead, caps_of};
+use crate::cluster::shares::{Retries, Shares};
 use crate::decide::balance::load::{Load, OutOfService};
 use crate::decide::balance::service::InService;
 use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared, Wish};
-use crate::decide::retry::budget::BudgetLease;
 use crate::decide::session::endpoint_mark;
 use crate::forward::pool::{ClusterIdle, IdleList};
 use crate::health::watch::{self, Watch};
 use crate::limits;
 use crate::loaded::{Loaded, compare_endpoints};
 use crate::shard::Shard;
-use crate::totals::{ClusterTotals, RequestCount};
+use crate::totals::ClusterTotals;
 
 /// What one worker knows of one endpoint.
 #[derive(Default)]
@@ -103,7 +104,7 @@ pub struct Cluster {
     marks: OnceCell<Box<[(u64, EndpointIndex)]>>,
     /// Its idle connections.
     pub idle: Rc<ClusterIdle>,
-    /// What it may take of the process.
+    /// What it may take of the process, with the other parts of its service.
     pub bulkhead: Rc<Bulkhead>,
     /// What all workers count of it together.
     pub totals: Arc<ClusterTotals>,
@@ -112,26 +113,18 @@ pub struct Cluster {
     retries: Rc<Retries>,
 }
 
-/// What one worker knows of the tries beyond the first.
-struct Retries {
-    requests: Arc<RequestCount>,
-    lease: BudgetLease,
-}
-
 impl Cluster {
     fn new(
         shard: &Shard,
         spec: Arc<model::Cluster>,
         shared: Shared,
         (totals, watch): (Arc<ClusterTotals>, Watch),
+        (bulkhead, retries): (Rc<Bulkhead>, Rc<Retries>),
     ) -> Self {
         let draw = draw(shard);
         let endpoints: Box<[Rc<Endpoint>]> = spec.endpoints.iter().map(|_| Rc::default()).collect();
         let balancer = Balancer::new(&spec, shared, draw);
         let method_index = method_index(&spec.balancing);
-        let requests = totals.retries.join(retry_terms(&spec), draw.now_ns);
-        let retries = Rc::new(Retries { requests, lease: BudgetLease::default() });
-        let bulkhead = Bulkhead::new(shard, caps_of(&spec.policy), Arc::clone(&totals));
         Self {
             service: in_service(&spec, &endpoints),
             marks: OnceCell::new(),
@@ -313,13 +306,12 @@ impl Cluster {
     /// A request came that goes to one of them.
     #[inline]
     pub fn note_request(&self) {
-        self.retries.requests.increment();
+        self.retries.note_request();
     }
 
-    /// Pays for one more try from the cluster's budget.
+    /// Pays for one more try from its service's budget.
     pub fn pay_for_try(&self, now_ns: u64) -> bool {
-        let terms = retry_terms(&self.spec);
-        self.retries.lease.pay(now_ns, |wanted| self.totals.retries.draw(terms, wanted, now_ns))
+        self.retries.pay(&self.spec, now_ns)
     }
 
     /// Picks an endpoint for a request that already went to `tried`.
@@ -375,10 +367,6 @@ impl Cluster {
     }
 }
 
-fn retry_terms(spec: &model::Cluster) -> RetryBudget {
-    spec.policy.retry_budget.unwrap_or_default()
-}
-
 fn in_service(spec: &model::Cluster, endpoints: &[Rc<Endpoint>]) -> InService {
     let threshold = spec.policy.panic_threshold_percent.unwrap_or(limits::PANIC_THRESHOLD_PERCENT);
     InService::of(endpoints.iter().map(|endpoint| &endpoint.load), threshold)
@@ -403,6 +391,7 @@ fn draw(shard: &Shard) -> Draw {
 #[derive(Default)]
 pub struct Clusters {
     known: RefCell<HashSet<Known>>,
+    shares: RefCell<Shares>,
 }
 
 struct Known {
@@ -446,7 +435,9 @@ impl Clusters {
             let shared = loaded.shared_of(id);
             let totals = loaded.totals.of_cluster(&spec.name);
             let watch = Watch::new(spec, &loaded.totals.desk);
-            let cluster = Rc::new(Cluster::new(shard, spec.clone(), shared, (totals, watch)));
+            let shares = self.shares.borrow_mut().of(shard, loaded, spec);
+            let spec = spec.clone();
+            let cluster = Rc::new(Cluster::new(shard, spec, shared, (totals, watch), shares));
             cluster.note_terminating();
             if serial < shard.views.live().loaded.serial {
                 cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));

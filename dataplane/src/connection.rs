@@ -4,35 +4,26 @@
 //! either join it to an upstream (TCP), or serve one request after another (`request`). It owns the
 //! branching; the rooms it calls never call each other.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{Shutdown, SocketAddr};
-use std::rc::Rc;
+use std::net::Shutdown;
 use std::task::Poll;
 use std::time::Duration;
 
 use lateen_ring::{Instant, Lease, boxed};
-use lateen_snapshot::model::{Epoch, Protocol};
+use lateen_snapshot::model::Protocol;
 
 use crate::accept::detect::{Detected, detect};
 use crate::accept::proxied::{self, read_proxy_header};
 use crate::client::Connection;
-use crate::cluster::{Chosen, Cluster};
-use crate::decide::balance::Wish;
-use crate::decide::balance::key::key_of_connection;
 use crate::failure::{Failure, Stage};
-use crate::forward::connect::connect;
-use crate::forward::introduce::introduce;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
-use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
-use crate::in_flight::InFlight;
+use crate::forward::tunnel::{End, end_tunnel, tunnel};
 use crate::limits;
-use crate::observe::access_log::Entry;
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
-use crate::rate_limit::Limits;
+use crate::reach::{Connected, Haste, Reached, TcpLine, connect_any};
 use crate::request::{After, proxy_request};
 
 /// Serves a client until its connection ends.
@@ -91,18 +82,6 @@ enum Spoken {
     Nothing,
 }
 
-/// An upstream that a TCP client was connected to, by the snapshot of that moment.
-struct Connected {
-    upstream: Upstream,
-    in_flight: InFlight,
-    /// How long the tunnel may be silent.
-    idle_timeout: Duration,
-    /// Of the snapshot.
-    epoch: Epoch,
-    /// What the upstream said before the client was known to speak TCP.
-    said: Option<Lease>,
-}
-
 /// Who said something, or came to an end, first.
 enum Spoke {
     Client(io::Result<Option<Lease>>),
@@ -116,6 +95,7 @@ enum Spoke {
 ///
 /// ```text
 /// silent ─detect timeout─▶ connected ──upstream speaks──▶ TCP
+///   │      (where there is room for a connection; else again)
 ///   │                        │ idle timeout: closed
 ///   └─────first bytes────────┴─▶ decided: HTTP/1 or TCP
 ///                                likely HTTP/1 ─detect timeout─▶ connected ─header timeout─▶ TCP
@@ -139,12 +119,14 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
     line.set_due(!received.is_empty());
     // Accepted, then connected, then the client's first byte: whichever was last.
     let mut since = lateen_ring::now();
+    // With nobody to hear, for as long as with somebody.
+    let (mut waits_since, mut wait) = (since, timeouts.detect);
     let spoken = loop {
         let silent = received.is_empty();
         let patience = match (&early, verdict) {
             (Some(_), _) if silent => timeouts.idle,
             (Some(_), Detected::LikelyHttp1) => timeouts.header,
-            _ => timeouts.detect,
+            _ => wait,
         };
         connection.deadline.set(since + patience);
         // Nothing was asked for: at the cap, and at a drain, this is an idle connection like any other.
@@ -161,6 +143,7 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
                 connection.counts().read_bytes.add(lease.len() as u64);
                 if silent {
                     since = lateen_ring::now();
+                    (waits_since, wait) = (since, timeouts.detect);
                     line.set_due(true);
                 }
                 received.push(lease);
@@ -192,9 +175,22 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
             // Either closed: the tunnel passes on what there is to pass on.
             Spoke::Client(Ok(None)) | Spoke::Upstream(_) => break Spoken::tcp(early, None),
             Spoke::Nobody if early.is_none() && (silent || verdict == Detected::LikelyHttp1) => {
-                early = connect_any(connection, &line).await;
-                if early.is_none() {
-                    break Spoken::Nothing;
+                match connect_any(connection, &line, Haste::Early).await {
+                    Reached::Endpoint(connected) => early = Some(connected),
+                    Reached::Nobody => break Spoken::Nothing,
+                    // Whoever may have nothing to say to it takes nobody's place in the queue.
+                    Reached::NoRoom => {
+                        let now = lateen_ring::now();
+                        let patience = if silent { timeouts.idle } else { timeouts.header };
+                        if now.since(waits_since) >= patience {
+                            if silent {
+                                connection.closes_for(CloseReason::TimedOut);
+                                break Spoken::Nothing;
+                            }
+                            break Spoken::tcp(None, None);
+                        }
+                        (since, wait) = (now, limits::EARLY_CONNECT_AGAIN);
+                    }
                 }
                 line.set_due(!silent);
                 if silent {
@@ -351,12 +347,17 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
     let line = TcpLine::begin(connection);
     let connected = match early {
         Some(early) => early,
-        None => match connect_any(connection, &line).await {
-            Some(connected) => connected,
-            None => return,
+        None => match connect_any(connection, &line, Haste::Due).await {
+            Reached::Endpoint(connected) => connected,
+            Reached::Nobody | Reached::NoRoom => return,
         },
     };
-    let Connected { upstream, in_flight, idle_timeout, epoch, said } = *connected;
+    let Connected { upstream, in_flight, idle_timeout, epoch, limits, said } = *connected;
+    if limits.is_some_and(|limits| limits.ask(&shard, None, connection.peer.ip()).is_some()) {
+        close_upstream(upstream, CloseReason::Orderly);
+        connection.stream.reset_on_close();
+        return line.tell(Some(Failure::rate_limited(Stage::Connect)));
+    }
     let mut from_upstream = Received::default();
     if let Some(said) = said {
         from_upstream.push(said);
@@ -374,175 +375,6 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
     )
     .await;
     line.tell(end_tunnel(connection, upstream, ended));
-}
-
-/// Connects the client to any endpoint that can be had. `None`: there is none; the client gets a
-/// reset, since there is no other way to say so before its protocol is known, and its line is told.
-async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<Connected>> {
-    let shard = &connection.shard;
-    let began = lateen_ring::now();
-    let mut tried = Vec::new();
-    let mut failure = Failure::no_healthy_upstream();
-    let before = connection.unfinished.replace(true);
-    let TcpWay { cluster, idle_timeout, epoch, is_limited } = tcp_way(connection);
-    line.epoch.set(epoch);
-    line.set_due(true);
-    if is_limited {
-        failure = Failure::rate_limited(Stage::Connect);
-    } else if let Some(cluster) = &cluster {
-        let timeout = cluster.connect_timeout(shard.config.timeouts.connect);
-        let keys = cluster.hash_keys();
-        let key = keys.and_then(|keys| key_of_connection(keys, connection.peer.ip()));
-        let wish = key.map(Wish::Key);
-        while tried.len() < limits::CONNECT_TRIES_MAX {
-            let Some(index) = cluster.pick(shard, wish, &tried) else { break };
-            let mut in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
-            in_flight.leave_untimed();
-            line.upstream.set(Some(in_flight.address()));
-            // One timeout for all of them: the first, if it is a black hole, must leave some to the
-            // rest.
-            let others = cluster.endpoint_count().min(limits::CONNECT_TRIES_MAX) - tried.len();
-            let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
-            let deadline = &connection.deadline;
-            let room = cluster.bulkhead.enter(deadline, Instant::NEVER);
-            let unit = match room.await {
-                Ok(unit) => unit,
-                Err(overflow) => {
-                    failure = overflow;
-                    break;
-                }
-            };
-            let connected =
-                match connect(shard, in_flight.chosen(), unit, deadline, Some(left)).await {
-                    Ok(upstream) => introduce(connection, cluster, upstream).await,
-                    failed => failed,
-                };
-            match connected {
-                Ok(upstream) => {
-                    connection.unfinished.set(before);
-                    let said = None;
-                    let connected = Connected { upstream, in_flight, idle_timeout, epoch, said };
-                    return Some(Box::new(connected));
-                }
-                Err(failed) => failure = failed,
-            }
-            tried.push(index);
-            if lateen_ring::now().since(began) >= timeout {
-                break;
-            }
-        }
-    }
-    connection.stream.reset_on_close();
-    line.tell(Some(failure));
-    None
-}
-
-/// Where the bytes of a TCP client go, all of it by one snapshot.
-struct TcpWay {
-    /// `None`: its listener has no such place.
-    cluster: Option<Rc<Cluster>>,
-    /// How long the tunnel may be silent.
-    idle_timeout: Duration,
-    /// Of the snapshot.
-    epoch: Epoch,
-    /// It is over a limit of its rate.
-    is_limited: bool,
-}
-
-/// The snapshot is let go: the tunnel may outlive many.
-fn tcp_way(connection: &Connection) -> TcpWay {
-    let shard = &connection.shard;
-    let live = shard.views.of_slot(connection.slot);
-    let route = live.listener(connection.slot).and_then(|listener| listener.tcp.as_ref());
-    let backend = live.loaded.index_of(connection.slot).zip(route).and_then(|(listener, route)| {
-        let chosen = live.loaded.tables.choose_tcp_backend(listener, shard.random())?;
-        route.backends.get(chosen)
-    });
-    let cluster = backend.and_then(|backend| {
-        let id = live.serving(shard, backend.cluster?);
-        Some(live.cluster(shard, id).clone())
-    });
-    let limits = backend.and_then(|backend| backend.rate_limits.as_deref());
-    let is_limited = limits.is_some_and(|limits| {
-        let limits = Limits::of(&limits.connections, shard, &live.loaded);
-        limits.ask(shard, None, connection.peer.ip()).is_some()
-    });
-    let own = route.and_then(|route| route.idle_timeout_ms);
-    let idle_timeout =
-        own.map_or(shard.config.timeouts.idle, |ms| Duration::from_millis(ms.into()));
-    TcpWay { cluster, idle_timeout, epoch: live.loaded.epoch, is_limited }
-}
-
-/// What the log tells of a TCP connection. A line that is due when it is dropped is told then: its
-/// task was aborted when a drain's grace was over, or panicked.
-struct TcpLine<'a> {
-    connection: &'a Connection,
-    began: Instant,
-    /// Who was connected, or tried last.
-    upstream: Cell<Option<SocketAddr>>,
-    /// Of the snapshot by which that was.
-    epoch: Cell<Epoch>,
-    passed: Passed,
-    due: Cell<bool>,
-}
-
-impl<'a> TcpLine<'a> {
-    /// Not due yet.
-    fn begin(connection: &'a Connection) -> Self {
-        Self {
-            connection,
-            began: lateen_ring::now(),
-            upstream: Cell::new(None),
-            epoch: Cell::default(),
-            passed: Passed::default(),
-            due: Cell::new(false),
-        }
-    }
-
-    /// Whether there is something to tell, if it ended now.
-    fn set_due(&self, due: bool) {
-        self.due.set(due);
-    }
-
-    fn tell(&self, failure: Option<Failure>) {
-        self.due.set(false);
-        let shard = &self.connection.shard;
-        if let Some(failure) = failure {
-            shard.metrics().record_failure(failure);
-        }
-        let total_us = lateen_ring::clock().since(self.began).as_micros() as u64;
-        shard.log(
-            self.began,
-            Entry {
-                time_us: 0,
-                request_id: b"",
-                downstream: self.connection.peer,
-                upstream: self.upstream.get(),
-                method: b"",
-                authority: b"",
-                path: b"",
-                version: "TCP",
-                status: 0,
-                flag: failure.map(|failure| failure.outcome().flag),
-                request_bytes: self.passed.up.get(),
-                response_bytes: self.passed.down.get(),
-                total_us,
-                upstream_us: self.upstream.get().map(|_| total_us),
-                processing_us: 0,
-                retries: 0,
-                epoch: self.epoch.get(),
-            },
-        );
-    }
-}
-
-impl Drop for TcpLine<'_> {
-    fn drop(&mut self) {
-        if self.due.get() {
-            self.connection.closes_for(CloseReason::ConnectionAborted);
-            self.tell(Some(Failure::cut_off(Stage::Tunnel)));
-        }
-    }
 }
 
 #[cfg(test)]

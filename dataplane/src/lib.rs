@@ -7,6 +7,7 @@
 //!    [`subscription`] hears from the control plane, [`rollout`] brings a change to every worker.
 //! 3. [`accept`]: clients are let in, and what they speak is detected.
 //! 4. [`connection`]: the L4 conductor; [`request`]: the L7 conductor. They own the branching.
+//!    [`reach`] finds an upstream for a client that is not HTTP.
 //!    [`judge`] finds out what a request head asks for and where that goes.
 //! 5. [`codec`]: heads and bodies, sans-io. [`decide`]: which endpoint, pure.
 //! 6. [`forward`]: pools, connects, transfers, tunnels.
@@ -35,6 +36,7 @@ pub mod health;
 pub mod accept;
 pub mod client;
 pub mod connection;
+pub mod reach;
 pub mod request;
 pub mod judge;
 pub mod sessions;

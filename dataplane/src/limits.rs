@@ -30,6 +30,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// connected and whoever speaks first decides. Source: issue; Linkerd's 10 s stall server-first
 /// protocols (linkerd2#5922).
 pub const DETECT_TIMEOUT: Duration = Duration::from_millis(50);
+/// Where there was no room for the connection that is to find out who speaks first, it is looked again after
+/// this.
+pub const EARLY_CONNECT_AGAIN: Duration = Duration::from_millis(50);
 /// The longest time span that a flag takes; keeps deadlines in nanoseconds far from overflow.
 pub const TIME_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 

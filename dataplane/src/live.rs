@@ -85,6 +85,13 @@ impl Live {
         std::iter::successors(Some(id), |at| Some(self.failover(*at)?.to))
     }
 
+    /// Those of a cluster's that get a request once all endpoints of `serving` were tried: the next ones
+    /// further away, then those that are nearer.
+    pub fn instead_of(&self, id: ClusterId, serving: ClusterId) -> impl Iterator<Item = ClusterId> {
+        let nearer = self.stand_ins(id).take_while(move |at| *at != serving);
+        self.stand_ins(serving).skip(1).chain(nearer)
+    }
+
     fn failover(&self, id: ClusterId) -> Option<Failover> {
         self.loaded.snapshot.clusters[id.0 as usize].policy.failover
     }

@@ -24,6 +24,7 @@ pub struct Totals {
     /// Where workers tell what fails.
     pub desk: Arc<Desk>,
     clusters: Mutex<ByName<ClusterTotals>>,
+    services: Mutex<ByName<ServiceTotals>>,
     rate_limits: Mutex<ByName<RateTotal>>,
     routes: Mutex<ByName<RouteTotals>>,
 }
@@ -62,12 +63,17 @@ impl<T: Default> ByName<T> {
 /// Of one cluster.
 #[derive(Debug, Default)]
 pub struct ClusterTotals {
+    /// What was seen of its endpoints, and decided.
+    pub health: ClusterHealth,
+}
+
+/// Of one service, whose parts (its localities and subsets) are clusters of their own.
+#[derive(Debug, Default)]
+pub struct ServiceTotals {
     /// What tries beyond the first may cost.
     pub retries: RetryTotal,
     /// What it may take of the process.
     pub bulkhead: BulkheadTotal,
-    /// What was seen of its endpoints, and decided.
-    pub health: ClusterHealth,
 }
 
 /// Takes the counts that no worker writes any more out of those that workers joined, and shows each.
@@ -88,13 +94,13 @@ pub struct RetryTotal(Mutex<Retrying>);
 #[derive(Debug, Default)]
 struct Retrying {
     budget: Budget,
-    /// Of the workers that use the cluster.
+    /// Of the workers that use the service.
     counts: Vec<Arc<RequestCount>>,
     /// Requests of those that use it no longer.
     past: u64,
 }
 
-/// Requests to a cluster that one worker has seen, which alone writes it.
+/// Requests to a service that one worker has seen, which alone writes it.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct RequestCount(AtomicU64);
@@ -159,6 +165,11 @@ impl Totals {
     /// Those of the cluster of this name; made at its first use, and gone when nobody has it any more.
     pub fn of_cluster(&self, name: &str) -> Arc<ClusterTotals> {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner).get(name)
+    }
+
+    /// Those of the service of this name; likewise.
+    pub fn of_service(&self, name: &str) -> Arc<ServiceTotals> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).get(name)
     }
 
     /// That of the limit of this name; likewise.

@@ -4,32 +4,78 @@
 //! client hears of the failure. What is to be tried again is `decide`'s to say.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
+use lateen_snapshot::model::ClusterId;
 use lateen_snapshot::model::retry::Retry;
 
 use crate::bulkhead::RetryUnit;
 use crate::client::Connection;
 use crate::cluster::Cluster;
 use crate::codec::http1::head::Fields;
-use crate::decide::balance::EndpointIndex;
+use crate::decide::balance::{EndpointIndex, Wish};
 use crate::decide::retry::{
     RetryReason, backoff, wait_asked_for, wants_after_answer, wants_after_failure,
 };
-use crate::exchange::{Exchange, Request};
+use crate::exchange::{Exchange, Request, RouteUse};
 use crate::failure::{Cause, Failure, ResponseFlag};
 use crate::limits;
 use crate::live::Live;
 use crate::observe::metrics::retry::RetryDenied;
+use crate::shard::Shard;
 
-/// The endpoints that a request went to.
+/// The endpoints that a request went to, of the cluster where it is.
 #[derive(Debug, Default)]
 pub struct Tried {
     endpoints: Cell<[EndpointIndex; limits::TRIED_MAX]>,
     count: Cell<usize>,
+    /// All of those where it was first were tried: it went on to what stands in for them.
+    gone_on: RefCell<Option<GoneOn>>,
+}
+
+#[derive(Debug)]
+struct GoneOn {
+    /// Where it was first.
+    from: ClusterId,
+    /// How many of those that stand in for it are done with.
+    passed: usize,
+    to: Rc<Cluster>,
 }
 
 impl Tried {
+    /// Where the request is that began at `first`.
+    pub fn cluster(&self, first: &Rc<Cluster>) -> Rc<Cluster> {
+        let gone_on = self.gone_on.borrow();
+        Rc::clone(gone_on.as_ref().map_or(first, |gone_on| &gone_on.to))
+    }
+
+    /// Goes on to the part of the service that comes next, once every endpoint that is in service here was
+    /// tried; `None`: there is none, or not every one was.
+    pub fn go_on(&self, shard: &Shard, exchange: &Exchange, here: &Cluster) -> Option<Rc<Cluster>> {
+        if self.count() < here.in_service_count() {
+            return None;
+        }
+        let live = exchange.live()?;
+        let id = exchange.backend(&live)?.cluster?;
+        let mut gone_on = self.gone_on.borrow_mut();
+        let here = exchange.route.get();
+        let (from, passed) = gone_on.as_ref().map_or((here.cluster, 0), |it| (it.from, it.passed));
+        let has_any = |at: ClusterId| live.cluster(shard, at).in_service_count() > 0;
+        let mut others = live.instead_of(id, from).enumerate().skip(passed);
+        let (at, next) = others.find(|(_, at)| has_any(*at))?;
+        let to = Rc::clone(live.cluster(shard, next));
+        *gone_on = Some(GoneOn { from, passed: at + 1, to: Rc::clone(&to) });
+        self.count.set(0);
+        exchange.route.set(RouteUse { cluster: next, ..here });
+        // It was for one of those that were tried.
+        if matches!(exchange.wish.get(), Some(Wish::Endpoint(_))) {
+            exchange.wish.set(None);
+        }
+        shard.metrics().endpoint_pick_failover.increment();
+        Some(to)
+    }
+
     /// It went to this one. What is one too many is not remembered.
     pub fn push(&self, endpoint: EndpointIndex) {
         let count = self.count.get();

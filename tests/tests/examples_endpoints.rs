@@ -7,7 +7,7 @@ use lateen_tests::proxy::Engine;
 use lateen_tests::upstream::{Upstream, ok};
 use lateen_tests::wait::eventually;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +18,7 @@ lateen_tests::on_both_engines!(
     each_version_gets_the_requests_that_are_for_it,
     a_session_stays_at_its_instance_until_that_goes,
     requests_stay_near_until_too_little_is_in_service_there,
+    what_nobody_near_takes_goes_further,
 );
 
 fn a_new_instance_gets_its_share_little_by_little(engine: Engine) {
@@ -186,6 +187,19 @@ fn a_session_stays_at_its_instance_until_that_goes(engine: Engine) {
     let cookie = format!("Cookie: {}\r\n", told.split(';').next().expect("a value"));
     assert_eq!(visit(&example, "/", &cookie).0, "two");
     assert_eq!(visit(&example, "/", &cookies["new"]).0, "new");
+}
+
+fn what_nobody_near_takes_goes_further(engine: Engine) {
+    let far = Upstream::fixed("far");
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let near = closed.local_addr().expect("it is bound");
+    drop(closed);
+    let example = Example::apply(engine, "locality-failover.yaml", &[near, far.address()]);
+    // Each finds the one that is near refusing, before that is ejected for it.
+    for _ in 0..3 {
+        assert_eq!(example.get(""), "far");
+    }
+    assert_eq!(example.proxy.metrics().sum("endpoint_pick_failover_total", &[]), 3.0);
 }
 
 fn requests_stay_near_until_too_little_is_in_service_there(engine: Engine) {

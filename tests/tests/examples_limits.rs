@@ -18,6 +18,7 @@ lateen_tests::on_both_engines!(
     who_asks_too_much_is_told_when_to_come_again,
     who_connects_too_often_is_reset,
     a_service_that_hangs_takes_no_more_than_its_caps,
+    who_says_nothing_takes_no_place_in_the_queue,
     one_request_at_a_time_and_nobody_waits,
     a_client_too_many_waits_and_is_reset,
 );
@@ -193,6 +194,26 @@ fn a_service_that_hangs_takes_no_more_than_its_caps(engine: Engine) {
     example.proxy.await_metric("response_flags_total", &[("flag", "UO")], 3.0);
     assert_eq!(hanging.most_at_work.load(Ordering::Acquire), 2);
     assert!(metrics.sum("tcp_open_connections", &[("side", "upstream")]) <= 2.0);
+}
+
+fn who_says_nothing_takes_no_place_in_the_queue(engine: Engine) {
+    let hanging = Hanging::start();
+    let example = Example::apply(engine, "bulkhead.yaml", &[hanging.upstream.address()]);
+    let at_work = [begin(&example), begin(&example)];
+    hanging.await_work(2);
+    let mut silent = Peer::connect(example.listen);
+    // Far longer than the detect timeout: an upstream would be connected for whoever says nothing.
+    thread::sleep(Duration::from_millis(300));
+    let waiting = [begin(&example), begin(&example)];
+    let queued = [("resource", "connections")];
+    example.proxy.await_metric("bulkhead_queued_total", &queued, 2.0);
+    hanging.hang(false);
+    for peer in at_work.into_iter().chain(waiting) {
+        assert_eq!(status(peer), 200);
+    }
+    silent.send(REQUEST);
+    assert_eq!(status(silent), 200);
+    assert_eq!(overflow(&example.proxy.metrics(), "connections", "timeout"), 0.0);
 }
 
 fn one_request_at_a_time_and_nobody_waits(engine: Engine) {

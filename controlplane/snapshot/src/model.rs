@@ -23,13 +23,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use self::retry::{HedgeAfter, Retry, RetryBudget};
-
+use self::breaker::CircuitBreaker;
 use self::bulkhead::Caps;
+use self::health_check::HealthCheck;
+use self::outlier::OutlierDetection;
 use self::rate_limit::RateLimits;
-use breaker::CircuitBreaker;
-use health_check::HealthCheck;
-use outlier::OutlierDetection;
+use self::retry::{HedgeAfter, Retry, RetryBudget};
 
 /// Which state of which store a proxy runs on. Numbers of one store only go up; a new store starts
 /// anew, and every number of its is newer than those of another.
@@ -413,6 +412,9 @@ pub struct Cluster {
 /// How the endpoints of a cluster are treated. What few clusters have is in a box.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterPolicy {
+    /// The name of what this is a part of, where a service is divided by locality or label: caps and budgets
+    /// are of all its parts together. `None`: it is no part.
+    pub part_of: Option<Box<str>>,
     /// What retries to it may cost; `None`: as usual.
     pub retry_budget: Option<RetryBudget>,
     /// Connections to them begin with a header of the PROXY protocol, and serve one client each.

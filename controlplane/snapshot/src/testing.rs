@@ -79,6 +79,7 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                 let is_keyed = matches!(balancing, Balancing::RingHash(_) | Balancing::Maglev(_));
                 let slow = SlowStart { window_ms: 1_000, aggression_percent: 50, min_percent: 10 };
                 let policy = ClusterPolicy {
+                    part_of: (endpoints.len() == 1).then(|| "shop/whole:80".into()),
                     retry_budget: (!endpoints.is_empty()).then(RetryBudget::default),
                     proxy_protocol: versions[endpoints.len() % 3],
                     panic_threshold_percent: endpoints.len().is_multiple_of(2).then_some(100),

@@ -98,11 +98,12 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
 
 fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
     ClusterPolicy {
+        // Of the cluster, not of a policy; as all those that are nothing here.
+        part_of: None,
         retry_budget: this.retry_budget.or(other.retry_budget),
         proxy_protocol: this.proxy_protocol.or(other.proxy_protocol),
         panic_threshold_percent: this.panic_threshold_percent.or(other.panic_threshold_percent),
         slow_start: this.slow_start.or_else(|| other.slow_start.clone()),
-        // Of the endpoints, not of a policy.
         terminating: Vec::new(),
         failover: None,
         bulkhead: this.bulkhead.or_else(|| other.bulkhead.clone()),
@@ -306,6 +307,7 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
         connect_timeout_ms: time_limit(written.connect.as_deref(), "connect").map(never_is_long),
         idle_timeout_ms: time_limit(written.idle.as_deref(), "idle").map(never_is_long),
         policy: ClusterPolicy {
+            part_of: None,
             retry_budget: policy.spec.retry_budget.as_ref().map(retry::budget_of),
             proxy_protocol: policy.spec.proxy_protocol.as_ref().map(|sent| match sent.version {
                 1 => ProxyVersion::V1,

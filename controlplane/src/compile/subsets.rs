@@ -122,6 +122,7 @@ pub(super) fn cut(whole: &Cluster, found: &[u32], suffix: &str) -> Cluster {
         weights => found.iter().map(|&index| weights[index as usize]).collect(),
     };
     let mut policy = whole.policy.clone();
+    policy.part_of.get_or_insert_with(|| whole.name.as_str().into());
     let is_terminating = |index: &u32| whole.policy.terminating.binary_search(index).is_ok();
     let terminating = found.iter().zip(0..).filter(|(index, _)| is_terminating(index));
     policy.terminating = terminating.map(|(_, at)| at).collect();

@@ -139,7 +139,7 @@ fn a_connection_that_is_done_with_goes_to_who_waits() {
         spawn(async move {
             let idle = || of_task.pool.take_any(&of_task, &waiting);
             let deadline = Deadline::new();
-            let room = waiting.bulkhead.room(&deadline, Instant::NEVER, idle).await;
+            let room = waiting.bulkhead.room(&waiting.idle, &deadline, Instant::NEVER, idle).await;
             let Ok(Room::Connection(handed)) = room else { panic!("{room:?}") };
             let (chosen, upstream) = *handed;
             of_task.pool.put(&of_task, &chosen, upstream);
@@ -158,9 +158,63 @@ fn a_connection_that_is_done_with_goes_to_who_waits() {
         shard.pool.put(&shard, &chosen, upstream);
         assert!(!cluster.bulkhead.gate(Resource::Connection).is_failing(), "one idles again");
         let idle = || shard.pool.take_any(&shard, &cluster);
-        let room = cluster.bulkhead.room(&Deadline::new(), Instant::NEVER, idle).await;
+        let room =
+            cluster.bulkhead.room(&cluster.idle, &Deadline::new(), Instant::NEVER, idle).await;
         assert!(matches!(room, Ok(Room::Connection(_))), "{room:?}");
         assert_eq!(cluster.bulkhead.gate(Resource::Connection).waiting(), 0);
+    });
+}
+
+/// Of a service that has some endpoints near and some far.
+fn parts(worker: &mut TestWorker) -> [Rc<Cluster>; 2] {
+    let mut snapshot = clusters(&[("shop@near", &[1]), ("shop@far", &[2])]);
+    for part in &mut snapshot.clusters {
+        let policy = &mut Arc::make_mut(part).policy;
+        policy.part_of = Some("shop".into());
+        policy.bulkhead = Some(Box::new(Caps { connections_max: 1, ..CAPS }));
+    }
+    let live = worker.switch(snapshot);
+    [0, 1].map(|index| live.cluster(&worker.shard, ClusterId(index)).clone())
+}
+
+#[test]
+fn parts_of_a_service_share_its_caps_and_its_budget() {
+    on_worker(&[], async |mut worker| {
+        let [near, far] = parts(&mut worker);
+        let unit = enter(&near.bulkhead).await.expect("room");
+        assert!(try_enter(&far.bulkhead).is_none());
+        drop(unit);
+        assert!(try_enter(&far.bulkhead).is_some());
+        let now_ns = lateen_ring::now().as_nanos();
+        let paid = (0..100).filter(|nth| [&near, &far][nth % 2].pay_for_try(now_ns)).count();
+        assert_eq!(paid, 10, "as many as one service may at first");
+    });
+}
+
+#[test]
+fn a_connection_of_one_part_makes_room_for_who_waits_for_another() {
+    on_worker(&[], async |mut worker| {
+        let shard = worker.shard.clone();
+        let [near, far] = parts(&mut worker);
+        let address = Address::from(SocketAddr::from(([10, 0, 1, 1], 80)));
+        let listener = Listener::bind(&address).expect("the virtual address is free");
+        let unit = enter(&near.bulkhead).await.expect("room");
+        let stream = Stream::connect(&address).await.expect("it listens");
+        let _peer = listener.accept().await.expect("a connection");
+        let upstream = Upstream::new(&shard, stream, unit);
+        let (is_over, tells) = flag();
+        spawn(async move {
+            let deadline = Deadline::new();
+            let room = far.bulkhead.room(&far.idle, &deadline, Instant::NEVER, || None).await;
+            assert!(matches!(room, Ok(Room::Unit(_))), "{room:?}");
+            tells.set(true);
+        });
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        let chosen = Chosen { cluster: near.clone(), index: EndpointIndex::new(0) };
+        shard.pool.put(&shard, &chosen, upstream);
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        assert!(is_over.get());
+        assert_eq!(shard.pool.count(), 0);
     });
 }
 

@@ -1,4 +1,4 @@
-//! The caps of a cluster as the process has them, and who waits for room.
+//! The caps of a service as the process has them, and who waits for room.
 //!
 //! A lock is taken when units are lent to a worker or come back, and for who has to wait; what a worker
 //! has left needs none.
@@ -10,12 +10,12 @@ use std::task::Waker;
 
 use crate::decide::lease::count::Units;
 
-/// Of one cluster.
+/// Of one service.
 #[derive(Debug, Default)]
 pub struct BulkheadTotal {
     gates: [GateTotal; Resource::ALL.len()],
-    /// Of each worker that has idle connections the task that looks after them.
-    keepers: Mutex<Vec<(usize, Waker)>>,
+    /// The tasks that look after idle connections: of each worker, one for each part that has some.
+    keepers: Mutex<Vec<Waker>>,
 }
 
 /// What there is a cap of.
@@ -50,21 +50,19 @@ impl BulkheadTotal {
         &self.gates[of as usize]
     }
 
-    /// A worker has idle connections from now on, and who looks after them.
-    pub fn enter_keeper(&self, worker: usize, waker: &Waker) {
-        let mut keepers = lock(&self.keepers);
-        keepers.retain(|(of, _)| *of != worker);
-        keepers.push((worker, waker.clone()));
+    /// Somebody looks after idle connections from now on.
+    pub fn enter_keeper(&self, keeper: &Waker) {
+        lock(&self.keepers).push(keeper.clone());
     }
 
-    /// It has none any more.
-    pub fn leave_keeper(&self, worker: usize) {
-        lock(&self.keepers).retain(|(of, _)| *of != worker);
+    /// There are none any more.
+    pub fn leave_keeper(&self, keeper: &Waker) {
+        lock(&self.keepers).retain(|other| !other.will_wake(keeper));
     }
 
     /// Somebody waits for a connection: what idles on whatever worker is to be given up.
     pub fn recall(&self) {
-        lock(&self.keepers).iter().for_each(|(_, keeper)| keeper.wake_by_ref());
+        lock(&self.keepers).iter().for_each(Waker::wake_by_ref);
     }
 }
 

@@ -41,7 +41,7 @@ pub fn take_pooled(
 }
 
 /// A new connection to the endpoint that was chosen `first`; to another, perhaps a pooled one, if
-/// that can't be reached. True if it was pooled. None of `tried` while another is left.
+/// that can't be reached. True if it was pooled. None of `tried` while another is left, be it further away.
 ///
 /// # Errors
 /// The last failure, or that there was no endpoint to try.
@@ -56,10 +56,18 @@ pub async fn obtain(
 ) -> Result<(InFlight, Upstream, bool), Failure> {
     let shard = &connection.shard;
     let mut failure = Failure::no_healthy_upstream();
-    let earlier = tried.count();
+    let mut cluster = tried.cluster(cluster);
+    let mut earlier = tried.count();
     for connects in 0..limits::CONNECT_TRIES_MAX {
         let chosen = first.take();
         let was_chosen = chosen.is_some();
+        // A second request beside the first stays where that is.
+        if !was_chosen
+            && patience == Patience::Queues
+            && let Some(next) = tried.go_on(shard, exchange, &cluster)
+        {
+            (cluster, earlier) = (next, 0);
+        }
         let picked = chosen.or_else(|| {
             // Once all were tried, those of this try alone are passed over.
             let is_any_left = tried.count() < cluster.in_service_count();
@@ -81,7 +89,7 @@ pub async fn obtain(
         let takes_any = tried.count() == 0 && exchange.wish.get().is_none();
         let room = match patience {
             Patience::None => cluster.bulkhead.try_enter().map(Room::Unit),
-            Patience::Queues if takes_any => Some(room(connection, cluster, timer).await?),
+            Patience::Queues if takes_any => Some(room(connection, &cluster, timer).await?),
             Patience::Queues => {
                 Some(Room::Unit(cluster.bulkhead.enter(timer.deadline, timer.until).await?))
             }
@@ -89,7 +97,7 @@ pub async fn obtain(
         let Some(room) = room else { return Err(Failure::overflow(Stage::Decide)) };
         let unit = match room {
             Room::Unit(unit) => unit,
-            Room::Connection(other) => match other.0.as_of(cluster) {
+            Room::Connection(other) => match other.0.as_of(&cluster) {
                 Some(chosen) => return Ok((InFlight::new(chosen), other.1, true)),
                 // Its endpoint is not one of this snapshot's.
                 None => continue,
@@ -126,7 +134,7 @@ async fn room(
 ) -> Result<Room, Failure> {
     let shard = &connection.shard;
     let idle = || shard.pool.take_any(shard, cluster);
-    cluster.bulkhead.room(timer.deadline, timer.until, idle).await
+    cluster.bulkhead.room(&cluster.idle, timer.deadline, timer.until, idle).await
 }
 
 /// A new connection to the endpoint, once there is room for it.

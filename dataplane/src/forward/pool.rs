@@ -203,7 +203,11 @@ impl Pool {
             }
             match bulkhead.hand_over(chosen, idle.upstream) {
                 Ok(()) => return,
-                Err(upstream) => Idle { upstream, ..idle },
+                // Its room is for those who wait for another part of the service.
+                Err(upstream) => {
+                    bulkhead.note_recalled();
+                    return evict(shard, Idle { upstream, ..idle });
+                }
             }
         } else {
             idle
@@ -419,11 +423,9 @@ pub fn close_upstream(upstream: Upstream, reason: CloseReason) {
 /// The keeper of a cluster's idle connections; runs as long as there are any.
 async fn keep(shard: Rc<Shard>, cluster: Rc<ClusterIdle>, bulkhead: Rc<Bulkhead>) {
     let deadline = Deadline::new();
-    let mut is_entered = false;
+    let keeper = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    bulkhead.enter_keeper(&keeper);
     poll_fn(|cx| {
-        if !std::mem::replace(&mut is_entered, true) {
-            bulkhead.enter_keeper(cx.waker());
-        }
         *cluster.keeper.borrow_mut() = Some(cx.waker().clone());
         let Some(next) = shard.pool.sweep(&shard, &cluster, &bulkhead, cx) else {
             return Poll::Ready(());
@@ -434,7 +436,7 @@ async fn keep(shard: Rc<Shard>, cluster: Rc<ClusterIdle>, bulkhead: Rc<Bulkhead>
         Poll::Pending
     })
     .await;
-    bulkhead.leave_keeper();
+    bulkhead.leave_keeper(&keeper);
     shard.pool.leave(&cluster);
 }
 

@@ -1,12 +1,15 @@
 //! Checks how the endpoints of a cluster are treated.
 
-use super::text::Problem;
+use super::text::{self, Problem};
 use super::{in_range, positive_duration};
 use crate::limits::AGGRESSION_PERCENT_MAX;
 use crate::model::{Balancing, Cluster};
 
 pub(super) fn check_policy(cluster: &Cluster) -> Result<(), Problem> {
     let policy = &cluster.policy;
+    if let Some(whole) = &policy.part_of {
+        text::name(whole)?;
+    }
     if let Some(percent) = policy.panic_threshold_percent
         && percent > 100
     {

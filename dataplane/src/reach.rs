@@ -1,0 +1,265 @@
+//! An upstream for a client that speaks no HTTP, or may not: where its bytes go, who is connected for it, and
+//! the log line that tells of it.
+//!
+//! Before: `connection` found out that a client speaks something else, or has nothing to say. After: both are
+//! joined by a tunnel.
+
+use std::cell::Cell;
+use std::iter;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use lateen_ring::{Instant, Lease};
+use lateen_snapshot::model::Epoch;
+
+use crate::client::Connection;
+use crate::cluster::{Chosen, Cluster};
+use crate::decide::balance::Wish;
+use crate::decide::balance::key::key_of_connection;
+use crate::failure::{Failure, Stage};
+use crate::forward::connect::connect;
+use crate::forward::introduce::introduce;
+use crate::forward::pool::Upstream;
+use crate::forward::tunnel::Passed;
+use crate::in_flight::InFlight;
+use crate::limits;
+use crate::observe::access_log::Entry;
+use crate::observe::metrics::CloseReason;
+use crate::rate_limit::Limits;
+
+/// An upstream that a TCP client was connected to, by the snapshot of that moment.
+pub struct Connected {
+    /// The connection.
+    pub upstream: Upstream,
+    /// The endpoint, of which it is load.
+    pub in_flight: InFlight,
+    /// How long the tunnel may be silent.
+    pub idle_timeout: Duration,
+    /// Of the snapshot.
+    pub epoch: Epoch,
+    /// Of the rate of connections: not asked yet, since the client may turn out to speak HTTP.
+    pub limits: Option<Limits>,
+    /// What the upstream said before the client was known to speak TCP.
+    pub said: Option<Lease>,
+}
+
+/// Whether it is known that a client needs its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// It may turn out to speak HTTP: it waits for no room, and no limit counts it yet.
+    Early,
+    /// It does.
+    Due,
+}
+
+/// What came of the wish for an upstream.
+pub enum Reached {
+    /// It is connected.
+    Endpoint(Box<Connected>),
+    /// None can be had; the client gets a reset, since there is no other way to say so before its protocol
+    /// is known, and its line is told.
+    Nobody,
+    /// There is no room for a connection now, and who is early does not wait for it.
+    NoRoom,
+}
+
+/// Connects the client to any endpoint that can be had.
+pub async fn connect_any(connection: &Connection, line: &TcpLine<'_>, haste: Haste) -> Reached {
+    let shard = &connection.shard;
+    let before = connection.unfinished.replace(true);
+    let way = tcp_way(connection);
+    line.epoch.set(way.epoch);
+    line.set_due(true);
+    let is_limited = haste == Haste::Due
+        && way
+            .limits
+            .as_ref()
+            .is_some_and(|limits| limits.ask(shard, None, connection.peer.ip()).is_some());
+    let reached = match is_limited {
+        true => Err(Failure::rate_limited(Stage::Connect)),
+        false => connect_one_of(connection, line, &way.clusters, haste).await,
+    };
+    match reached {
+        Ok(Some((in_flight, upstream))) => {
+            connection.unfinished.set(before);
+            let TcpWay { idle_timeout, epoch, limits, .. } = way;
+            let limits = limits.filter(|_| haste == Haste::Early);
+            let said = None;
+            let connected = Connected { upstream, in_flight, idle_timeout, epoch, limits, said };
+            Reached::Endpoint(Box::new(connected))
+        }
+        Ok(None) => {
+            connection.unfinished.set(before);
+            Reached::NoRoom
+        }
+        Err(failure) => {
+            connection.stream.reset_on_close();
+            line.tell(Some(failure));
+            Reached::Nobody
+        }
+    }
+}
+
+/// Connects to an endpoint of the first of these clusters, or if all of those were tried of the next.
+/// `None`: there is no room, and who is early does not wait for it.
+async fn connect_one_of(
+    connection: &Connection,
+    line: &TcpLine<'_>,
+    clusters: &[Rc<Cluster>],
+    haste: Haste,
+) -> Result<Option<(InFlight, Upstream)>, Failure> {
+    let (shard, deadline) = (&connection.shard, &connection.deadline);
+    let mut failure = Failure::no_healthy_upstream();
+    let Some((mut cluster, mut others)) = clusters.split_first() else { return Err(failure) };
+    let began = lateen_ring::now();
+    let timeout = cluster.connect_timeout(shard.config.timeouts.connect);
+    let mut tried = Vec::new();
+    for connects in 0..limits::CONNECT_TRIES_MAX {
+        if tried.len() >= cluster.in_service_count()
+            && let Some(at) = others.iter().position(|other| other.in_service_count() > 0)
+        {
+            (cluster, others) = (&others[at], &others[at + 1..]);
+            tried.clear();
+            shard.metrics().endpoint_pick_failover.increment();
+        }
+        let keys = cluster.hash_keys();
+        let key = keys.and_then(|keys| key_of_connection(keys, connection.peer.ip()));
+        let Some(index) = cluster.pick(shard, key.map(Wish::Key), &tried) else { break };
+        let mut in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
+        in_flight.leave_untimed();
+        line.upstream.set(Some(in_flight.address()));
+        let unit = match haste {
+            Haste::Early => match cluster.bulkhead.try_enter() {
+                Some(unit) => unit,
+                None => return Ok(None),
+            },
+            Haste::Due => cluster.bulkhead.enter(deadline, Instant::NEVER).await?,
+        };
+        // One timeout for all of them: the first, if it is a black hole, must leave some to the rest.
+        let further: usize = others.iter().map(|other| other.in_service_count()).sum();
+        let untried = (cluster.endpoint_count() - tried.len() + further).max(1);
+        let tries_left = untried.min(limits::CONNECT_TRIES_MAX - connects);
+        let left = timeout.saturating_sub(lateen_ring::now().since(began)) / tries_left as u32;
+        match connect(shard, in_flight.chosen(), unit, deadline, Some(left)).await {
+            Ok(upstream) => match introduce(connection, cluster, upstream).await {
+                Ok(upstream) => return Ok(Some((in_flight, upstream))),
+                Err(failed) => failure = failed,
+            },
+            Err(failed) => failure = failed,
+        }
+        tried.push(index);
+        if lateen_ring::now().since(began) >= timeout {
+            break;
+        }
+    }
+    Err(failure)
+}
+
+/// Where the bytes of a TCP client go, all of it by one snapshot.
+struct TcpWay {
+    /// A cluster, and what stands in for it once all of it was tried; empty: its listener has no such place.
+    clusters: Vec<Rc<Cluster>>,
+    /// How long the tunnel may be silent.
+    idle_timeout: Duration,
+    /// Of the snapshot.
+    epoch: Epoch,
+    /// Of the rate of connections.
+    limits: Option<Limits>,
+}
+
+/// The snapshot is let go: the tunnel may outlive many.
+fn tcp_way(connection: &Connection) -> TcpWay {
+    let shard = &connection.shard;
+    let live = shard.views.of_slot(connection.slot);
+    let route = live.listener(connection.slot).and_then(|listener| listener.tcp.as_ref());
+    let backend = live.loaded.index_of(connection.slot).zip(route).and_then(|(listener, route)| {
+        let chosen = live.loaded.tables.choose_tcp_backend(listener, shard.random())?;
+        route.backends.get(chosen)
+    });
+    let clusters = backend.and_then(|backend| backend.cluster).map_or_else(Vec::new, |id| {
+        let serving = live.serving(shard, id);
+        let ids = iter::once(serving).chain(live.instead_of(id, serving));
+        ids.map(|id| live.cluster(shard, id).clone()).collect()
+    });
+    let limits = backend.and_then(|backend| backend.rate_limits.as_deref());
+    let limits = limits.map(|limits| Limits::of(&limits.connections, shard, &live.loaded));
+    let own = route.and_then(|route| route.idle_timeout_ms);
+    let idle_timeout =
+        own.map_or(shard.config.timeouts.idle, |ms| Duration::from_millis(ms.into()));
+    TcpWay { clusters, idle_timeout, epoch: live.loaded.epoch, limits }
+}
+
+/// What the log tells of a TCP connection. A line that is due when it is dropped is told then: its
+/// task was aborted when a drain's grace was over, or panicked.
+pub struct TcpLine<'a> {
+    connection: &'a Connection,
+    began: Instant,
+    /// Who was connected, or tried last.
+    pub upstream: Cell<Option<SocketAddr>>,
+    /// Of the snapshot by which that was.
+    pub epoch: Cell<Epoch>,
+    /// What went either way.
+    pub passed: Passed,
+    due: Cell<bool>,
+}
+
+impl<'a> TcpLine<'a> {
+    /// Not due yet.
+    pub fn begin(connection: &'a Connection) -> Self {
+        Self {
+            connection,
+            began: lateen_ring::now(),
+            upstream: Cell::new(None),
+            epoch: Cell::default(),
+            passed: Passed::default(),
+            due: Cell::new(false),
+        }
+    }
+
+    /// Whether there is something to tell, if it ended now.
+    pub fn set_due(&self, due: bool) {
+        self.due.set(due);
+    }
+
+    /// Tells of it: it is over.
+    pub fn tell(&self, failure: Option<Failure>) {
+        self.due.set(false);
+        let shard = &self.connection.shard;
+        if let Some(failure) = failure {
+            shard.metrics().record_failure(failure);
+        }
+        let total_us = lateen_ring::clock().since(self.began).as_micros() as u64;
+        shard.log(
+            self.began,
+            Entry {
+                time_us: 0,
+                request_id: b"",
+                downstream: self.connection.peer,
+                upstream: self.upstream.get(),
+                method: b"",
+                authority: b"",
+                path: b"",
+                version: "TCP",
+                status: 0,
+                flag: failure.map(|failure| failure.outcome().flag),
+                request_bytes: self.passed.up.get(),
+                response_bytes: self.passed.down.get(),
+                total_us,
+                upstream_us: self.upstream.get().map(|_| total_us),
+                processing_us: 0,
+                retries: 0,
+                epoch: self.epoch.get(),
+            },
+        );
+    }
+}
+
+impl Drop for TcpLine<'_> {
+    fn drop(&mut self) {
+        if self.due.get() {
+            self.connection.closes_for(CloseReason::ConnectionAborted);
+            self.tell(Some(Failure::cut_off(Stage::Tunnel)));
+        }
+    }
+}
