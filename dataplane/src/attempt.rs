@@ -9,10 +9,11 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use lateen_ring::Instant;
+use lateen_ring::{Instant, keep_vector, spare_vector};
 
 use crate::client::Connection;
 use crate::cluster::Cluster;
+use crate::codec::http1::fields::put_number_line;
 use crate::decide::balance::EndpointIndex;
 use crate::decide::retry::RetryReason;
 use crate::decide::route::plan::RoutePlan;
@@ -311,24 +312,28 @@ pub fn send_message(shard: &Shard, request: &mut Request, exchange: &Exchange, t
 }
 
 /// Writes into the head what is to be said of this try: which it is, and how long its caller waits.
-#[cold]
 fn put_try(request: &mut Request, exchange: &Exchange) {
     let Some(rare) = &mut request.rare else { return };
-    let mut lines = Vec::new();
+    let mut lines = spare_vector();
     if let Some(tries) = &rare.tries {
-        lines.extend_from_slice(b"X-Attempt-Count: ");
-        lines.extend_from_slice(format!("{}\r\n", tries.sent()).as_bytes());
+        put_number_line(b"X-Attempt-Count: ", tries.sent().into(), &mut lines);
     }
     if rare.deadline.is_some() {
         let left = exchange.due.get().since(lateen_ring::now());
-        lines.extend_from_slice(
-            format!("X-Request-Timeout-Ms: {}\r\n", left.as_millis()).as_bytes(),
-        );
+        put_number_line(b"X-Request-Timeout-Ms: ", left.as_millis() as u64, &mut lines);
     }
     // Before the empty line that ends the head.
-    let at = rare.head_bytes - 2;
-    request.message.splice(at..at + rare.try_bytes, lines.iter().copied());
+    let (at, message) = (rare.head_bytes - 2, &mut request.message);
+    let end = at + rare.try_bytes;
+    if end + 2 == message.len() {
+        message.truncate(at);
+        message.extend_from_slice(&lines);
+        message.extend_from_slice(b"\r\n");
+    } else {
+        message.splice(at..end, lines.iter().copied());
+    }
     rare.try_bytes = lines.len();
+    keep_vector(lines);
 }
 
 /// How the connection of a try ends that failed.

@@ -130,7 +130,7 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
         };
         connection.deadline.set(since + patience);
         // Nothing was asked for: at the cap, and at a drain, this is an idle connection like any other.
-        let idles = silent && early.is_some();
+        let idles = silent && (early.is_some() || since > waits_since);
         if idles {
             shard.clients.became_idle(connection.client, lateen_ring::now());
         }

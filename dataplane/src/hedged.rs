@@ -1,7 +1,8 @@
 //! A first try that may get a second one beside it.
 //!
 //! Before: `request` sent the first, on a route that sends second ones. After: one of both has answered, or
-//! both have failed; the slower one's connection is closed, for HTTP/1 knows no other way to break off.
+//! both have failed; the slower one's connection is closed, for HTTP/1 knows no other way to break off. An
+//! answer that is a failure (5xx) counts only where no other may come.
 
 use std::cell::{Cell, RefCell};
 use std::task::Context;
@@ -15,7 +16,7 @@ use crate::failure::{Cause, Failure, Side, Stage};
 use crate::forward::pool::close_upstream;
 use crate::forward::response::{Call, HedgeNews, Hedging, Responded, Rival, respond};
 use crate::forward::transfer::Timer;
-use crate::health::tries::note_failed;
+use crate::health::tries::{note_answered, note_failed};
 use crate::observe::metrics::CloseReason;
 use crate::observe::metrics::retry::{HedgeEnd, HedgeMetrics};
 
@@ -37,13 +38,22 @@ pub fn call<'a>(
     }
 }
 
-/// The second try of a request, while there is one.
+/// The other one of two tries of a request, while there are two.
 struct Beside<'a> {
     rival: RefCell<Option<Try>>,
+    /// It is the first of them: the second was heard before it.
+    is_first: Cell<bool>,
     metrics: &'a HedgeMetrics,
 }
 
 impl Beside<'_> {
+    /// Takes it out: the other one came to nothing.
+    fn take_over(&self) -> Option<Try> {
+        let left = self.rival.take()?;
+        self.count(if self.is_first.get() { HedgeEnd::Failed } else { HedgeEnd::Won });
+        Some(left)
+    }
+
     fn count(&self, end: HedgeEnd) {
         self.metrics.ended[end as usize].increment();
     }
@@ -55,9 +65,13 @@ impl Rival for Beside<'_> {
         rival.as_ref().is_some_and(|rival| rival.upstream.stream.poll_news(cx).is_ready())
     }
 
+    fn is_under_way(&self) -> bool {
+        self.rival.borrow().is_some()
+    }
+
     fn lose(&self) {
         if let Some(slower) = self.rival.take() {
-            self.count(HedgeEnd::Lost);
+            self.count(if self.is_first.get() { HedgeEnd::Won } else { HedgeEnd::Lost });
             close_upstream(slower.upstream, CloseReason::Orderly);
         }
     }
@@ -70,7 +84,7 @@ impl std::fmt::Debug for Beside<'_> {
 }
 
 /// The same as [`respond`], with a second try beside one that takes long. Returns the one whose answer
-/// counts; the other is broken off as soon as that one is heard.
+/// counts; the other is broken off as soon as that one's head is there.
 pub async fn respond_hedged(
     connection: &Connection,
     request: &mut Request,
@@ -79,7 +93,8 @@ pub async fn respond_hedged(
     mut this: Try,
 ) -> (Result<Responded, Failure>, Try) {
     let shard = &connection.shard;
-    let beside = Beside { rival: RefCell::new(None), metrics: &shard.metrics().hedge };
+    let (rival, is_first) = (RefCell::new(None), Cell::new(false));
+    let beside = Beside { rival, is_first, metrics: &shard.metrics().hedge };
     let hedge = request.rare.as_ref().and_then(|rare| rare.hedge.clone());
     let patience = hedge.as_ref().filter(|_| request.is_kept()).and_then(|hedge| hedge.patience());
     let mut at = patience.map_or(Instant::NEVER, |wait| lateen_ring::now() + wait);
@@ -107,26 +122,38 @@ pub async fn respond_hedged(
                     close_upstream(faster.upstream, CloseReason::ConnectionReset);
                     continue;
                 }
-                let slower = std::mem::replace(&mut this, faster);
-                beside.count(HedgeEnd::Won);
+                *beside.rival.borrow_mut() = Some(std::mem::replace(&mut this, faster));
+                beside.is_first.set(true);
                 exchange.chose(this.in_flight.chosen().index);
-                close_upstream(slower.upstream, CloseReason::Orderly);
+            }
+            Ok(Responded::Hedge(HedgeNews::BadAnswer(status))) => {
+                let left = beside.take_over().expect("it was under way");
+                note_answered(shard, this.in_flight.chosen(), exchange, status);
+                let failed = std::mem::replace(&mut this, left);
+                close_upstream(failed.upstream, CloseReason::Orderly);
+                wait_anew(exchange, &this);
             }
             Err(failure) if failure.side == Side::Upstream && exchange.status.get() == 0 => {
                 // The first has failed: the second may still answer.
-                let Some(left) = beside.rival.take() else { break Err(failure) };
-                beside.count(HedgeEnd::Won);
+                let Some(left) = beside.take_over() else { break Err(failure) };
                 if !this.pooled || failure.cause != Cause::UpstreamReset {
                     note_failed(shard, this.in_flight.chosen(), failure);
                 }
                 let failed = std::mem::replace(&mut this, left);
                 close_upstream(failed.upstream, close_reason(failure));
-                exchange.heard_upstream.set(false);
-                exchange.chose(this.in_flight.chosen().index);
+                wait_anew(exchange, &this);
             }
             outcome => break outcome,
         }
     };
     beside.lose();
     (outcome, this)
+}
+
+/// Nothing was heard of the try that is left.
+fn wait_anew(exchange: &Exchange, left: &Try) {
+    exchange.heard_upstream.set(false);
+    exchange.read_by_count.set(false);
+    exchange.answered_at.set(Instant::NEVER);
+    exchange.chose(left.in_flight.chosen().index);
 }

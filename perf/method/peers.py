@@ -76,18 +76,18 @@ class Peer:
         return process, port
 
 
-class RoutedPeer(Peer):
-    """The proxy on a snapshot of a control plane: `hosts` host names with `routes` rules each."""
+class DeclaredPeer(Peer):
+    """The proxy on a snapshot of a control plane, which has what `config` says of a port and an upstream."""
 
-    def __init__(self, name, absent, lateen_serve, lateen, engine, hosts, routes):
+    def __init__(self, name, absent, lateen_serve, lateen, engine, config):
         super().__init__(name, absent, None)
         self.lateen_serve, self.lateen, self.engine = lateen_serve, lateen, engine
-        self.hosts, self.routes = hosts, routes
+        self.config = config
 
     def start(self, processes, row, upstream, cpus, group=None):
         port = free_port()
         serve = control.Control(processes, self.lateen_serve, self.name, cpus)
-        serve.apply(routed_config(self.hosts, self.routes, port, upstream), wait_s=0)
+        serve.apply(self.config(port, upstream), wait_s=0)
         proxy = control.Proxy(serve, self.lateen, "edge", self.engine, 1, cpus)
         wait_until_answering(proxy.process, port, row.path, row.body_bytes, row.host)
         # What runs is the proxy's: who told it so is not needed any more, and would be counted by nobody.
@@ -120,6 +120,48 @@ def routed_config(hosts, routes, port, upstream):
         text += control.http_route(f"host-{host}", {
             "parentRefs": [{"name": "edge"}], "hostnames": [f"host-{host}.example"], "rules": rules})
     return text
+
+
+# All that a route can be told, so that none of it acts.
+EVERY_POLICY = {
+    "timeouts": {"connect": "1s", "request": "1h", "backendRequest": "30m"},
+    "retry": {"attempts": 3, "on": ["ConnectFailure", "ResetBeforeResponse", "PerTryTimeout", "ServerError",
+                                    "GatewayError"], "statuses": [503], "headers": [{"name": "x-try-again"}]},
+    "hedging": {"delay": "20m"},
+    "faults": {"headers": [{"name": "x-fault", "value": "yes"}],
+               "delay": {"duration": "1s", "fraction": {"numerator": 100}},
+               "abort": {"status": 503, "fraction": {"numerator": 100}}},
+    "rateLimits": [{"name": "all", "requests": 100_000_000, "burst": 10_000_000},
+                   {"name": "each", "requests": 100_000_000, "burst": 10_000_000, "key": {"type": "SourceAddress"}}],
+    "circuitBreaker": {},
+}
+EVERY_POLICY_OF_SERVICE = {
+    "loadBalancing": {"type": "PeakEwma", "panicThresholdPercent": 50, "slowStart": {"window": "1ms"}},
+    "retryBudget": {"percent": 20, "minPerSecond": 10},
+    "bulkhead": {"maxConnections": 1024, "maxPending": 1024, "maxRequests": 1024, "maxRetries": 3},
+    "outlierDetection": {"consecutive5xxErrors": 5, "consecutiveGatewayErrors": 5, "successRate": {},
+                         "failurePercentage": {}, "latency": {}},
+    "healthCheck": {"type": "TCP", "interval": "60s"},
+}
+
+
+def plain_config(port, upstream):
+    """A route of one rule, to one service of one instance."""
+    backend = {"name": "many", "port": 80}
+    return (control.gateway("edge", port)
+            + control.proxy("edge", [{"name": "http", "type": "Gateway", "address": "127.0.0.1",
+                                      "gateway": {"name": "edge"}}])
+            + control.service("many", [("127.0.0.1", upstream)])
+            + control.http_route("all", {"parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": [backend]}]}))
+
+
+def policed_config(port, upstream):
+    """The same under every policy, none of which acts."""
+    route = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "all"}
+    service = {"group": "lateen.dev", "kind": "Service", "name": "many"}
+    return (plain_config(port, upstream)
+            + control.document("TrafficPolicy", "of-route", {"targetRefs": [route], **EVERY_POLICY})
+            + control.document("TrafficPolicy", "of-service", {"targetRefs": [service], **EVERY_POLICY_OF_SERVICE}))
 
 
 def all_peers(programs, lateen, lateen_serve):
@@ -164,13 +206,18 @@ def all_peers(programs, lateen, lateen_serve):
     for name in ("monoio", "compio"):
         peers.append(Peer(f"forward-{name}-defer", None, reference(f"forward-{name}", "--defer-taskrun", "true")))
     for engine in ("uring", "epoll"):
+        def declared(suffix, config, engine=engine):
+            return DeclaredPeer(f"lateen-{engine}{suffix}", no_serve, lateen_serve, lateen, engine, config)
+
         peers += [
             Peer(f"lateen-{engine}", no_lateen, lateen_proxy(engine)),
             Peer(f"lateen-{engine}-log", no_lateen, lateen_proxy(engine, log=True)),
             Peer(f"lateen-{engine}-tcp", no_lateen, lateen_proxy(engine, protocol="tcp")),
             Peer(f"lateen-{engine}-2", no_lateen, lateen_proxy(engine, workers=2)),
-            RoutedPeer(f"lateen-{engine}-1x10", no_serve, lateen_serve, lateen, engine, 1, 10),
-            RoutedPeer(f"lateen-{engine}-1000x10", no_serve, lateen_serve, lateen, engine, 1000, 10),
+            declared("-1x10", lambda port, upstream: routed_config(1, 10, port, upstream)),
+            declared("-1000x10", lambda port, upstream: routed_config(1000, 10, port, upstream)),
+            declared("-plain", plain_config),
+            declared("-plain-policies", policed_config),
         ]
     return {peer.name: peer for peer in peers}
 

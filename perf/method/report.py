@@ -29,7 +29,7 @@ def series(result, name, figure):
 
 def base_series(result, peer, base, figure):
     """The base's values by round; `best` is the cheaper of nginx and haproxy, `one-worker` the same
-    engine with one worker, `quick-…` the same engine without the routes that the peer's name ends in."""
+    engine with one worker, `quick-…` the same engine without what the peer's name ends in."""
     if base == "best":
         both = [series(result, name, figure) for name in ("nginx", "haproxy")]
         return [min(pair) for pair in zip(*both)]

@@ -1,13 +1,13 @@
 //! The examples of `deploy/examples` about tries beyond the first and time limits.
 
 use lateen_tests::example::Example;
-use lateen_tests::http::{Request, Response};
+use lateen_tests::http::{Request, Response, read_response};
 use lateen_tests::peer::Peer;
 use lateen_tests::proxy::Engine;
 use lateen_tests::upstream::{Upstream, ok, refusing};
 use lateen_tests::wait::eventually;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
 lateen_tests::on_both_engines!(
@@ -22,6 +22,7 @@ lateen_tests::on_both_engines!(
     a_rule_of_the_gateway_api_retries_and_an_empty_budget_does_not,
     a_deadline_shrinks_and_one_that_has_passed_is_not_forwarded,
     a_slow_request_is_sent_again_and_the_first_answer_counts,
+    a_failure_does_not_win_while_another_answer_may_come,
     second_requests_are_no_more_than_were_paid_for,
 );
 
@@ -295,6 +296,47 @@ fn a_slow_request_is_sent_again_and_the_first_answer_counts(engine: Engine) {
     assert_eq!(seconds.len(), 6);
     let second = seconds.iter().filter(|it| attempt(it).as_deref() == Some("2")).count();
     assert_eq!(second, stalled);
+}
+
+fn a_failure_does_not_win_while_another_answer_may_come(engine: Engine) {
+    let may_answer = Arc::new(AtomicBool::new(false));
+    let (heard, failed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let late = Upstream::answering({
+        let (may_answer, heard) = (may_answer.clone(), heard.clone());
+        move |_| {
+            heard.fetch_add(1, Ordering::SeqCst);
+            eventually("leave", || may_answer.load(Ordering::SeqCst).then_some(()));
+            ok("late", 4)
+        }
+    });
+    let failing = Upstream::answering({
+        let failed = failed.clone();
+        move |_| {
+            failed.fetch_add(1, Ordering::SeqCst);
+            UNAVAILABLE.to_vec()
+        }
+    });
+    let addresses = [late.address(), failing.address()];
+    let example = Example::apply(engine, "hedging.yaml", &addresses);
+    // In turns: the one that fails at once is asked alone, the other one with it beside.
+    let asked: Vec<Peer> = (0..2)
+        .map(|_| {
+            let mut peer = Peer::connect(example.listen);
+            peer.send("GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
+            peer
+        })
+        .collect();
+    eventually("the second request's failure", || {
+        let seen = (failed.load(Ordering::SeqCst), heard.load(Ordering::SeqCst));
+        (seen == (2, 1)).then_some(())
+    });
+    may_answer.store(true, Ordering::SeqCst);
+    let mut statuses: Vec<u16> =
+        asked.into_iter().map(|mut peer| read_response(&mut peer, "GET").status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503]);
+    let ended = |end: &str| example.proxy.metrics().sum("hedge_total", &[("end", end)]);
+    assert_eq!((ended("won"), ended("lost"), ended("failed")), (0.0, 0.0, 1.0));
 }
 
 fn second_requests_are_no_more_than_were_paid_for(engine: Engine) {

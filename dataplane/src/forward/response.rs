@@ -75,6 +75,8 @@ struct Answer {
     body: ClientBody,
     /// Another try was claimed instead.
     again: Option<Duration>,
+    /// It is a failure, and another answer may come.
+    is_passed_over: bool,
 }
 
 /// The two sides of an exchange whose response is awaited. Lent as one: each future that has it
@@ -110,17 +112,21 @@ pub struct Hedging<'a> {
 pub trait Rival: std::fmt::Debug {
     /// Whether it is under way and something came.
     fn has_news(&self, cx: &mut Context<'_>) -> bool;
-    /// The first was heard: it is broken off.
+    /// Whether it is under way.
+    fn is_under_way(&self) -> bool;
+    /// The other one was answered well: it is broken off.
     fn lose(&self);
 }
 
-/// Why the wait for an answer is interrupted before a byte of it came.
+/// Why the wait for an answer is interrupted before the client has heard of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HedgeNews {
     /// It takes long enough that somebody else had better be asked too.
     Slow,
     /// Who else was asked answers first.
     RivalFirst,
+    /// It failed with this status, and who else was asked may do better.
+    BadAnswer(u16),
 }
 
 /// What came of a wait.
@@ -301,6 +307,12 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Heard, 
         let worth_it = seen == 0 || may_end_head(incoming.bytes(), seen, head_limits);
         if !incoming.is_empty() && worth_it {
             if let Some(answer) = judge_answer(call, incoming)? {
+                if answer.is_passed_over {
+                    return Ok(Heard::Hedge(HedgeNews::BadAnswer(answer.status)));
+                }
+                if let Some(hedging) = call.hedging {
+                    hedging.rival.lose();
+                }
                 return Ok(Heard::Answer(answer));
             }
             seen = incoming.bytes().len();
@@ -323,9 +335,6 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Heard, 
                 if incoming.is_empty() {
                     call.exchange.answered_at.set(lateen_ring::now());
                     note_latency(call);
-                    if let Some(hedging) = call.hedging {
-                        hedging.rival.lose();
-                    }
                 }
                 incoming.push(lease);
             }
@@ -358,13 +367,16 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     }
     // A connection whose request is still coming when its answer is known can't carry another.
     let whole = body_sent.get() || plant::has(Plant::KeptAliveAfterEarlyAnswer);
-    let may_try =
-        !head.is_interim() && request.rare.as_ref().is_some_and(|rare| rare.tries.is_some());
+    let is_passed_over = !head.is_interim()
+        && head.status >= 500
+        && call.hedging.is_some_and(|hedging| hedging.rival.is_under_way());
+    let decides = !head.is_interim() && !is_passed_over;
+    let may_try = decides && request.rare.as_ref().is_some_and(|rare| rare.tries.is_some());
     let again = match may_try {
         true => claim_after_answer(connection, exchange, request, head.status, head.fields),
         false => None,
     };
-    if again.is_none() && !head.is_interim() {
+    if again.is_none() && decides {
         breaker::note_head(exchange, head.status);
     }
     let goes_on = request.keep_alive && whole && !shard.is_leaving(connection.slot);
@@ -400,6 +412,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
         upstream_keeps_alive: head.keep_alive,
         body,
         again,
+        is_passed_over,
     };
     let consumed = head.consumed;
     incoming.consume(consumed);

@@ -531,6 +531,13 @@ pub(super) fn copy_kept_lines(
     }
 }
 
+/// Appends a line of a field whose value is a number; `start` is its name, with what comes between them.
+pub fn put_number_line(start: &[u8], number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(start);
+    put_number(number, out);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Appends a number in decimal.
 pub(super) fn put_number(number: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];

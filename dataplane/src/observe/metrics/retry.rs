@@ -51,7 +51,7 @@ pub struct RetryMetrics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum HedgeEnd {
-    /// Its answer was the first.
+    /// Its answer was the first, or the first that was no failure.
     Won,
     /// The first request was answered first; on HTTP/1 breaking the second off closes its connection.
     Lost,
