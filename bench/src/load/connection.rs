@@ -153,16 +153,18 @@ impl Connection {
     fn count(&self, answer: Answer, latency_ns: u64, now: u64) {
         let in_time = self.shared.schedule.borrow().is_in_time(now);
         let mut tally = self.shared.tally.borrow_mut();
-        let sent_bytes = match &self.shared.plan.exchange {
+        let (sent_bytes, is_right) = match &self.shared.plan.exchange {
             Exchange::Http { request, expected, .. } => {
-                tally.answered(answer, expected, in_time);
-                request.len()
+                (request.len(), tally.answered(answer, expected, in_time))
             }
             Exchange::Tcp { message, .. } => {
                 tally.right(in_time);
-                message.len()
+                (message.len(), true)
             }
         };
+        if !is_right {
+            tally.took_in_vain(latency_ns);
+        }
         tally.took(latency_ns, now, sent_bytes as u64, answer);
         self.shared.progress.store(tally.requests, Ordering::Relaxed);
     }

@@ -32,6 +32,9 @@ pub(crate) fn as_text(report: &LoadReport, reason: Option<&str>) -> String {
     if let Some(latency) = &report.latency_us {
         line("latency", latency_line(latency));
     }
+    if let Some(latency) = &report.right_latency_us {
+        line("of right", latency_line(latency));
+    }
     if report.open_loop {
         line("late sends", late_of(report));
         line("unsent", report.unsent.to_string());

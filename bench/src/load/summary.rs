@@ -51,6 +51,10 @@ pub struct LoadReport {
     /// How long whole answers took, right or wrong; from the first byte sent to the last received,
     /// in the open loop from when the request was due.
     pub latency_us: Option<Latency>,
+    /// The same of right answers alone, where some were wrong: what is refused is answered sooner than
+    /// what is served, as a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right_latency_us: Option<Latency>,
     /// Answers by class, as `2xx`.
     pub statuses: BTreeMap<String, u64>,
     /// Requests without a whole answer, by what went wrong: `connect`, `connect timeout`, `tls`,
@@ -125,6 +129,11 @@ pub(crate) fn summarise(plan: &Plan, tally: &Tally, span: Span) -> LoadReport {
         connects: tally.connects,
         connect_us: latency_of(&tally.connect_ns),
         latency_us: latency_of(&tally.latency_ns),
+        right_latency_us: if tally.wrong_latency_ns.is_empty() {
+            None
+        } else {
+            latency_of(&tally.right_latency_ns())
+        },
         statuses: counted(statuses),
         errors: counted(errors),
         wrong: counted(wrong.map(|(name, count)| (name.to_owned(), count))),

@@ -78,6 +78,8 @@ pub(crate) struct Tally {
     pub(crate) connects: u64,
     pub(crate) connect_ns: Histogram<u64>,
     pub(crate) latency_ns: Histogram<u64>,
+    /// Of these the wrong answers'.
+    pub(crate) wrong_latency_ns: Histogram<u64>,
     /// By the first digit.
     pub(crate) statuses: [u64; 10],
     /// By [`Fault`].
@@ -109,6 +111,7 @@ impl Tally {
             connects: 0,
             connect_ns: histogram(),
             latency_ns: histogram(),
+            wrong_latency_ns: histogram(),
             statuses: [0; 10],
             faults: [0; Fault::ALL.len()],
             wrong_status: 0,
@@ -123,9 +126,9 @@ impl Tally {
         }
     }
 
-    /// An answer of HTTP; its latency counts whether it is right or not.
+    /// An answer of HTTP; whether it is right.
     #[inline]
-    pub(crate) fn answered(&mut self, answer: Answer, expected: &Expected, in_time: bool) {
+    pub(crate) fn answered(&mut self, answer: Answer, expected: &Expected, in_time: bool) -> bool {
         if let Some(count) = self.statuses.get_mut(usize::from(answer.status / 100)) {
             *count += 1;
         }
@@ -135,10 +138,13 @@ impl Tally {
         };
         if !right_status {
             self.wrong_status += 1;
+            false
         } else if expected.body_bytes.is_some_and(|expected| expected != answer.body_bytes) {
             self.wrong_bytes += 1;
+            false
         } else {
             self.right(in_time);
+            true
         }
     }
 
@@ -156,6 +162,19 @@ impl Tally {
         self.bytes_sent += bytes_sent;
         self.bytes_received += answer.bytes;
         self.last_answer_ns = now_ns;
+    }
+
+    /// What took that long was a wrong answer.
+    #[cold]
+    pub(crate) fn took_in_vain(&mut self, latency_ns: u64) {
+        self.wrong_latency_ns.saturating_record(latency_ns);
+    }
+
+    /// How long the right answers took.
+    pub(crate) fn right_latency_ns(&self) -> Histogram<u64> {
+        let mut right = self.latency_ns.clone();
+        right.subtract(&self.wrong_latency_ns).expect("every wrong answer is among all answers");
+        right
     }
 
     pub(crate) fn connected(&mut self, took_ns: u64) {
@@ -190,6 +209,8 @@ impl Tally {
         self.connects += other.connects;
         self.connect_ns.add(&other.connect_ns).expect("both have the same bounds");
         self.latency_ns.add(&other.latency_ns).expect("both have the same bounds");
+        let wrong = &other.wrong_latency_ns;
+        self.wrong_latency_ns.add(wrong).expect("both have the same bounds");
         for (mine, others) in self.statuses.iter_mut().zip(other.statuses) {
             *mine += others;
         }

@@ -24,12 +24,17 @@ Examples:
       each answer after 5 to 7 ms
   lateen-bench upstream --listen 127.0.0.1:9000 --stall-every 10s --stall-for 1s
       nothing is answered for 1 s, every 10 s
+  lateen-bench upstream --listen 127.0.0.1:9000 --delay 10ms --slots 8
+      at most 8 requests at a time, 10 ms each: 800 a second, and who comes too many waits
   lateen-bench upstream --listen 127.0.0.1:9000 --error-rate 0.01 --close-every 100
       one answer in a hundred is a 503, and a connection ends after 100 answers
   lateen-bench upstream --listen 127.0.0.1:9443 --tls-cert cert.pem --tls-key key.pem
       the same over TLS
   lateen-bench upstream --listen 127.0.0.1:5201 --protocol echo
       what comes over TCP goes back";
+
+/// As many as a load has connections at most: more would never be full.
+const SLOTS_MAX: i64 = 1_000_000;
 
 /// Answer requests, as fast or as badly as told.
 #[derive(Args, Clone, Debug)]
@@ -54,6 +59,13 @@ pub struct UpstreamArguments {
     /// And after up to this much more, evenly spread
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
     pub jitter: Duration,
+
+    /// Work on so many requests at a time, over all connections and threads; each holds its slot for
+    /// --delay and --jitter, and the others wait in the order in which they came. A connection has one
+    /// request at a time, so that no more wait than there are connections [default: no limit]
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=SLOTS_MAX))]
+    pub slots: Option<u32>,
 
     /// The share of answers that are 503, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = parse_share)]
@@ -114,6 +126,15 @@ impl UpstreamArguments {
         if self.stall_every.is_some_and(|every| self.stall_for >= every) {
             bail!("--stall-for must be shorter than --stall-every, or nothing is ever answered");
         }
+        if self.slots.is_some()
+            && self.protocol != Protocol::Discard
+            && self.delay.is_zero()
+            && self.jitter.is_zero()
+        {
+            bail!(
+                "--slots limits nothing while a request takes no time: give --delay or --jitter too"
+            );
+        }
         let answers_differ = [
             ("--body-bytes", self.body_bytes.is_some()),
             ("--error-rate", self.error_rate > 0.0),
@@ -123,6 +144,7 @@ impl UpstreamArguments {
             ("--delay", !self.delay.is_zero()),
             ("--jitter", !self.jitter.is_zero()),
             ("--stall-every", self.stall_every.is_some()),
+            ("--slots", self.slots.is_some()),
         ];
         let given = |flags: &[(&'static str, bool)]| {
             flags.iter().find(|(_, given)| *given).map(|(flag, _)| *flag)

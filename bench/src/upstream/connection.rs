@@ -13,6 +13,7 @@ use super::arguments::Protocol;
 use super::misbehaviour::{Chance, Misbehaviour};
 use super::reply::{BAD_REQUEST, CONTINUE, Choice, Replies};
 use super::request::{Head, HeadReader};
+use super::slots::Slots;
 use crate::clock::{Clock, now_ns};
 use crate::framing::Body;
 use crate::wire::Wire;
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) replies: Replies,
     pub(crate) misbehaviour: Misbehaviour,
     pub(crate) chance: RefCell<Chance>,
+    /// Of the whole process.
+    pub(crate) slots: Option<Arc<Slots>>,
     pub(crate) close_every: Option<u64>,
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) counts: Arc<Counts>,
@@ -114,7 +117,14 @@ impl Connection {
     /// Waits as long as was asked for; whether the answer is to be an error.
     async fn misbehave(&mut self) -> bool {
         let shared = &self.shared;
-        let held = shared.misbehaviour.hold_until(now_ns(), &mut shared.chance.borrow_mut());
+        let hold_from =
+            |ns: u64| shared.misbehaviour.hold_until(ns, &mut shared.chance.borrow_mut());
+        let held = match &shared.slots {
+            None => hold_from(now_ns()),
+            Some(slots) => {
+                Some(slots.take(now_ns, |begin_ns| hold_from(begin_ns).unwrap_or(begin_ns)))
+            }
+        };
         if let Some(until_ns) = held {
             shared.clock.sleep_until(until_ns).await;
         }

@@ -21,6 +21,7 @@ use super::arguments::UpstreamArguments;
 use super::connection::{Counts, Shared, serve};
 use super::misbehaviour::{Chance, Misbehaviour};
 use super::reply::Replies;
+use super::slots::Slots;
 use crate::certificates;
 use crate::clock::{Clock, now_ns};
 use crate::descriptors;
@@ -104,6 +105,7 @@ struct Service {
     arguments: UpstreamArguments,
     replies: Replies,
     misbehaviour: Misbehaviour,
+    slots: Option<Arc<Slots>>,
     tls: Option<Arc<ServerConfig>>,
 }
 
@@ -118,6 +120,7 @@ impl Service {
             engine: arguments.engine.resolve().context("--engine uring")?,
             replies: Replies::new(arguments.body_bytes.unwrap_or(BODY_BYTES_DEFAULT)),
             misbehaviour: Misbehaviour::new(arguments, now_ns()),
+            slots: arguments.slots.map(|count| Arc::new(Slots::new(count))),
             arguments: arguments.clone(),
             tls,
         })
@@ -148,6 +151,7 @@ impl Service {
                 replies: self.replies,
                 misbehaviour: self.misbehaviour,
                 chance: RefCell::new(Chance::new(self.arguments.seed ^ u64::from(thread) << 32)),
+                slots: self.slots.clone(),
                 close_every: self.arguments.close_every,
                 tls: self.tls.clone(),
                 counts,

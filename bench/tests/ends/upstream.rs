@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use rustix::process::Signal;
 
-use super::programs::{ENGINES, Upstream, curl};
+use super::programs::{ENGINES, Upstream, curl, load};
 
 #[test]
 fn curl_gets_what_the_path_asks_for() {
@@ -115,8 +115,58 @@ fn many_threads_share_one_port() {
     for engine in ENGINES {
         let upstream = Upstream::start(&["--threads", "3", "--engine", engine]);
         let url = upstream.url("/");
-        let loaded = super::programs::load(&[&url, "-n", "3000", "-c", "30"]);
+        let loaded = load(&[&url, "-n", "3000", "-c", "30"]);
         assert_eq!(loaded.report.requests, 3000, "{}", loaded.text);
         assert_eq!(upstream.stop(Signal::TERM), (3000, 30));
     }
+}
+
+#[test]
+fn slots_are_the_whole_process_s_and_who_waits_is_served_in_order() {
+    const SLOTS: u64 = 4;
+    const DELAY_MS: u64 = 50;
+    for (engine, threads) in [("uring", "1"), ("epoll", "2"), ("uring", "2")] {
+        let slots = SLOTS.to_string();
+        let delay = format!("{DELAY_MS}ms");
+        let upstream = Upstream::start(&[
+            "--engine",
+            engine,
+            "--threads",
+            threads,
+            "--slots",
+            &slots,
+            "--delay",
+            &delay,
+        ]);
+        // 16 at once: four rounds, whichever threads their connections fell to.
+        let url = upstream.url("/");
+        let loaded = load(&[&url, "-n", "16", "-c", "16", "-t", "2", "--engine", engine]);
+        assert_eq!(loaded.report.requests, 16, "{}", loaded.text);
+        let latency = loaded.report.latency_us.as_ref().expect("answers");
+        let round_us = 1e3 * DELAY_MS as f64;
+        assert!(latency.max >= 3.5 * round_us, "{}", loaded.text);
+        // Half of them were in the first two rounds.
+        assert!(latency.p50 < 3.0 * round_us, "{}", loaded.text);
+        // Closed loop: as many wait at all times, and the slots are never short of work.
+        let loaded = load(&[&url, "-d", "1s", "-c", "16", "-t", "2", "--engine", engine]);
+        let most = SLOTS as f64 * 1e3 / DELAY_MS as f64;
+        let rate = loaded.report.requests_per_s;
+        assert!(rate <= most + SLOTS as f64, "{rate}/s of {most}: {}", loaded.text);
+        assert!(rate > 0.6 * most, "{rate}/s of {most}: {}", loaded.text);
+    }
+}
+
+#[test]
+fn what_was_refused_is_told_apart_in_the_latency() {
+    let upstream = Upstream::start(&["--delay", "5ms", "--error-rate", "0.5"]);
+    let loaded = load(&[&upstream.url("/"), "-n", "200", "-c", "2", "--expect-status", "2xx"]);
+    let count = |of: &Option<lateen_bench::load::summary::Latency>| of.as_ref().map(|it| it.count);
+    let right = loaded.report.requests;
+    assert!((50..150).contains(&right), "{}", loaded.text);
+    assert_eq!(count(&loaded.report.latency_us), Some(200));
+    assert_eq!(count(&loaded.report.right_latency_us), Some(right));
+    assert!(loaded.text.contains("of right"), "{}", loaded.text);
+    let expected = ["-n", "20", "-c", "2", "--expect-status", "200,503"];
+    let all_right = load(&[&[upstream.url("/").as_str()], &expected[..]].concat());
+    assert_eq!(count(&all_right.report.right_latency_us), None);
 }
