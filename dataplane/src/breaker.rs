@@ -1,7 +1,7 @@
 //! A route's breaker: whether a request is let through, and what its end says.
 //!
 //! Before: `request` is about to forward a request whose route has a breaker, its mirrors have their copies.
-//! After: it is forwarded, and its end is noted here; or it is answered at once. Each worker counts in a slot
+//! After: it is forwarded, and its end is noted here; or it is answered at once, or goes elsewhere (`fallback`). Each worker counts in a slot
 //! of its own by plain stores; the health thread alone says where the breaker stands, in one word that every
 //! request of such a route reads. `decide::breaker` says what follows from what.
 
@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
-use lateen_snapshot::model::RouteId;
-use lateen_snapshot::model::breaker::{BreakerMode, CircuitBreaker};
+use lateen_snapshot::model::breaker::{BreakerMode, CircuitBreaker, Fallback};
+use lateen_snapshot::model::{ClusterId, RouteId};
 
 use crate::decide::breaker::{
     Event, PARTS, Part, Stage, fits_ramp, is_over, part_number, ramp_volume,
@@ -146,6 +146,15 @@ pub struct Admitted {
     is_open_ended: bool,
 }
 
+/// What becomes of a request that is not answered at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is let through.
+    Admitted,
+    /// It is not, and this cluster gets it instead.
+    Elsewhere(ClusterId),
+}
+
 /// Lets a request through, or not.
 ///
 /// # Errors
@@ -157,9 +166,9 @@ pub fn admit(
     rule: &CircuitBreaker,
     request: &Request,
     exchange: &Exchange,
-) -> Result<(), Failure> {
+) -> Result<Verdict, Failure> {
     let is_admitted = match rule.mode {
-        BreakerMode::ForcedClosed => return Ok(()),
+        BreakerMode::ForcedClosed => return Ok(Verdict::Admitted),
         BreakerMode::ForcedOpen => false,
         BreakerMode::Automatic => {
             let breaker = live.breakers.obtain(shard, live, exchange.route.get().route, rule);
@@ -170,13 +179,20 @@ pub fn admit(
         }
     };
     if is_admitted {
-        return Ok(());
+        return Ok(Verdict::Admitted);
     }
     let metrics = &shard.metrics().breaker;
     metrics.rejected.increment();
-    if rule.fallback.is_some() {
-        metrics.fallback.increment();
-        exchange.falls_back.set(true);
+    match rule.fallback {
+        Some(Fallback::Backend(cluster)) => {
+            metrics.fallback_backend.increment();
+            return Ok(Verdict::Elsewhere(cluster));
+        }
+        Some(Fallback::Response(_)) => {
+            metrics.fallback_response.increment();
+            exchange.falls_back.set(true);
+        }
+        None => {}
     }
     Err(Failure::overflow(FailedAt::Decide))
 }

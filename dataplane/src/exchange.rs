@@ -21,6 +21,7 @@ use crate::decide::balance::{EndpointIndex, Wish};
 use crate::decide::fault::Injected;
 use crate::decide::route::plan::{Answer, BackendPlan, RoutePlan};
 use crate::failure::{Failure, ResponseFlag, Stage};
+use crate::fallback::ForFallback;
 use crate::hedging::Hedge;
 use crate::live::Live;
 use crate::observe::access_log::Entry;
@@ -135,6 +136,8 @@ pub struct Rare {
     pub fault: Option<Injected>,
     /// Its session, if its route keeps some.
     pub session: Option<InSession>,
+    /// What is another for the backend that its route falls back to.
+    pub fallback: Option<Box<ForFallback>>,
 }
 
 /// What a response gets beside its route's edits.
@@ -151,13 +154,16 @@ pub struct AddedFields {
 pub struct RouteUse {
     /// Of the snapshot that the request is pinned to.
     pub route: RouteId,
-    /// Position among the route's backends.
+    /// Position among the route's backends, or [`FALLBACK`](Self::FALLBACK).
     pub backend: u16,
     /// The backend's cluster, or one that stands in for it.
     pub cluster: ClusterId,
 }
 
 impl RouteUse {
+    /// None of the route's backends: the one that it falls back to. There are never so many.
+    pub const FALLBACK: u16 = u16::MAX;
+
     /// Before the head was judged.
     const NONE: Self = Self { route: RouteId(u32::MAX), backend: 0, cluster: ClusterId(0) };
 }
@@ -305,7 +311,7 @@ impl Exchange {
         (route != RouteUse::NONE.route).then(|| live.loaded.tables.plan(route))
     }
 
-    /// The backend that answers it; likewise.
+    /// The backend that answers it; likewise, and where it is the one that the route falls back to.
     #[inline]
     pub fn backend<'l>(&self, live: &'l Live) -> Option<&'l BackendPlan> {
         let Answer::Backends { backends, .. } = &self.plan(live)?.answer else { return None };

@@ -32,6 +32,7 @@ use crate::decide::route::plan::{Answer, LimitsIndex, RoutePlan};
 use crate::decide::route::{Found, RequestView};
 use crate::exchange::{AddedFields, Exchange, Logged, Rare, Request, RouteUse};
 use crate::failure::{Failure, Refusal, Stage};
+use crate::fallback::prepare_fallback;
 use crate::forward::received::Received;
 use crate::forward::transfer::{Stopped, Timer, receive};
 use crate::limits;
@@ -192,12 +193,12 @@ pub fn judge_head(
     }
     let fields = backend.request_edits.as_deref();
     let rewrite = plan.rewrite.as_deref();
-    let fallback = head.authority.is_none().then(|| cluster.fallback_authority());
+    let own_authority = head.authority.is_none().then(|| cluster.fallback_authority());
     let forwarding = RequestForwarding {
         client_address: connection.address_text(),
         scheme: Scheme::Http,
         request_id: made_id.as_ref().map(|id| &id[..]),
-        authority_if_missing: fallback.as_ref().map_or(b"", |host| host.as_bytes()),
+        authority_if_missing: own_authority.as_ref().map_or(b"", |host| host.as_bytes()),
         upgrade: true,
         edits: (fields.is_some() || rewrite.is_some()).then_some(RequestEdits {
             fields,
@@ -215,7 +216,14 @@ pub fn judge_head(
     let fault = faults.and_then(|faults| fault::draw(faults, &view.fields, || shard.random()));
     let session = session.map(|(in_session, _)| in_session);
     let changes_response = plan.cors.is_some() || head.wants_epoch || session.is_some();
-    let is_rare = has_mirrors || has_tries || fault.is_some() || head.timeout_ms.is_some();
+    let fallback = plan.policy.circuit_breaker.as_deref().and_then(|breaker| {
+        prepare_fallback(connection, live, breaker, &head, &view, (plan, backend), forwarding)
+    });
+    let is_rare = has_mirrors
+        || has_tries
+        || fault.is_some()
+        || fallback.is_some()
+        || head.timeout_ms.is_some();
     if head.upgrade.is_some() || changes_response || is_rare {
         let mut added = added_by_route(&view, plan);
         if head.wants_epoch {
@@ -241,6 +249,7 @@ pub fn judge_head(
             hedge,
             fault,
             session,
+            fallback,
             head_bytes: request.message.len(),
             try_bytes: 0,
         }));
@@ -270,7 +279,7 @@ fn write_for_mirrors(
     forwarding: RequestForwarding<'_>,
     plan: &RoutePlan,
 ) -> Vec<u8> {
-    let (fields, rewrite) = (plan.mirror_edits.as_deref(), plan.rewrite.as_deref());
+    let (fields, rewrite) = (plan.route_edits.as_deref(), plan.rewrite.as_deref());
     let edits = forwarding.edits.map(|edits| RequestEdits { fields, rewrite, ..edits });
     let mut message = Vec::new();
     write_request(head, &RequestForwarding { edits, ..forwarding }, &mut message);

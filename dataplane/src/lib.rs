@@ -41,6 +41,7 @@ pub mod request;
 pub mod judge;
 pub mod sessions;
 pub mod breaker;
+pub mod fallback;
 pub mod exchange;
 pub mod in_flight;
 pub mod tries;

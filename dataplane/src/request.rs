@@ -12,11 +12,12 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use lateen_ring::{Instant, Moved, keep_vector, spare_vector};
+use lateen_snapshot::model::breaker::Fallback;
 
 use crate::attempt::{
     Ended, Try, Way, close_reason, first_try, may_replay, send_message, set_out, try_again,
 };
-use crate::breaker;
+use crate::breaker::{self, Verdict};
 use crate::bulkhead::RequestUnit;
 use crate::client::Connection;
 use crate::cluster::Chosen;
@@ -27,6 +28,7 @@ use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::Method;
 use crate::exchange::{CutWatch, Exchange, Request};
 use crate::failure::{Cause, Failure, Side, Stage};
+use crate::fallback::lead_elsewhere;
 use crate::forward::fault::inject;
 use crate::forward::obtain::take_pooled;
 use crate::forward::pool::{Upstream, close_upstream};
@@ -131,12 +133,12 @@ async fn forward(
     if request.rare.as_ref().is_some_and(|rare| rare.awaits_body) {
         Box::pin(await_body(connection, received, request, exchange)).await?;
     }
-    let way = set_out(connection, request, exchange)?;
+    let mut way = set_out(connection, request, exchange)?;
     if let Some(fault) = request.rare.as_ref().and_then(|rare| rare.fault) {
         Box::pin(inject(connection, exchange, fault, exchange.due.get())).await?;
     }
     if way.has_breaker {
-        admit(connection, request, exchange)?;
+        admit(connection, request, exchange, &mut way)?;
     }
     // A request of its own cap, as long as the exchange lasts.
     let _entered = match way.cluster.bulkhead.caps_requests() {
@@ -229,12 +231,23 @@ async fn forward(
     }
 }
 
-/// Asks the route's breaker.
-fn admit(connection: &Connection, request: &Request, exchange: &Exchange) -> Result<(), Failure> {
+/// Asks the route's breaker. What it does not let through may lead elsewhere.
+fn admit(
+    connection: &Connection,
+    request: &mut Request,
+    exchange: &Exchange,
+    way: &mut Way,
+) -> Result<(), Failure> {
     let live = exchange.live().ok_or_else(Failure::no_cluster)?;
     let plan = exchange.plan(&live).ok_or_else(Failure::no_cluster)?;
     let rule = plan.policy.circuit_breaker.as_deref().expect("the way says that there is one");
-    breaker::admit(&connection.shard, &live, rule, request, exchange)
+    match breaker::admit(&connection.shard, &live, rule, request, exchange)? {
+        Verdict::Admitted => {}
+        Verdict::Elsewhere(cluster) => {
+            way.cluster = lead_elsewhere(&connection.shard, &live, request, exchange, cluster);
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the cluster may have another request.
@@ -406,7 +419,7 @@ async fn fall_back(connection: &Connection, exchange: &Exchange, request: &Reque
     let live = exchange.live();
     let plan = live.as_ref().and_then(|live| exchange.plan(live));
     let rule = plan.and_then(|plan| plan.policy.circuit_breaker.as_deref());
-    let Some(fallback) = rule.and_then(|rule| rule.fallback.as_ref()) else {
+    let Some(Fallback::Response(fallback)) = rule.and_then(|rule| rule.fallback.as_ref()) else {
         return fail(connection, exchange, Failure::overflow(Stage::Decide), Some(request)).await;
     };
     let keep_alive =

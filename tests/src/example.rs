@@ -6,6 +6,7 @@ use crate::control::free_address;
 use crate::http::{Response, exchange};
 use crate::peer::Peer;
 use crate::proxy::{Engine, Launch, Proxy};
+use crate::tools::{Outcome, run};
 use crate::wait::eventually;
 use std::fs;
 use std::net::SocketAddr;
@@ -88,6 +89,11 @@ impl Example {
             .ask(&format!("GET / HTTP/1.1\r\nHost: a.example\r\n{lines}Connection: close\r\n\r\n"));
         assert_eq!(response.status, 200, "{response:?}");
         String::from_utf8_lossy(&response.body).into_owned()
+    }
+
+    /// Gives a command to the control plane.
+    pub fn lateen(&self, arguments: &[&str]) -> Outcome {
+        run(Command::new(binary::lateen()).args(arguments).args(["--api", &api(self.folder())]))
     }
 
     /// Where the control plane keeps its things.

@@ -21,6 +21,7 @@ lateen_tests::on_both_engines!(
     an_instance_that_takes_no_connection_gets_none,
     when_most_instances_are_out_all_get_requests,
     a_breaker_answers_for_a_service_that_fails,
+    what_a_breaker_holds_off_another_service_answers,
     a_route_that_is_forced_open_is_not_called,
 );
 
@@ -351,11 +352,101 @@ fn a_breaker_answers_for_a_service_that_fails(engine: Engine) {
         assert_eq!(count("breaker_transitions_total", to), times, "{to}");
     }
     assert_eq!(count("breaker_probes_total", ""), 2.0);
-    assert_eq!(count("breaker_fallback_total", ""), f64::from(answered as u32));
+    assert_eq!(count("breaker_fallback_total", "response"), f64::from(answered as u32));
+    assert_eq!(count("breaker_fallback_total", "backend"), 0.0);
     assert_eq!(count("breaker_rejected_total", ""), f64::from(answered as u32));
     assert_eq!(count("breakers_open", ""), 0.0);
     assert_eq!(example.proxy.metrics().sum("response_flags_total", &[]), 0.0);
     assert_eq!(answers(&example, 20), ["real"; 20]);
+}
+
+/// Says who it is, and what it was asked: the two headers that are set, and how long the body was.
+fn telling(name: &'static str, is_ill: &Arc<AtomicBool>) -> Upstream {
+    let is_ill = is_ill.clone();
+    Upstream::answering(move |request| {
+        let of = |name: &str| request.head.value(name).unwrap_or_else(|| "-".to_owned());
+        let length = request.body.len();
+        let told = format!("{name} {} {} {length}", of("x-caller"), of("x-model"));
+        match is_ill.load(Ordering::Acquire) {
+            true => error_of(500, &told),
+            false => ok(&told, told.len()),
+        }
+    })
+}
+
+fn what_a_breaker_holds_off_another_service_answers(engine: Engine) {
+    let [real_is_ill, cache_is_ill] = [true, false].map(AtomicBool::new).map(Arc::new);
+    let upstreams = [
+        telling("real", &real_is_ill),
+        telling("cache-a", &cache_is_ill),
+        telling("cache-b", &cache_is_ill),
+    ];
+    let addresses = upstreams.each_ref().map(Upstream::address);
+    let example = Example::apply(engine, "circuit-breaker-fallback.yaml", &addresses);
+    let shown = ["get", "policies", "--route", "recommendations", "--output", "json"];
+    let shown = example.lateen(&shown).expect_success();
+    assert!(shown.contains("\"name\": \"recommendations-cached\""), "{shown}");
+    let sum = |name: &str, labels: &[(&str, &str)]| example.proxy.metrics().sum(name, labels);
+    let opened = || sum("breaker_transitions_total", &[("to", "open")]);
+    let mut led_away = 0;
+    eventually("the breaker opens", || {
+        let (status, told) = ask(&example);
+        assert_eq!(status == 200, told.starts_with("cache-"), "{told}");
+        assert!(status == 200 || told == "real shop large 0", "{told}");
+        led_away += usize::from(status == 200);
+        (opened() == 1.0).then_some(())
+    });
+    // Each user at one instance, without what is for the other backend alone; bodies of any kind come along.
+    let as_user = |user: usize, rest: &str| {
+        let response = example.ask(&format!(
+            "POST /x HTTP/1.1\r\nHost: a.example\r\nx-user: {user}\r\nConnection: close\r\n{rest}"
+        ));
+        let header = |name: &str| response.head.value(name);
+        assert_eq!((header("x-served-by").as_deref(), header("x-fresh")), (Some("shop"), None));
+        (response.status, String::from_utf8_lossy(&response.body).into_owned())
+    };
+    let long = "x".repeat(100_000);
+    let bodies = [
+        ("Content-Length: 0\r\n\r\n".to_owned(), 0),
+        ("Content-Length: 5\r\n\r\nhello".to_owned(), 5),
+        (format!("Content-Length: {}\r\n\r\n{long}", long.len()), long.len()),
+        (format!("Transfer-Encoding: chunked\r\n\r\n186A0\r\n{long}\r\n0\r\n\r\n"), long.len()),
+    ];
+    let mut used = std::collections::BTreeSet::new();
+    for user in 0..16 {
+        let (_, told) = as_user(user, &bodies[0].0);
+        let instance = told.split(' ').next().unwrap_or_default().to_owned();
+        led_away += 1;
+        for (body, length) in &bodies {
+            let expected = format!("{instance} shop - {length}");
+            assert_eq!(as_user(user, body), (200, expected), "user {user}");
+            led_away += 1;
+        }
+        used.insert(instance);
+    }
+    assert_eq!(used.len(), 2, "users are spread: {used:?}");
+    // What fails there is what the client hears, and says nothing of the first service.
+    cache_is_ill.store(true, Ordering::Release);
+    let (status, told) = as_user(0, &bodies[0].0);
+    assert!(status == 500 && told.starts_with("cache-"), "{status} {told}");
+    led_away += 1;
+    real_is_ill.store(false, Ordering::Release);
+    eventually("the first service is called again", || {
+        let (status, told) = ask(&example);
+        led_away += usize::from(status == 500);
+        (told == "real shop large 0").then_some(())
+    });
+    eventually("the breaker closes", || {
+        led_away += usize::from(ask(&example).0 == 500);
+        (sum("breaker_transitions_total", &[("to", "closed")]) == 1.0).then_some(())
+    });
+    assert_eq!(answers(&example, 20), ["real shop large 0"; 20]);
+    let led_away = f64::from(led_away as u32);
+    assert_eq!(sum("breaker_fallback_total", &[("to", "backend")]), led_away);
+    assert_eq!(sum("breaker_fallback_total", &[("to", "response")]), 0.0);
+    assert_eq!(sum("breaker_rejected_total", &[]), led_away);
+    assert_eq!(sum("response_flags_total", &[]), 0.0);
+    assert_eq!(opened(), 1.0);
 }
 
 fn a_route_that_is_forced_open_is_not_called(engine: Engine) {

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::limits::{BOUND_PERCENT_MAX, BYTES_PER_S_MAX, DENOMINATOR_MAX, ENDPOINT_WEIGHT_MAX};
-use crate::model::breaker::{BreakerMode, CircuitBreaker, FallbackResponse};
+use crate::model::breaker::{BreakerMode, CircuitBreaker, Fallback, FallbackResponse};
 use crate::model::bulkhead::Caps;
 use crate::model::faults::{AbortKind, FaultAbort, FaultBandwidth, FaultDelay, Faults, Share};
 use crate::model::health_check::{HealthCheck, HttpProbe, Probe};
@@ -306,7 +306,7 @@ fn route(clusters: u32) -> impl Strategy<Value = Route> {
         option::of(faults()),
         option::of(retry()),
         option::of(hedging()),
-        option::of(breaker()),
+        option::of(breaker(clusters)),
     );
     (about, action(clusters), edits(), edits(), filters, policy).prop_map(
         |(about, action, request_headers, response_headers, filters, policy)| Route {
@@ -359,16 +359,16 @@ fn retry() -> impl Strategy<Value = Retry> {
     )
 }
 
-fn breaker() -> impl Strategy<Value = CircuitBreaker> {
+fn breaker(clusters: u32) -> impl Strategy<Value = CircuitBreaker> {
     let mode =
         select(vec![BreakerMode::Automatic, BreakerMode::ForcedOpen, BreakerMode::ForcedClosed]);
-    let fallback = (400..=599_u16, "[a-z]{0,9}").prop_map(|(status, body)| FallbackResponse {
-        status,
-        content_type: "text/plain".to_owned(),
-        body,
+    let response = (400..=599_u16, "[a-z]{0,9}").prop_map(|(status, body)| {
+        Fallback::Response(FallbackResponse { status, content_type: "text/plain".to_owned(), body })
     });
     let numbers = (1..=100_u32, 1..100_u32, 1..100_000_u32, 0..100_000_u32);
-    (mode, numbers, option::of(fallback)).prop_map(
+    let to_cluster = cluster_id(clusters).prop_map(|id| id.map(Fallback::Backend));
+    let fallback = prop_oneof![option::of(response), to_cluster];
+    (mode, numbers, fallback).prop_map(
         |(mode, (error_percent, request_volume, window_ms, ramp_ms), fallback)| CircuitBreaker {
             mode,
             error_percent,

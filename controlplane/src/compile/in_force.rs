@@ -201,9 +201,9 @@ pub fn in_force(declared: &[Arc<Declared>], asked: &Asked) -> Result<RouteInForc
     // What is wrong with the set was told when it was given.
     let mut findings = Findings::default();
     let services = Services::collect(&objects, &mut findings);
-    let policies = Policies::collect(&objects, &services, &mut findings);
-    let attachments = attach_routes(&objects, &services, &mut findings);
     let references = References::collect(&objects, &services);
+    let policies = Policies::collect(&objects, &services, &references, &mut findings);
+    let attachments = attach_routes(&objects, &services, &mut findings);
     let route = Told { route, objects: &objects, services: &services, policies: &policies };
     let parents = route.parents(&attachments);
     let rules = route.asked_rules(asked)?;

@@ -74,7 +74,8 @@ struct Draft<'p, 'a, 'd> {
 impl<'a, 'd> Draft<'_, 'a, 'd> {
     /// Everything goes to the workload beside the proxy.
     fn add_inbound(&mut self, written: &ProxyListener, target: Target, path: &str) {
-        let settings = self.inbound_settings(written, path);
+        let mut settings = self.inbound_settings(written, path);
+        self.selection.take_fallback(&mut settings.of_requests, true);
         let name = format!("inbound/{}", written.name);
         let snapshot = self.selection.snapshot();
         let cluster = ClusterId(snapshot.clusters.len() as u32);

@@ -10,9 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use lateen_snapshot::limits::ENDPOINTS_MAX;
+use lateen_snapshot::model::breaker::Fallback;
 use lateen_snapshot::model::failover::Failover;
 use lateen_snapshot::model::{
-    Action, Cluster, ClusterId, Endpoint, RouteId, Rule, Snapshot, TcpRoute,
+    Action, Cluster, ClusterId, Endpoint, RouteId, RoutePolicy, Rule, Snapshot, TcpRoute,
 };
 
 use crate::compile::endpoints::DnsSource;
@@ -154,10 +155,23 @@ impl<'a, 'd> Selection<'a, 'd> {
         for mirror in &mut route.mirrors {
             mirror.cluster = self.take_cluster(mirror.cluster);
         }
+        let forwards = matches!(route.action, Action::Forward(_));
+        self.take_fallback(&mut route.policy, forwards);
         let id = RouteId(self.snapshot.routes.len() as u32);
         self.snapshot.routes.push(route);
         self.routes.insert(of_whole, id);
         id
+    }
+
+    /// The backend that a route falls back to, in this snapshot's numbers. One that forwards nothing asks
+    /// no breaker, and so reaches none.
+    pub(super) fn take_fallback(&mut self, policy: &mut RoutePolicy, forwards: bool) {
+        if let Some(breaker) = &mut policy.circuit_breaker
+            && let Some(Fallback::Backend(cluster)) = breaker.fallback
+        {
+            let taken = forwards.then(|| Fallback::Backend(self.take_cluster(cluster)));
+            breaker.fallback = taken;
+        }
     }
 
     fn take_cluster(&mut self, of_whole: ClusterId) -> ClusterId {

@@ -4,7 +4,7 @@
 //! rule, the policy of the route; then the policy of the service's port, then that of the service. A
 //! target has one policy, so that nothing depends on an order among policies.
 
-mod breaker;
+pub(crate) mod breaker;
 mod bulkhead;
 mod faults;
 mod health_check;
@@ -24,7 +24,7 @@ use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::policy::bulkhead::caps_of;
 use crate::compile::policy::rate_limit::{place_limits, rate_limits_of};
-use crate::compile::references::{list_names, missing_service};
+use crate::compile::references::{References, list_names, missing_service};
 use crate::compile::services::Services;
 use crate::compile::subsets::Subset;
 use crate::language::diagnostic::Diagnostic;
@@ -134,10 +134,11 @@ impl<'d> Policies<'d> {
         services: &Services<'d>,
         findings: &mut Findings,
     ) -> Self {
+        references: &References<'_, 'd>,
         let routes = RouteNames::collect(objects);
         let mut policies = Self::default();
         for policy in &objects.policies {
-            let settings = settings_of(policy, findings);
+            let settings = settings_of(policy, references, findings);
             for (index, reference) in policy.spec.target_refs.iter().enumerate() {
                 let path = format!("spec.targetRefs[{index}]");
                 check_target(policy, reference, &path, services, &routes, findings);
@@ -296,7 +297,11 @@ fn check_target(
     findings.push(diagnostic.with_help(list_names(&format!("its named {what}s"), &sections)));
 }
 
-fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) -> Settings {
+fn settings_of(
+    policy: &Item<'_, TrafficPolicySpec>,
+    references: &References<'_, '_>,
+    findings: &mut Findings,
+) -> Settings {
     let written = policy.spec.timeouts.clone().unwrap_or_default();
     let mut time_limit = |text: Option<&str>, field: &str| {
         let path = format!("spec.timeouts.{field}");
@@ -337,7 +342,7 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
             session: None,
             rate_limits: rate_limits_of(&policy.spec.rate_limits),
             circuit_breaker: (policy.spec.circuit_breaker.as_ref())
-                .map(|written| Box::new(breaker::breaker_of(written))),
+                .map(|of| Box::new(breaker::breaker_of(policy, of, references, findings))),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
         locality_percent: balancing

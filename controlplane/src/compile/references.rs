@@ -1,6 +1,6 @@
 //! References to services: whether there is such a service, such a port, and leave to refer to it.
 //!
-//! Leave is needed from a route to a service of another namespace; a ReferenceGrant there gives it. A
+//! Leave is needed from a route or a policy to a service of another namespace; a ReferenceGrant there gives it. A
 //! grant for Services of either group holds for a reference that could mean that group.
 
 use std::collections::HashMap;
@@ -15,6 +15,7 @@ use crate::compile::findings::Findings;
 use crate::compile::objects::Objects;
 use crate::compile::services::{Missing, Service, ServicePort, Services};
 use crate::language::diagnostic::Diagnostic;
+use crate::language::kinds::traffic_policy::breaker::FallbackBackendRef;
 use crate::language::object::Declared;
 use crate::language::place::Place;
 
@@ -47,6 +48,17 @@ backend_ref_from!(HttpRouteRulesBackendRefs);
 backend_ref_from!(HttpRouteRulesFiltersRequestMirrorBackendRef);
 backend_ref_from!(TcpRouteRulesBackendRefs);
 
+impl<'a> From<&'a FallbackBackendRef> for BackendRef<'a> {
+    fn from(written: &'a FallbackBackendRef) -> Self {
+        Self {
+            group: written.group.as_deref().unwrap_or_default(),
+            namespace: written.namespace.as_deref(),
+            name: &written.name,
+            port: Some(written.port.into()),
+        }
+    }
+}
+
 /// What a reference must lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -72,7 +84,7 @@ impl<'s, 'd> References<'s, 'd> {
         Self { services, grants }
     }
 
-    /// The port that a route's reference at `path` leads to.
+    /// The port that the reference of a route, or of a policy, at `path` leads to.
     pub(super) fn backend(
         &self,
         route: &Declared,

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use lateen_snapshot::encoding::{VERSION, decode, encode};
 use lateen_snapshot::limits::*;
-use lateen_snapshot::model::breaker::FallbackResponse;
+use lateen_snapshot::model::breaker::Fallback;
 use lateen_snapshot::model::{
     Action, Epoch, HeaderEdits, PathMatch, Route, RouteMatch, Snapshot, ValueMatch,
 };
@@ -178,8 +178,11 @@ impl Sums {
             self.add(PART_BYTES, 0);
         }
         if let Some(breaker) = &route.policy.circuit_breaker {
-            let of_fallback = |it: &FallbackResponse| it.content_type.len() + it.body.len();
-            self.add(PART_BYTES, breaker.fallback.as_ref().map_or(0, of_fallback));
+            let text_bytes = match &breaker.fallback {
+                Some(Fallback::Response(it)) => it.content_type.len() + it.body.len(),
+                Some(Fallback::Backend(_)) | None => 0,
+            };
+            self.add(PART_BYTES, text_bytes);
         }
         let Some(cors) = &route.cors else { return };
         let lists =

@@ -55,7 +55,8 @@ impl<'d> Whole<'d> {
         findings: &mut Findings,
     ) -> Self {
         let services = Services::collect(objects, findings);
-        let policies = Policies::collect(objects, &services, findings);
+        let references = References::collect(objects, &services);
+        let policies = Policies::collect(objects, &services, &references, findings);
         let mut settings: Vec<Settings> = services
             .iter()
             .flat_map(|service| service.ports.iter().map(move |port| (service, port)))
@@ -65,7 +66,6 @@ impl<'d> Whole<'d> {
             })
             .collect();
         let mut clusters = collect_clusters(objects, &services, &settings, before, findings);
-        let references = References::collect(objects, &services);
         let mut http = compile_http_routes(objects, &references, &policies, &settings, findings);
         let mut tcp = compile_tcp_routes(objects, &references, &policies, &settings, findings);
         let (of_mesh, of_clusters) = (&mut clusters, &mut settings);

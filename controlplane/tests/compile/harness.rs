@@ -9,6 +9,7 @@ use lateen_control::language::object::Declared;
 use lateen_control::language::parse::parse;
 use lateen_control::language::place::SourceFile;
 use lateen_control::resolver::Addresses;
+use lateen_snapshot::model::breaker::{CircuitBreaker, Fallback};
 use lateen_snapshot::model::rate_limit::{RateLimit, RateLimits};
 use lateen_snapshot::model::{
     Action, ClusterPolicy, HeaderEdits, HostPattern, PathMatch, Route, RouteMatch, Rule, Snapshot,
@@ -168,8 +169,19 @@ fn effects(route: &Route, snapshot: &Snapshot) -> Vec<String> {
     lines.extend(route.policy.session.iter().map(|session| format!("{session:?}")));
     lines.extend(route.policy.faults.iter().map(|faults| format!("{faults:?}")));
     lines.push(limits(route.policy.rate_limits.as_deref()).trim_start().to_owned());
+    lines.extend(route.policy.circuit_breaker.iter().map(|of| breaker(of, snapshot)));
     lines.retain(|line| !line.is_empty());
     lines
+}
+
+fn breaker(breaker: &CircuitBreaker, snapshot: &Snapshot) -> String {
+    let fallback = match &breaker.fallback {
+        None => "503".to_owned(),
+        Some(Fallback::Response(response)) => format!("{response:?}"),
+        Some(Fallback::Backend(id)) => snapshot.clusters[id.0 as usize].name.clone(),
+    };
+    let CircuitBreaker { mode, error_percent, request_volume, .. } = breaker;
+    format!("breaker {mode:?} at {error_percent} % of {request_volume}, else {fallback}")
 }
 
 fn limits(limits: Option<&RateLimits>) -> String {

@@ -426,7 +426,12 @@ fn response_edits<'a>(
     live: &'a Live,
     with_token: Option<&'a [u8]>,
 ) -> ResponseEdits<'a> {
-    let fields = call.exchange.backend(live).and_then(|backend| backend.response_edits.as_deref());
+    let exchange = call.exchange;
+    let fields = match exchange.backend(live) {
+        Some(backend) => backend.response_edits.as_deref(),
+        // From where the route falls back to: what is said of one of its backends is not said of that.
+        None => exchange.plan(live).and_then(|plan| plan.response_edits.as_deref()),
+    };
     match &call.request.rare {
         Some(rare) => ResponseEdits {
             fields,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::ClusterId;
+
 /// When a route stops to forward, and what it answers then.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CircuitBreaker {
@@ -17,8 +19,18 @@ pub struct CircuitBreaker {
     pub sleep_ms: u32,
     /// How long it lets requests in by and by after that went well.
     pub ramp_ms: u32,
-    /// What is answered while nothing is forwarded; `None`: 503.
-    pub fallback: Option<FallbackResponse>,
+    /// What becomes of requests that are not let through; `None`: 503.
+    pub fallback: Option<Fallback>,
+}
+
+/// What becomes of the requests that a breaker does not let through.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Fallback {
+    /// The proxy answers them.
+    Response(FallbackResponse),
+    /// Another cluster does. It is not counted by the breaker, and what is said of one of the route's
+    /// backends alone is not said of it.
+    Backend(ClusterId),
 }
 
 /// Who decides whether a breaker is open.

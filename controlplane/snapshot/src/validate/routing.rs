@@ -53,7 +53,7 @@ fn check_route(route: &Route, clusters: usize) -> Result<(), Problem> {
     }
     check_rate_limits(route.policy.rate_limits.as_deref())?;
     if let Some(breaker) = &route.policy.circuit_breaker {
-        check_breaker(breaker).map_err(|problem| problem.inside("circuit_breaker"))?;
+        check_breaker(breaker, clusters).map_err(|problem| problem.inside("circuit_breaker"))?;
     }
     duration("request_timeout_ms", route.policy.request_timeout_ms)?;
     duration("backend_request_timeout_ms", route.policy.backend_request_timeout_ms)?;

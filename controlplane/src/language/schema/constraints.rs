@@ -79,7 +79,10 @@ pub(super) fn apply(kind: ObjectKind, schema: &mut Json) {
             apply_table(schema, "spec", SERVICE);
         }
         ObjectKind::Proxy => apply_table(schema, "spec", PROXY),
-        ObjectKind::TrafficPolicy => apply_table(schema, "spec", TRAFFIC_POLICY),
+        ObjectKind::TrafficPolicy => {
+            apply_table(schema, "spec", TRAFFIC_POLICY);
+            apply_table(schema, "spec.circuitBreaker.fallback.backendRef", BACKEND_REF);
+        }
     }
 }
 

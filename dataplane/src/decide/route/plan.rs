@@ -3,6 +3,7 @@
 //! Before it: a route was found. After it: the codec writes heads by these edits, and the conductor
 //! forwards to the backend, sends the client elsewhere, or refuses.
 
+use lateen_snapshot::model::breaker::Fallback;
 use lateen_snapshot::model::rate_limit::RateLimits;
 use lateen_snapshot::model::{
     Action, ClusterId, HeaderEdits, Mirror, Redirect, Rewrite, Route, RoutePolicy,
@@ -22,7 +23,8 @@ pub struct RoutePlan {
     pub rewrite: Option<Box<Rewrite>>,
     /// Which other origins' pages may call.
     pub cors: Option<Box<CorsPolicy>>,
-    /// Changes to answers of the proxy's own; those of a backend are in its plan.
+    /// Changes to answers of the proxy's own, and of the backend that it falls back to; those of one of
+    /// its own backends are in that one's plan.
     pub response_edits: Option<Box<Edits>>,
     /// How they are treated.
     pub policy: RoutePolicy,
@@ -30,8 +32,8 @@ pub struct RoutePlan {
     pub rate_limits: Option<LimitsIndex>,
     /// Who gets a copy.
     pub mirrors: Box<[Mirror]>,
-    /// The route's changes to the fields of copies.
-    pub mirror_edits: Option<Box<Edits>>,
+    /// The route's changes to the fields of copies, and of what goes to the backend that it falls back to.
+    pub route_edits: Option<Box<Edits>>,
 }
 
 /// Position in [`RouteTables::limits`](crate::decide::route::RouteTables::limits).
@@ -137,13 +139,23 @@ impl RoutePlan {
             Action::Redirect(redirect) => Answer::Redirect(redirect.clone()),
             Action::Respond(status) => Answer::Status(*status),
         };
-        let mirror_edits = match &*route.mirrors {
-            [] => None,
-            _ => compile(&[&route.request_headers], &[])?,
+        let falls_back_to =
+            route.policy.circuit_breaker.as_ref().and_then(|of| match of.fallback {
+                Some(Fallback::Backend(cluster)) => Some(cluster),
+                Some(Fallback::Response(_)) | None => None,
+            });
+        if let Some(ClusterId(index)) = falls_back_to
+            && index as usize >= clusters
+        {
+            return Err(BuildError::Dangling { place: place(), kind: "cluster", index });
+        }
+        let route_edits = match route.mirrors.is_empty() && falls_back_to.is_none() {
+            true => None,
+            false => compile(&[&route.request_headers], &[])?,
         };
         Ok(Self {
             answer,
-            mirror_edits,
+            route_edits,
             rewrite: route.rewrite.clone(),
             cors: route.cors.as_ref().map(|cors| Box::new(CorsPolicy::of(cors))),
             response_edits: compile(&[&route.response_headers], reserved)?,

@@ -18,8 +18,11 @@ impl Page<'_, '_> {
         self.gauges("breakers_open", "Circuit breakers that are not closed", [([], open)])?;
         let rejected = self.sum(|worker| worker.breaker.rejected.value());
         self.counter("breaker_rejected", "Requests that no breaker let through", rejected)?;
-        let fallback = self.sum(|worker| worker.breaker.fallback.value());
-        self.counter("breaker_fallback", "Those that a fallback answered", fallback)?;
+        let fallback = [
+            ([("to", "response")], self.sum(|worker| worker.breaker.fallback_response.value())),
+            ([("to", "backend")], self.sum(|worker| worker.breaker.fallback_backend.value())),
+        ];
+        self.counters("breaker_fallback", "Those that a fallback answered, by which", fallback)?;
         let probes = self.sum(|worker| worker.breaker.probes.value());
         self.counter("breaker_probes", "Requests let through to see how they end", probes)
     }

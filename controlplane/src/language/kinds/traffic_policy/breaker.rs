@@ -29,7 +29,7 @@ pub struct CircuitBreaker {
     /// answered well, and one. `10s` unless told otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ramp: Option<String>,
-    /// What is answered while nothing is let through; 503 unless told otherwise.
+    /// What becomes of requests that are not let through; 503 unless told otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
 }
@@ -46,12 +46,37 @@ pub enum BreakerMode {
     ForcedClosed,
 }
 
-/// What is answered instead.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// What becomes of requests that are not let through: one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fallback {
     /// An answer of the proxy's own.
-    pub response: FallbackResponse,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<FallbackResponse>,
+    /// A port of another Service gets them: by its balancing, bulkhead, health checks and connect timeout,
+    /// within the route's timeouts, and tried again as the route says. The breaker does not count them, and
+    /// if they fail there, that is what the client hears.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_ref: Option<FallbackBackendRef>,
+}
+
+/// A port of a Service, in the Gateway API's words (BackendObjectReference).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FallbackBackendRef {
+    /// Group of the Service: `lateen.dev`, or `""`, which finds whichever there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// `Service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Name of the Service.
+    pub name: String,
+    /// Its namespace; the policy's unless told otherwise. In another one a ReferenceGrant must give leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Number of its port.
+    pub port: u16,
 }
 
 /// An answer of the proxy's own.

@@ -31,8 +31,21 @@ pub(super) fn check_breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_
         }
     }
     let Some(fallback) = &breaker.fallback else { return };
-    let path = |field: &str| format!("spec.circuitBreaker.fallback.response.{field}");
-    let response = &fallback.response;
+    let at = "spec.circuitBreaker.fallback";
+    match (&fallback.response, &fallback.backend_ref) {
+        (Some(_), Some(_)) => findings.conflict(
+            &format!("{at}.backendRef"),
+            &format!("{at}.response"),
+            "a fallback is a response or a backend",
+        ),
+        (None, None) => {
+            let help = "`response` is an answer of the proxy's own, `backendRef` another Service";
+            findings.error_with_help(at, "a fallback without `response` and `backendRef`", help);
+        }
+        _ => {}
+    }
+    let Some(response) = &fallback.response else { return };
+    let path = |field: &str| format!("{at}.response.{field}");
     if let Some(status @ (204 | 205 | 304)) = response.status {
         let message = format!("an answer of the status {status} has no body");
         findings.error_with_help(&path("status"), message, "200 is a usual one");
