@@ -132,6 +132,7 @@ impl Cluster {
         let requests = totals.retries.join(retry_terms(&spec), draw.now_ns);
         let retries = Rc::new(Retries { requests, lease: BudgetLease::default() });
         let bulkhead = Bulkhead::new(shard, caps_of(&spec.policy), Arc::clone(&totals));
+        bulkhead.follow(&spec);
         Self {
             service: in_service(&spec, &endpoints),
             marks: OnceCell::new(),
@@ -485,7 +486,7 @@ impl Clusters {
             last.endpoints[*at as usize].retired.set(true);
         }
         last.idle.wake_keeper();
-        cluster.bulkhead.set_caps(caps_of(&spec.policy));
+        cluster.bulkhead.follow(spec);
         cluster
     }
 

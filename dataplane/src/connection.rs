@@ -13,6 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use lateen_ring::{Instant, Lease, boxed};
+use lateen_snapshot::model::overload::Priority;
 use lateen_snapshot::model::{Epoch, Protocol};
 
 use crate::accept::detect::{Detected, detect};
@@ -404,7 +405,7 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
             let others = cluster.endpoint_count().min(limits::CONNECT_TRIES_MAX) - tried.len();
             let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
             let deadline = &connection.deadline;
-            let room = cluster.bulkhead.enter(deadline, Instant::NEVER);
+            let room = cluster.bulkhead.enter(Priority::Default, deadline, Instant::NEVER);
             let unit = match room.await {
                 Ok(unit) => unit,
                 Err(overflow) => {

@@ -39,6 +39,7 @@ pub mod request;
 pub mod judge;
 pub mod sessions;
 pub mod breaker;
+pub mod overload;
 pub mod exchange;
 pub mod in_flight;
 pub mod tries;

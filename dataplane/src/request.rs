@@ -14,10 +14,9 @@ use std::task::Poll;
 use lateen_ring::{Instant, Moved, keep_vector, spare_vector};
 
 use crate::attempt::{
-    Ended, Try, Way, close_reason, first_try, may_replay, send_message, set_out, try_again,
+    Ended, Try, close_reason, first_try, may_replay, send_message, set_out, try_again,
 };
 use crate::breaker;
-use crate::bulkhead::RequestUnit;
 use crate::client::Connection;
 use crate::cluster::Chosen;
 use crate::codec::body::{BodyProgress, Framing};
@@ -39,6 +38,7 @@ use crate::health::tries::{note_answered, note_failed};
 use crate::hedged::{call, respond_hedged};
 use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head};
 use crate::observe::metrics::CloseReason;
+use crate::overload;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
 
@@ -86,6 +86,7 @@ pub fn proxy_request<'a>(
         // The exchange. From here on a failure may come before or after the first byte of a response.
         let outcome = forward(connection, received, &mut request, &exchange).await;
         breaker::note_end(&exchange, &outcome);
+        overload::note_end(&exchange, &outcome);
         keep_vector(std::mem::take(&mut request.message));
         match outcome {
             Ok(done) => conclude(connection, &exchange, &done),
@@ -139,13 +140,9 @@ async fn forward(
         admit(connection, request, exchange)?;
     }
     // A request of its own cap, as long as the exchange lasts.
-    let _entered = match way.cluster.bulkhead.caps_requests() {
-        false => None,
-        true => Some(match way.cluster.bulkhead.try_enter() {
-            Some(unit) => unit,
-            None => Box::pin(enter(connection, exchange, &way)).await?,
-        }),
-    };
+    if way.cluster.bulkhead.caps_requests() && !overload::try_enter(exchange, &way) {
+        Box::pin(overload::enter(connection, exchange, &way)).await?;
+    }
     let mut this = match take_pooled(connection, &way.cluster, exchange) {
         Ok((in_flight, upstream)) => Try::new((in_flight, upstream, true), way.until(exchange)),
         Err(endpoint) => Box::pin(first_try(connection, request, exchange, &way, endpoint)).await?,
@@ -235,15 +232,6 @@ fn admit(connection: &Connection, request: &Request, exchange: &Exchange) -> Res
     let plan = exchange.plan(&live).ok_or_else(Failure::no_cluster)?;
     let rule = plan.policy.circuit_breaker.as_deref().expect("the way says that there is one");
     breaker::admit(&connection.shard, &live, rule, request, exchange)
-}
-
-/// Waits until the cluster may have another request.
-async fn enter(
-    connection: &Connection,
-    exchange: &Exchange,
-    way: &Way,
-) -> Result<RequestUnit, Failure> {
-    way.cluster.bulkhead.enter(&connection.deadline, exchange.due.get()).await
 }
 
 /// Whose fault a failure is: that a caller waits no longer than it said is no endpoint's.
@@ -491,7 +479,7 @@ async fn answer_failure(
         keep_alive,
         head_only: exchange.method.get() == Method::Head,
         allow: (status == 405).then(|| allowed_methods(shard.config.trace_method)),
-        retry_after_s: (failure.cause == Cause::Overflow).then_some(1),
+        retry_after_s: matches!(failure.cause, Cause::Overflow | Cause::Overloaded).then_some(1),
         date: &shard.date(),
         location: None,
         edits: Some(ResponseEdits { fields: None, cut: &[], lines: &added }),

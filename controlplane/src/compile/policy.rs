@@ -9,6 +9,7 @@ mod bulkhead;
 mod faults;
 mod health_check;
 mod outlier;
+mod overload;
 pub(super) mod rate_limit;
 pub(super) mod retry;
 
@@ -93,6 +94,7 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
         session: this.session.or_else(|| other.session.clone()),
         rate_limits: this.rate_limits.or_else(|| other.rate_limits.clone()),
         circuit_breaker: this.circuit_breaker.or_else(|| other.circuit_breaker.clone()),
+        priority: this.priority.or(other.priority),
     }
 }
 
@@ -108,6 +110,7 @@ fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
         bulkhead: this.bulkhead.or_else(|| other.bulkhead.clone()),
         outlier: this.outlier.or_else(|| other.outlier.clone()),
         health_check: this.health_check.or_else(|| other.health_check.clone()),
+        overload: this.overload.or_else(|| other.overload.clone()),
     }
 }
 
@@ -322,6 +325,8 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
                 .map(|written| Box::new(outlier::outlier_of(written))),
             health_check: (policy.spec.health_check.as_ref())
                 .map(|written| Box::new(health_check::health_check_of(written))),
+            overload: (policy.spec.overload.as_ref())
+                .map(|written| Box::new(overload::overload_of(written))),
         },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),
@@ -336,6 +341,7 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
             rate_limits: rate_limits_of(&policy.spec.rate_limits),
             circuit_breaker: (policy.spec.circuit_breaker.as_ref())
                 .map(|written| Box::new(breaker::breaker_of(written))),
+            priority: policy.spec.priority.map(overload::priority_of),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
         locality_percent: balancing

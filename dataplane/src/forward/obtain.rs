@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use lateen_ring::Instant;
+use lateen_snapshot::model::overload::Priority;
 
 use crate::bulkhead::{ConnectionUnit, Room};
 use crate::client::Connection;
@@ -81,9 +82,12 @@ pub async fn obtain(
         let takes_any = tried.count() == 0 && exchange.wish.get().is_none();
         let room = match patience {
             Patience::None => cluster.bulkhead.try_enter().map(Room::Unit),
-            Patience::Queues if takes_any => Some(room(connection, cluster, timer).await?),
+            Patience::Queues if takes_any => {
+                Some(room(connection, cluster, exchange.priority.get(), timer).await?)
+            }
             Patience::Queues => {
-                Some(Room::Unit(cluster.bulkhead.enter(timer.deadline, timer.until).await?))
+                let (bulkhead, priority) = (&cluster.bulkhead, exchange.priority.get());
+                Some(Room::Unit(bulkhead.enter(priority, timer.deadline, timer.until).await?))
             }
         };
         let Some(room) = room else { return Err(Failure::overflow(Stage::Decide)) };
@@ -122,11 +126,12 @@ pub enum Patience {
 async fn room(
     connection: &Connection,
     cluster: &Rc<Cluster>,
+    priority: Priority,
     timer: Timer<'_>,
 ) -> Result<Room, Failure> {
     let shard = &connection.shard;
     let idle = || shard.pool.take_any(shard, cluster);
-    cluster.bulkhead.room(timer.deadline, timer.until, idle).await
+    cluster.bulkhead.room(priority, timer.deadline, timer.until, idle).await
 }
 
 /// A new connection to the endpoint, once there is room for it.
@@ -140,7 +145,7 @@ pub async fn dial(
     timer: Timer<'_>,
 ) -> Result<Upstream, Failure> {
     let bulkhead = &chosen.cluster.bulkhead;
-    let unit = bulkhead.enter(timer.deadline, timer.until).await?;
+    let unit = bulkhead.enter(exchange.priority.get(), timer.deadline, timer.until).await?;
     dial_with(connection, exchange, chosen, unit, timer).await
 }
 
