@@ -272,6 +272,7 @@ pub fn set_out(
         return Err(Failure::deadline_passed());
     }
     exchange.due.set(due);
+    exchange.priority.set(plan.policy.priority.unwrap_or_default());
     if !plan.mirrors.is_empty() {
         mirror(shard, &live, plan, request);
     }

@@ -220,8 +220,8 @@ pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
         admitted.end(match outcome {
             Ok(_) => Some(exchange.status.get() < 500),
             Err(failure) if failure.side == Side::Downstream => None,
-            // It is for the caller to say how long it waits.
-            Err(failure) if failure.cause == Cause::DeadlinePassed => None,
+            // It is for the caller to say how long it waits; and who is turned away was not forwarded.
+            Err(Failure { cause: Cause::DeadlinePassed | Cause::Overloaded, .. }) => None,
             Err(_) => Some(false),
         });
     }

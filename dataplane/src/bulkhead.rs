@@ -12,7 +12,11 @@
 //!   │                                       └── queue timeout ──▶ UO, and from now on nobody waits
 //!   └── it has none, or somebody waited in vain and nothing came free since ──▶ UO
 //! ```
+//!
+//! Where a policy bounds the delay of the queue, who would be late is turned away with `OM`; where it has the
+//! cap of requests follow how long they take, [`adaptive`] finds it.
 
+pub mod adaptive;
 pub mod total;
 
 use std::cell::{Cell, RefCell};
@@ -24,22 +28,28 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use lateen_ring::{Deadline, Instant};
-use lateen_snapshot::model::ClusterPolicy;
 use lateen_snapshot::model::bulkhead::Caps;
+use lateen_snapshot::model::overload::{Overload, Priority, QueueDelay};
+use lateen_snapshot::model::{Cluster as ClusterSpec, ClusterPolicy};
 
-use crate::bulkhead::total::{GateTotal, Joined, Resource, Ticket};
+use crate::bulkhead::adaptive::Adaptive;
+use crate::bulkhead::total::{GateTotal, Joined, Resource, Terms, Ticket};
 use crate::cluster::Chosen;
 use crate::decide::lease::count::{UnitLease, batch_size};
 use crate::failure::{Failure, Stage};
 use crate::forward::pool::{ClusterIdle, Upstream};
 use crate::limits;
 use crate::observe::metrics::bulkhead::{BulkheadMetrics, Overflow};
+use crate::observe::metrics::overload::ShedCause;
 use crate::shard::{Counters, Shard};
 use crate::totals::ServiceTotals;
 
 /// What a worker has of the caps of a service, of which a cluster may be a part. Survives snapshots.
 pub struct Bulkhead {
     caps: Cell<Caps>,
+    delay: Cell<Option<QueueDelay>>,
+    /// Finds the cap of requests, if a policy wants that.
+    adaptive: RefCell<Option<Rc<Adaptive>>>,
     workers: usize,
     counters: Rc<Counters>,
     totals: Arc<ServiceTotals>,
@@ -98,6 +108,8 @@ impl Bulkhead {
     pub fn new(shard: &Shard, caps: Caps, totals: Arc<ServiceTotals>) -> Rc<Self> {
         Rc::new(Self {
             caps: Cell::new(caps),
+            delay: Cell::new(None),
+            adaptive: RefCell::default(),
             workers: shard.config.workers,
             counters: shard.counters(),
             totals,
@@ -107,9 +119,35 @@ impl Bulkhead {
         })
     }
 
+    /// Goes by what a snapshot says of the cluster.
+    pub fn follow(&self, spec: &ClusterSpec) {
+        self.set_caps(caps_of(&spec.policy));
+        let service = spec.policy.part_of.as_deref().unwrap_or(&spec.name);
+        self.set_overload(service, spec.policy.overload.as_deref());
+    }
+
     /// The caps are these from now on. What is lent beyond them comes back in its time.
     pub fn set_caps(&self, caps: Caps) {
         self.caps.set(caps);
+    }
+
+    /// The same for who is turned away. After the caps.
+    pub fn set_overload(&self, name: &str, overload: Option<&Overload>) {
+        self.delay.set(overload.map(|overload| overload.queue_delay));
+        let bounds = overload.and_then(|overload| overload.concurrency);
+        let mut adaptive = self.adaptive.borrow_mut();
+        match (&*adaptive, bounds) {
+            (Some(adaptive), Some(bounds)) => adaptive.set_bounds(bounds),
+            (None, Some(bounds)) => {
+                *adaptive = Some(Adaptive::join(&self.totals, bounds, &self.counters, name));
+            }
+            (_, None) => *adaptive = None,
+        }
+        if bounds.is_some() {
+            let mut caps = self.caps.get();
+            caps.requests_max.get_or_insert(u32::MAX);
+            self.caps.set(caps);
+        }
     }
 
     /// Whether requests have a cap of their own.
@@ -125,8 +163,9 @@ impl Bulkhead {
         let lease = &self.leases[of as usize];
         let mut units = lease.get();
         if !units.take() {
-            let cap = self.cap(of);
-            let lent = self.gate(of).lend(cap, batch_size(cap, self.workers));
+            let terms = self.terms(of);
+            let batch = batch_size(terms.cap, self.workers);
+            let lent = self.gate(of).lend(terms, batch, lateen_ring::now().as_nanos());
             units.lent(lent);
             if !units.take() {
                 return None;
@@ -148,16 +187,17 @@ impl Bulkhead {
     /// Takes a unit, or waits for one: until `until`, and not longer than the queue's own timeout.
     ///
     /// # Errors
-    /// [`Failure::overflow`], or [`Failure::upstream_timeout`] if `until` came first.
+    /// [`Failure::overflow`] or [`Failure::overloaded`], or [`Failure::upstream_timeout`] if `until` came first.
     pub async fn enter<const OF: usize>(
         self: &Rc<Self>,
+        priority: Priority,
         deadline: &Deadline,
         until: Instant,
     ) -> Result<Unit<OF>, Failure> {
         if let Some(unit) = self.try_enter() {
             return Ok(unit);
         }
-        match self.wait::<OF>(None, deadline, until).await? {
+        match self.wait::<OF>(None, priority, deadline, until).await? {
             Got::Unit(unit) => Ok(unit),
             Got::Connection(_) => unreachable!("it waits for a unit alone"),
         }
@@ -171,6 +211,7 @@ impl Bulkhead {
     pub async fn room(
         self: &Rc<Self>,
         cluster: &Rc<ClusterIdle>,
+        priority: Priority,
         deadline: &Deadline,
         until: Instant,
         idle: impl FnOnce() -> Option<(Chosen, Upstream)>,
@@ -181,7 +222,7 @@ impl Bulkhead {
         if let Some(idle) = idle() {
             return Ok(Room::Connection(Box::new(idle)));
         }
-        Ok(match self.wait(Some(cluster), deadline, until).await? {
+        Ok(match self.wait(Some(cluster), priority, deadline, until).await? {
             Got::Unit(unit) => Room::Unit(unit),
             Got::Connection(handed) => Room::Connection(handed),
         })
@@ -190,6 +231,7 @@ impl Bulkhead {
     async fn wait<const OF: usize>(
         self: &Rc<Self>,
         takes_connections_of: Option<&Rc<ClusterIdle>>,
+        priority: Priority,
         deadline: &Deadline,
         until: Instant,
     ) -> Result<Got<OF>, Failure> {
@@ -203,10 +245,14 @@ impl Bulkhead {
             return Err(overflow(Overflow::FailFast));
         }
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        let ticket = match gate.join(self.cap(of), caps.pending_max as usize, &waker) {
+        let began = lateen_ring::now();
+        let asks = (priority, &waker);
+        let joined = gate.join(self.terms(of), caps.pending_max as usize, asks, began.as_nanos());
+        let (ticket, patience_ns) = match joined {
             Joined::Unit => return Ok(Got::Unit(self.granted())),
             Joined::Full => return Err(overflow(Overflow::QueueFull)),
-            Joined::Queued(ticket) => ticket,
+            Joined::TurnedAway => return Err(self.turn_away(of, priority)),
+            Joined::Queued { ticket, patience_ns } => (ticket, patience_ns),
         };
         self.metrics().queued(of).increment();
         if of == Resource::Connection {
@@ -214,30 +260,50 @@ impl Bulkhead {
         }
         let cluster = takes_connections_of.cloned().unwrap_or_default();
         let waiter = Rc::new(Waiter { cluster, ticket, waker, handed: RefCell::new(None) });
-        let place = Place::<OF> { bulkhead: self, waiter: &waiter, is_left: Cell::new(false) };
+        let (is_left, is_too_late) = (Cell::new(false), Cell::new(false));
+        let place = Place::<OF> { bulkhead: self, waiter: &waiter, is_left, is_too_late };
         if takes_connections_of.is_some() {
             self.waiting_here.set(self.waiting_here.get() + 1);
             self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
         }
-        let patience = Duration::from_millis(caps.queue_timeout_ms.into());
-        deadline.set((lateen_ring::now() + patience).min(until));
-        let timed_out = poll_fn(|cx| {
+        let gives_up = began + Duration::from_millis(caps.queue_timeout_ms.into());
+        let too_late = began + patience_ns.map_or(Duration::MAX, Duration::from_nanos);
+        deadline.set(gives_up.min(too_late).min(until));
+        let got = poll_fn(|cx| {
             if waiter.ticket.is_granted() || waiter.handed.borrow().is_some() {
+                return Poll::Ready(true);
+            }
+            if waiter.ticket.is_turned_away() {
                 return Poll::Ready(false);
             }
-            deadline.poll_past(cx).map(|()| true)
+            deadline.poll_past(cx).map(|()| false)
         })
         .await;
         deadline.clear();
-        if !timed_out {
+        if got {
             return Ok(place.take());
         }
+        let now = lateen_ring::now();
+        let is_too_late = now < until && now >= too_late;
+        place.is_too_late.set(is_too_late);
         drop(place);
-        if lateen_ring::now() >= until {
+        if is_too_late || waiter.ticket.is_turned_away() {
+            return Err(self.turn_away(of, priority));
+        }
+        if now >= until {
             return Err(Failure::upstream_timeout(Stage::Connect));
         }
         gate.set_failing();
         Err(overflow(Overflow::TimedOut))
+    }
+
+    /// Somebody of this priority would get through too late.
+    #[cold]
+    fn turn_away(&self, of: Resource, priority: Priority) -> Failure {
+        let is_found = of == Resource::Request && self.adaptive.borrow().is_some();
+        let cause = if is_found { ShedCause::Concurrency } else { ShedCause::QueueDelay };
+        self.counters.of_worker().overload.shed(cause, priority).increment();
+        Failure::overloaded(Stage::Decide)
     }
 
     /// Whether somebody of this worker would rather have a connection than see it idle.
@@ -317,15 +383,24 @@ impl Bulkhead {
         lease.set(units);
         match back {
             0 => gate.clear_failing(),
-            back => gate.take_back(back),
+            back => gate.take_back(back, lateen_ring::now().as_nanos()),
         }
+    }
+
+    fn terms(&self, of: Resource) -> Terms {
+        let delay = if of == Resource::Retry { None } else { self.delay.get() };
+        Terms { cap: self.cap(of), delay }
     }
 
     fn cap(&self, of: Resource) -> u64 {
         let caps = self.caps.get();
         match of {
             Resource::Connection => caps.connections_max.into(),
-            Resource::Request => caps.requests_max.map_or(u64::MAX, u64::from),
+            Resource::Request => {
+                let most = caps.requests_max.map_or(u64::MAX, u64::from);
+                let found = self.adaptive.borrow().as_ref().map(|adaptive| adaptive.limit());
+                found.map_or(most, |limit| most.min(limit.into()))
+            }
             Resource::Retry => caps.retries_max.map_or(u64::MAX, u64::from),
         }
     }
@@ -347,6 +422,18 @@ impl ConnectionUnit {
     }
 }
 
+impl RequestUnit {
+    /// The request was sent at `began` and answered at `ended`.
+    #[inline]
+    pub fn observe(&self, began: Instant, ended: Instant) {
+        let adaptive = self.0.adaptive.borrow();
+        if let Some(adaptive) = &*adaptive {
+            adaptive.observe(began, ended);
+            adaptive.look(self.0.gate(Resource::Request), || self.0.terms(Resource::Request));
+        }
+    }
+}
+
 impl<const OF: usize> Drop for Unit<OF> {
     #[inline]
     fn drop(&mut self) {
@@ -359,7 +446,8 @@ impl Drop for Bulkhead {
         for of in Resource::ALL {
             match self.leases[of as usize].get().spare() {
                 0 => {}
-                spare => self.gate(of).take_back(spare),
+                // The worker may have no clock any more: who waits elsewhere gets it as if just come.
+                spare => self.gate(of).take_back(spare, 0),
             }
         }
     }
@@ -370,6 +458,8 @@ struct Place<'a, const OF: usize> {
     bulkhead: &'a Rc<Bulkhead>,
     waiter: &'a Rc<Waiter>,
     is_left: Cell<bool>,
+    /// It was held for longer than one may wait.
+    is_too_late: Cell<bool>,
 }
 
 impl<const OF: usize> Place<'_, OF> {
@@ -397,8 +487,8 @@ impl<const OF: usize> Drop for Place<'_, OF> {
     fn drop(&mut self) {
         self.leave_waiters();
         let gate = self.bulkhead.gate(Resource::ALL[OF]);
-        if !self.is_left.get() && gate.leave(&self.waiter.ticket) {
-            gate.take_back(1);
+        if !self.is_left.get() && gate.leave(&self.waiter.ticket, self.is_too_late.get()) {
+            gate.take_back(1, lateen_ring::now().as_nanos());
         }
     }
 }
@@ -424,5 +514,7 @@ impl std::fmt::Debug for Room {
     }
 }
 
+#[cfg(test)]
+mod overload_tests;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use lateen_snapshot::model::proxy_protocol::ProxyVersion;
 use lateen_snapshot::model::{self, ClusterId, HashKey};
 
-use crate::bulkhead::{Bulkhead, caps_of};
+use crate::bulkhead::Bulkhead;
 use crate::cluster::shares::{Retries, Shares};
 use crate::decide::balance::load::{Load, OutOfService};
 use crate::decide::balance::service::InService;
@@ -125,6 +125,7 @@ impl Cluster {
         let endpoints: Box<[Rc<Endpoint>]> = spec.endpoints.iter().map(|_| Rc::default()).collect();
         let balancer = Balancer::new(&spec, shared, draw);
         let method_index = method_index(&spec.balancing);
+        bulkhead.follow(&spec);
         Self {
             service: in_service(&spec, &endpoints),
             marks: OnceCell::new(),
@@ -476,7 +477,7 @@ impl Clusters {
             last.endpoints[*at as usize].retired.set(true);
         }
         last.idle.wake_keeper();
-        cluster.bulkhead.set_caps(caps_of(&spec.policy));
+        cluster.bulkhead.follow(spec);
         cluster
     }
 

@@ -10,9 +10,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use lateen_ring::{Instant, keep_vector, spare_vector};
+use lateen_snapshot::model::overload::Priority;
 use lateen_snapshot::model::{ClusterId, Epoch, RouteId};
 
 use crate::breaker::Admitted;
+use crate::bulkhead::RequestUnit;
 use crate::client::Connection;
 use crate::cluster::Cluster;
 use crate::codec::body::{BodyProgress, Framing};
@@ -234,6 +236,10 @@ pub struct Exchange {
     pub wants_epoch: Cell<bool>,
     /// That its route's breaker let it through.
     pub breaker: RefCell<Option<Admitted>>,
+    /// Its place among the requests that its cluster may have at a time.
+    pub entered: RefCell<Option<RequestUnit>>,
+    /// How important it is.
+    pub priority: Cell<Priority>,
     /// Its route's breaker did not, and says what to answer.
     pub falls_back: Cell<bool>,
     endpoint: Cell<Option<EndpointIndex>>,
@@ -270,6 +276,8 @@ impl Exchange {
             mark: Cell::new(None),
             wants_epoch: Cell::new(false),
             breaker: RefCell::new(None),
+            entered: RefCell::new(None),
+            priority: Cell::new(Priority::Default),
             falls_back: Cell::new(false),
             endpoint: Cell::new(None),
             pinned: RefCell::new(Pinned::NotYet),

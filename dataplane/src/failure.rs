@@ -105,6 +105,8 @@ pub enum Cause {
     NoHealthyUpstream,
     /// A cap on connections or requests was reached.
     Overflow,
+    /// It was turned away so that others are answered in time.
+    Overloaded,
     /// The limit of a rate was reached; the client's doing, although it is found out here.
     RateLimited,
     /// The endpoint refused the connection, or it did not come up within `--connect-timeout`.
@@ -177,11 +179,13 @@ pub enum ResponseFlag {
     DelayInjected,
     /// RL: over the limit of a rate.
     RateLimited,
+    /// OM: turned away by overload control (Envoy's overload manager).
+    Overloaded,
 }
 
 impl ResponseFlag {
     /// Every flag, at its [`index`](Self::index).
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::UpstreamConnectionFailure,
         Self::NoHealthyUpstream,
         Self::UpstreamReset,
@@ -198,6 +202,7 @@ impl ResponseFlag {
         Self::FaultInjected,
         Self::DelayInjected,
         Self::RateLimited,
+        Self::Overloaded,
     ];
 
     /// How many flags there are.
@@ -227,6 +232,7 @@ impl ResponseFlag {
             Self::FaultInjected => "FI",
             Self::DelayInjected => "DI",
             Self::RateLimited => "RL",
+            Self::Overloaded => "OM",
         }
     }
 }
@@ -295,6 +301,11 @@ impl Failure {
     /// A cap was reached.
     pub const fn overflow(stage: Stage) -> Self {
         Self { stage, side: Side::Local, cause: Cause::Overflow, retryable: false }
+    }
+
+    /// Others are answered in time instead.
+    pub const fn overloaded(stage: Stage) -> Self {
+        Self { stage, side: Side::Local, cause: Cause::Overloaded, retryable: false }
     }
 
     /// The limit of a rate was reached.
@@ -382,6 +393,7 @@ impl Failure {
             Cause::NoCluster => (Some(500), Flag::NoCluster),
             Cause::NoHealthyUpstream => (Some(503), Flag::NoHealthyUpstream),
             Cause::Overflow => (Some(503), Flag::Overflow),
+            Cause::Overloaded => (Some(503), Flag::Overloaded),
             Cause::RateLimited => (Some(429), Flag::RateLimited),
             Cause::ConnectFailed => (Some(503), Flag::UpstreamConnectionFailure),
             Cause::UpstreamReset => (Some(502), Flag::UpstreamReset),
@@ -417,6 +429,7 @@ mod tests {
             (Failure::upstream_protocol(Stage::ResponseHead), Some(502), "UPE", "failure"),
             (Failure::upstream_timeout(Stage::ResponseHead), Some(504), "UT", "failure"),
             (Failure::overflow(Stage::Accept), Some(503), "UO", "failure"),
+            (Failure::overloaded(Stage::Decide), Some(503), "OM", "failure"),
             (Failure::deadline_passed(), Some(504), "UT", "failure"),
             (Failure::no_route(), Some(404), "NR", "success"),
             (Failure::rate_limited(Stage::Decide), Some(429), "RL", "success"),

@@ -42,6 +42,7 @@ pub mod judge;
 pub mod sessions;
 pub mod breaker;
 pub mod fallback;
+pub mod overload;
 pub mod exchange;
 pub mod in_flight;
 pub mod tries;

@@ -220,6 +220,9 @@ pub const BULKHEAD_PENDING_MAX: u32 = 1_024;
 /// How long they wait. Source: Linkerd's failfast of outbound requests.
 pub const BULKHEAD_QUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How often a worker looks whether it can be told anew how many requests a service works on at a time.
+pub const ADAPTIVE_LOOK: Duration = Duration::from_millis(10);
+
 /// Keys of one limit whose leases, or refusals, a worker remembers; one of another key takes the place of
 /// one of the same residue class. 40 bytes each.
 pub const RATE_LEASES_MAX: usize = 1_024;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use lateen_ring::{Instant, Lease};
 use lateen_snapshot::model::Epoch;
+use lateen_snapshot::model::overload::Priority;
 
 use crate::client::Connection;
 use crate::cluster::{Chosen, Cluster};
@@ -134,7 +135,9 @@ async fn connect_one_of(
                 Some(unit) => unit,
                 None => return Ok(None),
             },
-            Haste::Due => cluster.bulkhead.enter(deadline, Instant::NEVER).await?,
+            Haste::Due => {
+                cluster.bulkhead.enter(Priority::Default, deadline, Instant::NEVER).await?
+            }
         };
         // One timeout for all of them: the first, if it is a black hole, must leave some to the rest.
         let further: usize = others.iter().map(|other| other.in_service_count()).sum();

@@ -18,7 +18,6 @@ use crate::attempt::{
     Ended, Try, Way, close_reason, first_try, may_replay, send_message, set_out, try_again,
 };
 use crate::breaker::{self, Verdict};
-use crate::bulkhead::RequestUnit;
 use crate::client::Connection;
 use crate::cluster::Chosen;
 use crate::codec::body::{BodyProgress, Framing};
@@ -41,6 +40,7 @@ use crate::health::tries::{note_answered, note_failed};
 use crate::hedged::{call, respond_hedged};
 use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head};
 use crate::observe::metrics::CloseReason;
+use crate::overload;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
 
@@ -88,6 +88,7 @@ pub fn proxy_request<'a>(
         // The exchange. From here on a failure may come before or after the first byte of a response.
         let outcome = forward(connection, received, &mut request, &exchange).await;
         breaker::note_end(&exchange, &outcome);
+        overload::note_end(&exchange, &outcome);
         keep_vector(std::mem::take(&mut request.message));
         match outcome {
             Ok(done) => conclude(connection, &exchange, &done),
@@ -141,13 +142,9 @@ async fn forward(
         admit(connection, request, exchange, &mut way)?;
     }
     // A request of its own cap, as long as the exchange lasts.
-    let _entered = match way.cluster.bulkhead.caps_requests() {
-        false => None,
-        true => Some(match way.cluster.bulkhead.try_enter() {
-            Some(unit) => unit,
-            None => Box::pin(enter(connection, exchange, &way)).await?,
-        }),
-    };
+    if way.cluster.bulkhead.caps_requests() && !overload::try_enter(exchange, &way) {
+        Box::pin(overload::enter(connection, exchange, &way)).await?;
+    }
     let mut this = match take_pooled(connection, &way.cluster, exchange) {
         Ok((in_flight, upstream)) => Try::new((in_flight, upstream, true), way.until(exchange)),
         Err(endpoint) => Box::pin(first_try(connection, request, exchange, &way, endpoint)).await?,
@@ -248,15 +245,6 @@ fn admit(
         }
     }
     Ok(())
-}
-
-/// Waits until the cluster may have another request.
-async fn enter(
-    connection: &Connection,
-    exchange: &Exchange,
-    way: &Way,
-) -> Result<RequestUnit, Failure> {
-    way.cluster.bulkhead.enter(&connection.deadline, exchange.due.get()).await
 }
 
 /// Whose fault a failure is: that a caller waits no longer than it said is no endpoint's.
@@ -504,7 +492,7 @@ async fn answer_failure(
         keep_alive,
         head_only: exchange.method.get() == Method::Head,
         allow: (status == 405).then(|| allowed_methods(shard.config.trace_method)),
-        retry_after_s: (failure.cause == Cause::Overflow).then_some(1),
+        retry_after_s: matches!(failure.cause, Cause::Overflow | Cause::Overloaded).then_some(1),
         date: &shard.date(),
         location: None,
         edits: Some(ResponseEdits { fields: None, cut: &[], lines: &added }),

@@ -75,6 +75,11 @@ impl Counters {
     pub fn of_worker(&self) -> &WorkerMetrics {
         self.metrics.worker(self.worker)
     }
+
+    /// What is counted of the process as a whole.
+    pub fn of_process(&self) -> &Metrics {
+        &self.metrics
+    }
 }
 
 /// What a shard's sources of chance and time are; fixed ones make a simulation repeatable.

@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lateen_snapshot::model::retry::RetryBudget;
 
 use crate::breaker::Board;
+use crate::bulkhead::adaptive::AdaptiveTotal;
 use crate::bulkhead::total::BulkheadTotal;
 use crate::decide::retry::budget::Budget;
 use crate::health::board::{ClusterHealth, Desk};
@@ -74,6 +75,8 @@ pub struct ServiceTotals {
     pub retries: RetryTotal,
     /// What it may take of the process.
     pub bulkhead: BulkheadTotal,
+    /// How many requests it works on at a time, where that is asked for.
+    pub adaptive: OnceLock<Arc<AdaptiveTotal>>,
 }
 
 /// Takes the counts that no worker writes any more out of those that workers joined, and shows each.

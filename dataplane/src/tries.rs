@@ -57,9 +57,11 @@ impl Tried {
             return None;
         }
         let live = exchange.live()?;
-        let id = exchange.backend(&live)?.cluster?;
         let mut gone_on = self.gone_on.borrow_mut();
         let here = exchange.route.get();
+        // A breaker's fallback is none of the route's backends.
+        let of_route = exchange.backend(&live).and_then(|backend| backend.cluster);
+        let id = of_route.unwrap_or(here.cluster);
         let (from, passed) = gone_on.as_ref().map_or((here.cluster, 0), |it| (it.from, it.passed));
         let has_any = |at: ClusterId| live.cluster(shard, at).in_service_count() > 0;
         let mut others = live.instead_of(id, from).enumerate().skip(passed);

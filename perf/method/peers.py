@@ -124,8 +124,8 @@ def routed_config(hosts, routes, port, upstream):
 
 # All that a route can be told, so that none of it acts.
 EVERY_POLICY = {
-    "timeouts": {"connect": "1s", "request": "1h", "backendRequest": "30m"},
-    "retry": {"attempts": 3, "on": ["ConnectFailure", "ResetBeforeResponse", "PerTryTimeout", "ServerError",
+    "timeouts": {"request": "1h", "backendRequest": "30m"},
+    "retry": {"attempts": 3, "on": ["ConnectFailure", "ResetBeforeResponse", "PerTryTimeout", "5xx",
                                     "GatewayError"], "statuses": [503], "headers": [{"name": "x-try-again"}]},
     "hedging": {"delay": "20m"},
     "faults": {"headers": [{"name": "x-fault", "value": "yes"}],
@@ -136,6 +136,7 @@ EVERY_POLICY = {
     "circuitBreaker": {},
 }
 EVERY_POLICY_OF_SERVICE = {
+    "timeouts": {"connect": "1s"},
     "loadBalancing": {"type": "PeakEwma", "panicThresholdPercent": 50, "slowStart": {"window": "1ms"}},
     "retryBudget": {"percent": 20, "minPerSecond": 10},
     "bulkhead": {"maxConnections": 1024, "maxPending": 1024, "maxRequests": 1024, "maxRetries": 3},

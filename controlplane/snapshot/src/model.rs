@@ -11,6 +11,7 @@ pub mod failover;
 pub mod faults;
 pub mod health_check;
 pub mod outlier;
+pub mod overload;
 pub mod proxy_protocol;
 pub mod rate_limit;
 pub mod retry;
@@ -263,6 +264,8 @@ pub struct RoutePolicy {
     pub rate_limits: Option<Box<RateLimits>>,
     /// When they are answered at once; `None`: never.
     pub circuit_breaker: Option<Box<CircuitBreaker>>,
+    /// How important they are; `None`: as any other.
+    pub priority: Option<overload::Priority>,
 }
 
 /// What answers a request.
@@ -435,6 +438,8 @@ pub struct ClusterPolicy {
     pub outlier: Option<Box<OutlierDetection>>,
     /// How its endpoints are asked whether they are well; `None`: they are not.
     pub health_check: Option<Box<HealthCheck>>,
+    /// When requests are turned away so that the others are answered in time; `None`: never.
+    pub overload: Option<Box<overload::Overload>>,
 }
 
 /// One instance of a service.

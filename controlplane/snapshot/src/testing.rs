@@ -18,6 +18,7 @@ use crate::model::bulkhead::Caps;
 use crate::model::faults::{AbortKind, FaultAbort, FaultBandwidth, FaultDelay, Faults, Share};
 use crate::model::health_check::{HealthCheck, HttpProbe, Probe};
 use crate::model::outlier::{OutlierDetection, SuccessRate};
+use crate::model::overload::{Concurrency, Overload, Priority, QueueDelay};
 use crate::model::proxy_protocol::{AddressRange, ProxyVersion};
 use crate::model::rate_limit::{LimitKey, RateLimit, RateLimits, SourcePrefix};
 use crate::model::retry::{HedgeAfter, RetriableField, Retry, RetryBudget, RetryOn};
@@ -78,6 +79,15 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                 let versions = [None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)];
                 let is_keyed = matches!(balancing, Balancing::RingHash(_) | Balancing::Maglev(_));
                 let slow = SlowStart { window_ms: 1_000, aggression_percent: 50, min_percent: 10 };
+                let overload = caps.map(|caps| Overload {
+                    queue_delay: QueueDelay {
+                        target_ms: 5,
+                        interval_ms: caps.queue_timeout_ms + 5,
+                    },
+                    concurrency: caps
+                        .requests_max
+                        .map(|maximum| Concurrency { minimum: 1, maximum }),
+                });
                 let policy = ClusterPolicy {
                     part_of: (endpoints.len() == 1).then(|| "shop/whole:80".into()),
                     retry_budget: (!endpoints.is_empty()).then(RetryBudget::default),
@@ -89,6 +99,7 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                     bulkhead: caps.map(Box::new),
                     outlier: health.0.map(Box::new),
                     health_check: health.1.map(Box::new),
+                    overload: overload.map(Box::new),
                 };
                 Arc::new(Cluster {
                     name,
@@ -326,10 +337,13 @@ fn route(clusters: u32) -> impl Strategy<Value = Route> {
                 hedging: policy.3,
                 rate_limits: filters.3.map(Box::new),
                 circuit_breaker: policy.4.map(Box::new),
+                priority: policy.0.map(|timeout_ms| PRIORITIES[timeout_ms as usize % 3]),
             },
         },
     )
 }
+
+const PRIORITIES: [Priority; 3] = [Priority::Critical, Priority::Default, Priority::Sheddable];
 
 fn retry() -> impl Strategy<Value = Retry> {
     let field = ("x-[a-z]{1,6}", option::of(value()));

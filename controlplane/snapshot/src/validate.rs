@@ -18,6 +18,7 @@ mod rate_limit;
 mod breaker;
 mod health_check;
 mod outlier;
+mod overload;
 mod routing;
 mod session;
 #[cfg(test)]
@@ -142,6 +143,7 @@ fn check_cluster<'s>(
     duration("connect_timeout_ms", cluster.connect_timeout_ms)?;
     check_weights(cluster)?;
     bulkhead::check_caps(cluster.policy.bulkhead.as_deref())?;
+    overload::check_overload(cluster.policy.overload.as_deref())?;
     check_balancing(&cluster.balancing).map_err(|problem| problem.inside("balancing"))?;
     if let Some(budget) = cluster.policy.retry_budget {
         check_retry_budget(budget).map_err(|problem| problem.inside("retry_budget"))?;

@@ -246,6 +246,12 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 |all| &all.circuit_breaker,
                 self.findings,
             ),
+            priority: same.find(
+                "priority",
+                said.priority.is_some(),
+                |all| &all.priority,
+                self.findings,
+            ),
         }
     }
 

@@ -9,6 +9,7 @@ mod bulkhead;
 mod faults;
 mod health_check;
 mod outlier;
+mod overload;
 pub(super) mod rate_limit;
 pub(super) mod retry;
 
@@ -93,6 +94,7 @@ pub(super) fn either(this: RoutePolicy, other: &RoutePolicy) -> RoutePolicy {
         session: this.session.or_else(|| other.session.clone()),
         rate_limits: this.rate_limits.or_else(|| other.rate_limits.clone()),
         circuit_breaker: this.circuit_breaker.or_else(|| other.circuit_breaker.clone()),
+        priority: this.priority.or(other.priority),
     }
 }
 
@@ -109,6 +111,7 @@ fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
         bulkhead: this.bulkhead.or_else(|| other.bulkhead.clone()),
         outlier: this.outlier.or_else(|| other.outlier.clone()),
         health_check: this.health_check.or_else(|| other.health_check.clone()),
+        overload: this.overload.or_else(|| other.overload.clone()),
     }
 }
 
@@ -132,9 +135,9 @@ impl<'d> Policies<'d> {
     pub(super) fn collect(
         objects: &Objects<'d>,
         services: &Services<'d>,
+        references: &References<'_, 'd>,
         findings: &mut Findings,
     ) -> Self {
-        references: &References<'_, 'd>,
         let routes = RouteNames::collect(objects);
         let mut policies = Self::default();
         for policy in &objects.policies {
@@ -329,6 +332,8 @@ fn settings_of(
                 .map(|written| Box::new(outlier::outlier_of(written))),
             health_check: (policy.spec.health_check.as_ref())
                 .map(|written| Box::new(health_check::health_check_of(written))),
+            overload: (policy.spec.overload.as_ref())
+                .map(|written| Box::new(overload::overload_of(written))),
         },
         of_requests: RoutePolicy {
             request_timeout_ms: time_limit(written.request.as_deref(), "request"),
@@ -343,6 +348,7 @@ fn settings_of(
             rate_limits: rate_limits_of(&policy.spec.rate_limits),
             circuit_breaker: (policy.spec.circuit_breaker.as_ref())
                 .map(|of| Box::new(breaker::breaker_of(policy, of, references, findings))),
+            priority: policy.spec.priority.map(overload::priority_of),
         },
         balancing: policy.spec.load_balancing.as_ref().map(balancing_of),
         locality_percent: balancing

@@ -28,7 +28,7 @@ fn cluster(worker: &mut TestWorker, caps: Caps) -> Rc<Cluster> {
 }
 
 async fn enter(bulkhead: &Rc<Bulkhead>) -> Result<ConnectionUnit, Failure> {
-    bulkhead.enter(&Deadline::new(), Instant::NEVER).await
+    bulkhead.enter(Priority::Default, &Deadline::new(), Instant::NEVER).await
 }
 
 fn try_enter(bulkhead: &Rc<Bulkhead>) -> Option<ConnectionUnit> {
@@ -100,8 +100,11 @@ fn a_full_queue_turns_away_and_after_a_wait_in_vain_nobody_waits_until_something
         drop(one);
         let _again = enter(&bulkhead).await.expect("room again");
         let deadline = Deadline::new();
-        let mut waits =
-            pin!(bulkhead.enter::<{ Resource::Connection as usize }>(&deadline, Instant::NEVER));
+        let mut waits = pin!(bulkhead.enter::<{ Resource::Connection as usize }>(
+            Priority::Default,
+            &deadline,
+            Instant::NEVER
+        ));
         let is_waiting = poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx).is_pending())).await;
         assert!(is_waiting, "and again one may wait");
     });
@@ -115,7 +118,8 @@ fn the_requests_own_time_ends_a_wait_as_a_timeout() {
         let _unit = enter(&bulkhead).await.expect("room");
         let until = lateen_ring::now() + Duration::from_millis(10);
         let deadline = Deadline::new();
-        let waited: Result<ConnectionUnit, _> = bulkhead.enter(&deadline, until).await;
+        let waited: Result<ConnectionUnit, _> =
+            bulkhead.enter(Priority::Default, &deadline, until).await;
         assert_eq!(waited.expect_err("it takes too long").cause, Cause::UpstreamTimeout);
         assert_eq!(overflows(&worker, Overflow::TimedOut), 0);
         assert!(!bulkhead.gate(Resource::Connection).is_failing());
@@ -139,7 +143,8 @@ fn a_connection_that_is_done_with_goes_to_who_waits() {
         spawn(async move {
             let idle = || of_task.pool.take_any(&of_task, &waiting);
             let deadline = Deadline::new();
-            let room = waiting.bulkhead.room(&waiting.idle, &deadline, Instant::NEVER, idle).await;
+            let (of, priority) = (&waiting.idle, Priority::Default);
+            let room = waiting.bulkhead.room(of, priority, &deadline, Instant::NEVER, idle).await;
             let Ok(Room::Connection(handed)) = room else { panic!("{room:?}") };
             let (chosen, upstream) = *handed;
             of_task.pool.put(&of_task, &chosen, upstream);
@@ -158,8 +163,10 @@ fn a_connection_that_is_done_with_goes_to_who_waits() {
         shard.pool.put(&shard, &chosen, upstream);
         assert!(!cluster.bulkhead.gate(Resource::Connection).is_failing(), "one idles again");
         let idle = || shard.pool.take_any(&shard, &cluster);
-        let room =
-            cluster.bulkhead.room(&cluster.idle, &Deadline::new(), Instant::NEVER, idle).await;
+        let room = cluster
+            .bulkhead
+            .room(&cluster.idle, Priority::Default, &Deadline::new(), Instant::NEVER, idle)
+            .await;
         assert!(matches!(room, Ok(Room::Connection(_))), "{room:?}");
         assert_eq!(cluster.bulkhead.gate(Resource::Connection).waiting(), 0);
     });
@@ -205,7 +212,10 @@ fn a_connection_of_one_part_makes_room_for_who_waits_for_another() {
         let (is_over, tells) = flag();
         spawn(async move {
             let deadline = Deadline::new();
-            let room = far.bulkhead.room(&far.idle, &deadline, Instant::NEVER, || None).await;
+            let room = far
+                .bulkhead
+                .room(&far.idle, Priority::Default, &deadline, Instant::NEVER, || None)
+                .await;
             assert!(matches!(room, Ok(Room::Unit(_))), "{room:?}");
             tells.set(true);
         });

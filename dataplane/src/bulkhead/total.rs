@@ -1,14 +1,18 @@
 //! The caps of a service as the process has them, and who waits for room.
 //!
 //! A lock is taken when units are lent to a worker or come back, and for who has to wait; what a worker
-//! has left needs none.
+//! has left needs none. Where a service's policy bounds how long one may wait, who waited for too long is
+//! turned away when its turn comes, or when the queue begins to stand ([`codel`](crate::decide::overload::codel)).
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use lateen_snapshot::model::overload::{Priority, QueueDelay};
+
 use crate::decide::lease::count::Units;
+use crate::decide::overload::codel::Sojourns;
 
 /// Of one service.
 #[derive(Debug, Default)]
@@ -79,22 +83,51 @@ pub struct GateTotal {
 #[derive(Debug, Default)]
 struct State {
     units: Units,
+    /// The most that were lent at a time since that was forgotten.
+    peak: u64,
     /// As who asked last has it.
-    cap: u64,
+    terms: Terms,
     queue: VecDeque<Arc<Ticket>>,
+    sojourns: Sojourns,
+}
+
+/// What a policy says of a cap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// So many at a time.
+    pub cap: u64,
+    /// How long one may wait for room; `None`: as long as it has patience.
+    pub delay: Option<QueueDelay>,
 }
 
 /// A place in the queue, over all workers.
 #[derive(Debug)]
 pub struct Ticket {
-    granted: AtomicBool,
+    word: AtomicU8,
+    priority: Priority,
+    joined_ns: u64,
     waker: Waker,
 }
+
+/// Words of a [`Ticket`].
+const WAITS: u8 = 0;
+const GRANTED: u8 = 1;
+const TURNED_AWAY: u8 = 2;
 
 impl Ticket {
     /// Whether its turn has come: one unit is lent to who holds it.
     pub fn is_granted(&self) -> bool {
-        self.granted.load(Ordering::Acquire)
+        self.word.load(Ordering::Acquire) == GRANTED
+    }
+
+    /// Whether it has waited for too long.
+    pub fn is_turned_away(&self) -> bool {
+        self.word.load(Ordering::Acquire) == TURNED_AWAY
+    }
+
+    fn tell(&self, word: u8) {
+        self.word.store(word, Ordering::Release);
+        self.waker.wake_by_ref();
     }
 }
 
@@ -104,9 +137,16 @@ pub enum Joined {
     /// There was a unit after all; it is lent.
     Unit,
     /// This place in the queue.
-    Queued(Arc<Ticket>),
+    Queued {
+        /// The place.
+        ticket: Arc<Ticket>,
+        /// How long it may be held, in nanoseconds; `None`: as long as anybody likes.
+        patience_ns: Option<u64>,
+    },
     /// The queue is full.
     Full,
+    /// The queue stands, and one like this does not wait then.
+    TurnedAway,
 }
 
 impl GateTotal {
@@ -131,55 +171,120 @@ impl GateTotal {
         lock(&self.state).units.lent()
     }
 
-    /// Lends up to `wanted` units; how many.
-    pub fn lend(&self, cap: u64, wanted: u64) -> u64 {
+    /// The most that were lent at a time since that was forgotten.
+    pub fn peak(&self) -> u64 {
+        lock(&self.state).peak
+    }
+
+    /// Forgets it.
+    pub fn forget_peak(&self) {
         let mut state = lock(&self.state);
-        state.cap = cap;
-        state.units.lend(cap, wanted)
+        state.peak = state.units.lent();
+    }
+
+    /// Lends up to `wanted` units; how many. None while somebody waits.
+    pub fn lend(&self, terms: Terms, wanted: u64, now_ns: u64) -> u64 {
+        let mut state = lock(&self.state);
+        state.terms = terms;
+        self.serve(&mut state, now_ns);
+        let lent = if state.queue.is_empty() { state.lend(wanted) } else { 0 };
+        if let Some(delay) = terms.delay
+            && lent > 0
+        {
+            state.sojourns.asked(delay, 0, now_ns);
+        }
+        lent
     }
 
     /// A unit, or a place behind at most `queue_max` - 1 others. The waker is of who waits.
-    pub fn join(&self, cap: u64, queue_max: usize, waker: &Waker) -> Joined {
+    pub fn join(
+        &self,
+        terms: Terms,
+        queue_max: usize,
+        (priority, waker): (Priority, &Waker),
+        now_ns: u64,
+    ) -> Joined {
         let mut state = lock(&self.state);
-        state.cap = cap;
-        if state.units.lend(cap, 1) == 1 {
+        state.terms = terms;
+        self.serve(&mut state, now_ns);
+        let oldest_ns = state.queue.front().map(|ticket| now_ns.saturating_sub(ticket.joined_ns));
+        if let Some(delay) = terms.delay {
+            state.note(|sojourns| sojourns.asked(delay, oldest_ns.unwrap_or(0), now_ns), now_ns);
+            self.waiting.store(state.queue.len(), Ordering::Release);
+        }
+        if state.queue.is_empty() && state.lend(1) == 1 {
             return Joined::Unit;
         }
         if state.queue.len() >= queue_max {
             return Joined::Full;
         }
-        let ticket = Arc::new(Ticket { granted: AtomicBool::new(false), waker: waker.clone() });
+        let patience_ns = state.patience_ns(priority);
+        if patience_ns == Some(0) {
+            state.sojourns.turned_away();
+            return Joined::TurnedAway;
+        }
+        let ticket = Arc::new(Ticket {
+            word: AtomicU8::new(WAITS),
+            priority,
+            joined_ns: now_ns,
+            waker: waker.clone(),
+        });
         state.queue.push_back(Arc::clone(&ticket));
         self.waiting.store(state.queue.len(), Ordering::Release);
-        Joined::Queued(ticket)
+        Joined::Queued { ticket, patience_ns }
     }
 
     /// So many units come back. Whoever waits longest gets what there is.
-    pub fn take_back(&self, count: u64) {
+    pub fn take_back(&self, count: u64, now_ns: u64) {
         let mut state = lock(&self.state);
         state.units.take_back(count);
-        while !state.queue.is_empty() && {
-            let cap = state.cap;
-            state.units.lend(cap, 1) == 1
-        } {
-            let ticket = state.queue.pop_front().expect("it is not empty");
-            ticket.granted.store(true, Ordering::Release);
-            ticket.waker.wake_by_ref();
-        }
-        self.waiting.store(state.queue.len(), Ordering::Release);
+        self.serve(&mut state, now_ns);
         drop(state);
         self.clear_failing();
     }
 
-    /// Gives a place in the queue up. True if its turn had come: the unit is the caller's.
-    pub fn leave(&self, ticket: &Arc<Ticket>) -> bool {
+    /// The terms are these from now on. Whoever waits gets what there is more.
+    pub fn set_terms(&self, terms: Terms, now_ns: u64) {
+        let mut state = lock(&self.state);
+        state.terms = terms;
+        self.serve(&mut state, now_ns);
+    }
+
+    /// Gives a place in the queue up, because it was held for too long or for whatever reason. True if its
+    /// turn had come: the unit is the caller's.
+    pub fn leave(&self, ticket: &Arc<Ticket>, is_too_late: bool) -> bool {
         let mut state = lock(&self.state);
         if ticket.is_granted() {
             return true;
         }
+        if is_too_late && !ticket.is_turned_away() {
+            state.sojourns.turned_away();
+        }
         state.queue.retain(|other| !Arc::ptr_eq(other, ticket));
         self.waiting.store(state.queue.len(), Ordering::Release);
         false
+    }
+
+    /// Gives what there is to those who wait, in their order.
+    fn serve(&self, state: &mut State, now_ns: u64) {
+        if state.queue.is_empty() {
+            return;
+        }
+        while !state.queue.is_empty() && state.lend(1) == 1 {
+            let ticket = state.queue.pop_front().expect("it is not empty");
+            let sojourn_ns = now_ns.saturating_sub(ticket.joined_ns);
+            if let Some(delay) = state.terms.delay {
+                state.note(|sojourns| sojourns.note(delay, sojourn_ns, now_ns), now_ns);
+            }
+            if state.is_too_late(&ticket, now_ns) {
+                state.units.take_back(1);
+                state.sojourns.turned_away();
+                ticket.tell(TURNED_AWAY);
+            } else {
+                ticket.tell(GRANTED);
+            }
+        }
+        self.waiting.store(state.queue.len(), Ordering::Release);
     }
 
     /// Something came free.
@@ -187,6 +292,40 @@ impl GateTotal {
     pub fn clear_failing(&self) {
         if self.failing.load(Ordering::Relaxed) {
             self.failing.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl State {
+    fn lend(&mut self, wanted: u64) -> u64 {
+        let lent = self.units.lend(self.terms.cap, wanted);
+        self.peak = self.peak.max(self.units.lent());
+        lent
+    }
+
+    fn patience_ns(&self, priority: Priority) -> Option<u64> {
+        self.sojourns.patience_ns(self.terms.delay?, priority)
+    }
+
+    fn is_too_late(&self, ticket: &Ticket, now_ns: u64) -> bool {
+        let patience_ns = self.patience_ns(ticket.priority);
+        patience_ns.is_some_and(|most_ns| now_ns.saturating_sub(ticket.joined_ns) > most_ns)
+    }
+
+    /// Tells of a sojourn. Where the queue begins to stand by it, those go at once who wait for too long.
+    fn note(&mut self, tell: impl FnOnce(&mut Sojourns), now_ns: u64) {
+        let stood = self.sojourns.is_standing();
+        tell(&mut self.sojourns);
+        if stood || !self.sojourns.is_standing() {
+            return;
+        }
+        let queue = std::mem::take(&mut self.queue);
+        let (late, left) = queue.into_iter().partition(|ticket| self.is_too_late(ticket, now_ns));
+        self.queue = left;
+        let late: VecDeque<Arc<Ticket>> = late;
+        for ticket in late {
+            self.sojourns.turned_away();
+            ticket.tell(TURNED_AWAY);
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::limits;
 const STEPS: u64 = 8;
 /// Doublings from a microsecond on: more than a minute.
 const DOUBLINGS: u64 = 27;
-const BUCKETS: usize = (DOUBLINGS * STEPS) as usize;
+/// Spans that are told apart.
+pub const BUCKETS: usize = (DOUBLINGS * STEPS) as usize;
 /// How much of the past a second leaves: what is ten seconds old counts for a third.
 const KEPT_EACH_SECOND: f64 = 0.9;
 
@@ -55,7 +56,7 @@ fn bucket_of(span_us: u64) -> usize {
 }
 
 /// The shortest span above all that a bucket counts.
-fn end_of(bucket: usize) -> Duration {
+pub fn end_of(bucket: usize) -> Duration {
     let (doublings, step) = (bucket as u64 / STEPS, bucket as u64 % STEPS);
     Duration::from_nanos((STEPS + step + 1) * 1_000 * (1 << doublings) / STEPS)
 }

@@ -9,6 +9,7 @@ pub mod lease;
 pub mod limit_key;
 pub mod health_check;
 pub mod outlier;
+pub mod overload;
 pub mod request_parts;
 pub mod retry;
 pub mod route;

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use lateen_ring::Instant;
+use lateen_snapshot::model::overload::Priority;
 
 use crate::bulkhead::{ConnectionUnit, Room};
 use crate::client::Connection;
@@ -89,9 +90,12 @@ pub async fn obtain(
         let takes_any = tried.count() == 0 && exchange.wish.get().is_none();
         let room = match patience {
             Patience::None => cluster.bulkhead.try_enter().map(Room::Unit),
-            Patience::Queues if takes_any => Some(room(connection, &cluster, timer).await?),
+            Patience::Queues if takes_any => {
+                Some(room(connection, &cluster, exchange.priority.get(), timer).await?)
+            }
             Patience::Queues => {
-                Some(Room::Unit(cluster.bulkhead.enter(timer.deadline, timer.until).await?))
+                let (bulkhead, priority) = (&cluster.bulkhead, exchange.priority.get());
+                Some(Room::Unit(bulkhead.enter(priority, timer.deadline, timer.until).await?))
             }
         };
         let Some(room) = room else { return Err(Failure::overflow(Stage::Decide)) };
@@ -130,11 +134,12 @@ pub enum Patience {
 async fn room(
     connection: &Connection,
     cluster: &Rc<Cluster>,
+    priority: Priority,
     timer: Timer<'_>,
 ) -> Result<Room, Failure> {
     let shard = &connection.shard;
     let idle = || shard.pool.take_any(shard, cluster);
-    cluster.bulkhead.room(&cluster.idle, timer.deadline, timer.until, idle).await
+    cluster.bulkhead.room(&cluster.idle, priority, timer.deadline, timer.until, idle).await
 }
 
 /// A new connection to the endpoint, once there is room for it.
@@ -148,7 +153,7 @@ pub async fn dial(
     timer: Timer<'_>,
 ) -> Result<Upstream, Failure> {
     let bulkhead = &chosen.cluster.bulkhead;
-    let unit = bulkhead.enter(timer.deadline, timer.until).await?;
+    let unit = bulkhead.enter(exchange.priority.get(), timer.deadline, timer.until).await?;
     dial_with(connection, exchange, chosen, unit, timer).await
 }
 

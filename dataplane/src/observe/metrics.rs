@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod bulkhead;
 pub mod faults;
 pub mod health;
+pub mod overload;
 pub mod proxy_protocol;
 pub mod rate_limit;
 pub mod retry;
@@ -24,6 +25,7 @@ use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
 use crate::observe::metrics::bulkhead::BulkheadMetrics;
 use crate::observe::metrics::faults::FaultMetrics;
+use crate::observe::metrics::overload::{OverloadFigures, OverloadMetrics};
 use crate::observe::metrics::proxy_protocol::ProxyProtocolMetrics;
 use crate::observe::metrics::rate_limit::RateLimitMetrics;
 use crate::observe::metrics::retry::{HedgeMetrics, RetryMetrics};
@@ -315,6 +317,8 @@ pub struct WorkerMetrics {
     pub rate_limit: RateLimitMetrics,
     /// Of requests whose route has a breaker.
     pub breaker: BreakerMetrics,
+    /// Who was turned away.
+    pub overload: OverloadMetrics,
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -366,6 +370,7 @@ impl Default for WorkerMetrics {
             bulkhead: BulkheadMetrics::default(),
             rate_limit: RateLimitMetrics::default(),
             breaker: BreakerMetrics::default(),
+            overload: OverloadMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
             pool_evicted: Counter::default(),
@@ -476,6 +481,8 @@ pub struct Metrics {
     pub(super) access_log_write_dropped: Counter,
     /// Of endpoints out of service, written by the health thread alone.
     pub health: HealthMetrics,
+    /// How much is let through.
+    pub overload: OverloadFigures,
     engine: OnceLock<EngineInfo>,
     /// What the control plane made of this process; none without one.
     control: OnceLock<ControlMetrics>,
@@ -490,6 +497,7 @@ impl Metrics {
             stalled: (0..worker_count).map(|_| Counter::default()).collect(),
             access_log_write_dropped: Counter::default(),
             health: HealthMetrics::default(),
+            overload: OverloadFigures::default(),
             engine: OnceLock::new(),
             control: OnceLock::new(),
             started: SystemTime::now(),

@@ -5,6 +5,7 @@
 //! to an info's, so the names below come without.
 
 mod health;
+mod overload;
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ impl Collector for Scrape {
         page.proxy_protocol()?;
         page.rate_limits()?;
         page.bulkheads()?;
+        page.overload()?;
         page.health()?;
         page.breakers()?;
         page.control()?;

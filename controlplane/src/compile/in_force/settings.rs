@@ -44,6 +44,7 @@ pub(super) const OF_HTTP: &[(&str, Merge)] = &[
             one.of_requests.circuit_breaker == other.of_requests.circuit_breaker
         }),
     ),
+    ("priority", Unanimous(|one, other| one.of_requests.priority == other.of_requests.priority)),
     ("faults", Unanimous(|one, other| one.of_requests.faults == other.of_requests.faults)),
     ("sessionPersistence", OfRoute),
     ("subset", OfRoute),
@@ -66,6 +67,7 @@ pub(super) const OF_ENDPOINTS: &[(&str, Merge)] = &[
     ("outlierDetection", OfBackend),
     ("healthCheck", OfBackend),
     ("bulkhead", OfBackend),
+    ("overload", OfBackend),
     ("proxyProtocol", OfBackend),
 ];
 

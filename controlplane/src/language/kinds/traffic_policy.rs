@@ -6,6 +6,7 @@ pub mod faults;
 pub mod health_check;
 pub mod locality;
 pub mod outlier;
+pub mod overload;
 pub mod proxy_protocol;
 pub mod rate_limit;
 pub mod retry;
@@ -19,6 +20,7 @@ use breaker::CircuitBreaker;
 use bulkhead::Bulkhead;
 use health_check::HealthCheck;
 use outlier::OutlierDetection;
+use overload::{Overload, Priority};
 use rate_limit::RateLimit;
 use retry::{Hedging, Retry, RetryBudget};
 
@@ -69,6 +71,13 @@ pub struct TrafficPolicySpec {
     /// When requests are answered at once, because most of those before them failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// When requests are turned away so that the others are answered in time. Only for a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overload: Option<Overload>,
+    /// How important requests are where not all can be answered. What a route says counts instead of what
+    /// its services say. Not for a TCPRoute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
 }
 
 /// An object that a policy is attached to (GEP-713).

@@ -5,6 +5,7 @@ mod bulkhead;
 mod faults;
 mod health_check;
 mod outlier;
+mod overload;
 mod rate_limit;
 mod retry;
 mod subset;
@@ -73,6 +74,7 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
         bulkhead::check_bulkhead(bulkhead, targets, findings);
     }
     rate_limit::check_rate_limits(&policy.rate_limits, targets, findings);
+    overload::check(policy, targets, findings);
 }
 
 fn check_balancing(balancing: &LoadBalancing, findings: &mut Findings<'_>) {

@@ -1,0 +1,25 @@
+//! The scrape's part about who was turned away.
+
+use std::fmt::Error;
+
+use crate::observe::metrics::overload::{PRIORITIES, ShedCause};
+use crate::observe::metrics_text::Page;
+
+impl Page<'_, '_> {
+    pub(super) fn overload(&mut self) -> Result<(), Error> {
+        let mut shed = Vec::new();
+        for cause in ShedCause::ALL {
+            for (priority, label) in PRIORITIES {
+                let count = self.sum(|worker| worker.overload.shed(cause, priority).value());
+                shed.push(([("cause", cause.as_str()), ("priority", label)], count));
+            }
+        }
+        self.counters("overload_shed", "Who was turned away so that others are answered", shed)?;
+        let limits = self.metrics.overload.limits();
+        let limits = limits
+            .iter()
+            .map(|(cluster, limit)| ([("cluster", cluster.as_str())], i64::from(*limit)));
+        let help = "Requests at a time that a service is found to work on";
+        self.gauges("overload_concurrency_limit", help, limits)
+    }
+}
