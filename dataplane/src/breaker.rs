@@ -5,15 +5,14 @@
 //! of its own by plain stores; the health thread alone says where the breaker stands, in one word that every
 //! request of such a route reads. `decide::breaker` says what follows from what.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 use lateen_snapshot::model::breaker::{BreakerMode, CircuitBreaker, Fallback};
-use lateen_snapshot::model::{ClusterId, RouteId};
+use lateen_snapshot::model::{ClusterId, Route, RouteId};
 
 use crate::decide::breaker::{
     Event, PARTS, Part, Stage, fits_ramp, is_over, part_number, ramp_volume,
@@ -121,9 +120,10 @@ impl PartCells {
     }
 }
 
-/// The breakers of a worker's view of a snapshot, made at their first use.
-#[derive(Debug, Default)]
-pub struct Breakers(RefCell<HashMap<RouteId, Rc<Breaker>>>);
+/// The breakers of a worker's view of a snapshot, made at their first use: beside its routes, if any of them
+/// has one.
+#[derive(Debug)]
+pub struct Breakers(Box<[OnceCell<Rc<Breaker>>]>);
 
 /// A route's breaker as one worker sees it, by one snapshot.
 #[derive(Debug)]
@@ -228,14 +228,19 @@ pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
 }
 
 impl Breakers {
+    /// Of these routes.
+    pub fn of(routes: &[Route]) -> Self {
+        let any = routes.iter().any(|route| route.policy.circuit_breaker.is_some());
+        Self(vec![OnceCell::new(); if any { routes.len() } else { 0 }].into())
+    }
+
     fn obtain(
         &self,
         shard: &Shard,
         live: &Live,
         route: RouteId,
         rule: &CircuitBreaker,
-    ) -> Rc<Breaker> {
-        let mut known = self.0.borrow_mut();
+    ) -> &Rc<Breaker> {
         let make = || {
             let (totals, name) =
                 (&live.loaded.totals, &live.loaded.snapshot.routes[route.0 as usize].name);
@@ -249,7 +254,7 @@ impl Breakers {
                 workers: shard.config.workers,
             })
         };
-        Rc::clone(known.entry(route).or_insert_with(make))
+        self.0[route.0 as usize].get_or_init(make)
     }
 }
 

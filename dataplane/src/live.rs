@@ -46,14 +46,8 @@ impl Live {
         let routes = &loaded.snapshot.routes;
         let any_hedged = routes.iter().any(|route| route.policy.hedging.is_some());
         let hedges = vec![OnceCell::new(); if any_hedged { routes.len() } else { 0 }];
-        Self {
-            loaded,
-            regexes,
-            clusters,
-            hedges: hedges.into(),
-            limits,
-            breakers: Breakers::default(),
-        }
+        let breakers = Breakers::of(routes);
+        Self { loaded, regexes, clusters, hedges: hedges.into(), limits, breakers }
     }
 
     /// The second requests of a route; `None`: it has none.

@@ -41,11 +41,10 @@ pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
         return;
     }
     match outcome {
-        _ if answered_at != Instant::NEVER => {
-            if (1..500).contains(&exchange.status.get()) {
-                unit.observe(sent_at, answered_at);
-            }
+        _ if answered_at != Instant::NEVER && (1..500).contains(&exchange.status.get()) => {
+            unit.observe(sent_at, answered_at);
         }
+        _ if answered_at != Instant::NEVER => {}
         Err(Failure { cause: Cause::UpstreamTimeout | Cause::DeadlinePassed, .. }) => {
             unit.observe(sent_at, lateen_ring::now());
         }

@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use lateen_ring::{Instant, Moved, keep_vector, spare_vector};
+use lateen_ring::{Instant, Moved, boxed, keep_vector, spare_vector};
 use lateen_snapshot::model::breaker::Fallback;
 
 use crate::attempt::{
@@ -163,7 +163,7 @@ async fn forward(
                 Some(_) => {
                     let hedged = respond_hedged(connection, request, exchange, &way, this);
                     let outcome;
-                    (outcome, this) = Box::pin(hedged).await;
+                    (outcome, this) = boxed(hedged).await;
                     outcome
                 }
             }
