@@ -33,6 +33,7 @@ use crate::observe::access_log::Entry;
 use crate::observe::metrics::CloseReason;
 use crate::plant::{self, Plant};
 use crate::rate_limit::Limits;
+use crate::rate_limit::flow::Flows;
 use crate::request::{After, proxy_request};
 
 /// Serves a client until its connection ends.
@@ -97,6 +98,8 @@ struct Connected {
     in_flight: InFlight,
     /// How long the tunnel may be silent.
     idle_timeout: Duration,
+    /// What limits its bytes.
+    flows: Option<Box<Flows>>,
     /// Of the snapshot.
     epoch: Epoch,
     /// What the upstream said before the client was known to speak TCP.
@@ -356,7 +359,7 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
             None => return,
         },
     };
-    let Connected { upstream, in_flight, idle_timeout, epoch, said } = *connected;
+    let Connected { upstream, in_flight, idle_timeout, flows, epoch, said } = *connected;
     let mut from_upstream = Received::default();
     if let Some(said) = said {
         from_upstream.push(said);
@@ -371,6 +374,7 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
         idle_timeout,
         shard.metrics(),
         &line.passed,
+        flows.as_deref(),
     )
     .await;
     line.tell(end_tunnel(connection, upstream, ended));
@@ -384,7 +388,7 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
     let mut tried = Vec::new();
     let mut failure = Failure::no_healthy_upstream();
     let before = connection.unfinished.replace(true);
-    let TcpWay { cluster, idle_timeout, epoch, is_limited } = tcp_way(connection);
+    let TcpWay { cluster, idle_timeout, epoch, is_limited, flows } = tcp_way(connection);
     line.epoch.set(epoch);
     line.set_due(true);
     if is_limited {
@@ -421,7 +425,8 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
                 Ok(upstream) => {
                     connection.unfinished.set(before);
                     let said = None;
-                    let connected = Connected { upstream, in_flight, idle_timeout, epoch, said };
+                    let connected =
+                        Connected { upstream, in_flight, idle_timeout, flows, epoch, said };
                     return Some(Box::new(connected));
                 }
                 Err(failed) => failure = failed,
@@ -447,6 +452,8 @@ struct TcpWay {
     epoch: Epoch,
     /// It is over a limit of its rate.
     is_limited: bool,
+    /// What limits its bytes.
+    flows: Option<Box<Flows>>,
 }
 
 /// The snapshot is let go: the tunnel may outlive many.
@@ -463,14 +470,14 @@ fn tcp_way(connection: &Connection) -> TcpWay {
         Some(live.cluster(shard, id).clone())
     });
     let limits = backend.and_then(|backend| backend.rate_limits.as_deref());
-    let is_limited = limits.is_some_and(|limits| {
-        let limits = Limits::of(&limits.connections, shard, &live.loaded);
-        limits.ask(shard, None, connection.peer.ip()).is_some()
-    });
+    let limits = limits.map(|limits| Limits::of_connections(limits, shard, &live.loaded));
+    let peer = connection.peer.ip();
+    let is_limited = limits.as_ref().is_some_and(|limits| limits.ask(shard, None, peer).is_some());
+    let flows = limits.as_ref().and_then(|limits| limits.flows(shard, None, peer));
     let own = route.and_then(|route| route.idle_timeout_ms);
     let idle_timeout =
         own.map_or(shard.config.timeouts.idle, |ms| Duration::from_millis(ms.into()));
-    TcpWay { cluster, idle_timeout, epoch: live.loaded.epoch, is_limited }
+    TcpWay { cluster, idle_timeout, epoch: live.loaded.epoch, is_limited, flows }
 }
 
 /// What the log tells of a TCP connection. A line that is due when it is dropped is told then: its

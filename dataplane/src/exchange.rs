@@ -24,6 +24,7 @@ use crate::failure::{Failure, ResponseFlag, Stage};
 use crate::hedging::Hedge;
 use crate::live::Live;
 use crate::observe::access_log::Entry;
+use crate::rate_limit::flow::{Flow, Flows};
 use crate::sessions::InSession;
 use crate::shard::Shard;
 use crate::tries::Tries;
@@ -70,6 +71,11 @@ impl Request {
     /// Whether it may be sent again though an endpoint may have acted on it.
     pub fn repeats(&self) -> bool {
         self.tries().is_some_and(|tries| tries.repeats)
+    }
+
+    /// What limits the bytes of its body, if anything does.
+    pub fn up_flow(&self) -> Option<&Flow> {
+        self.rare.as_ref()?.flows.as_ref()?.up.as_ref()
     }
 
     /// Whether all of it is in memory still after a try.
@@ -135,6 +141,8 @@ pub struct Rare {
     pub fault: Option<Injected>,
     /// Its session, if its route keeps some.
     pub session: Option<InSession>,
+    /// What limits the bytes of its body and of its response's.
+    pub flows: Option<Box<Flows>>,
 }
 
 /// What a response gets beside its route's edits.

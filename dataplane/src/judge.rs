@@ -181,6 +181,9 @@ pub fn judge_head(
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
+    // What the route itself says counts, else the backend.
+    let byte_limits = plan.rate_limits.or(backend.rate_limits).map(|of| live.limits(shard, of));
+    let flows = byte_limits.and_then(|of| of.flows(shard, Some(&view), connection.peer.ip()));
     let cluster = place.map_or_else(|| live.serving(shard, cluster), |place| place.cluster);
     exchange.route.set(RouteUse { route: found.route, backend: index as u16, cluster });
     let cluster = live.cluster(shard, cluster);
@@ -215,7 +218,8 @@ pub fn judge_head(
     let fault = faults.and_then(|faults| fault::draw(faults, &view.fields, || shard.random()));
     let session = session.map(|(in_session, _)| in_session);
     let changes_response = plan.cors.is_some() || head.wants_epoch || session.is_some();
-    let is_rare = has_mirrors || has_tries || fault.is_some() || head.timeout_ms.is_some();
+    let is_rare =
+        has_mirrors || has_tries || fault.is_some() || head.timeout_ms.is_some() || flows.is_some();
     if head.upgrade.is_some() || changes_response || is_rare {
         let mut added = added_by_route(&view, plan);
         if head.wants_epoch {
@@ -241,6 +245,7 @@ pub fn judge_head(
             hedge,
             fault,
             session,
+            flows,
             head_bytes: request.message.len(),
             try_bytes: 0,
         }));

@@ -5,6 +5,7 @@
 //! name in `totals`), so that more workers never mean more requests; a worker spends what it was lent.
 
 pub mod total;
+pub mod flow;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use lateen_snapshot::limits::RATE_LIMITS_MAX;
-use lateen_snapshot::model::rate_limit::RateLimit;
+use lateen_snapshot::model::rate_limit::{ByteDirection, RateLimit, RateLimits};
 
 use crate::codec::http1::rate_limit::{OverLimit, Quota};
 use crate::decide::lease::keyed::Lender;
@@ -64,16 +65,29 @@ pub struct Limits {
     enforced: Rc<[Rc<Limiter>]>,
     /// Those that only count.
     counting: Rc<[Rc<Limiter>]>,
+    /// Those of bytes.
+    bytes: Rc<[(Rc<Limiter>, ByteDirection)]>,
 }
 
 impl Limits {
-    /// Of these limits of a snapshot.
-    pub fn of(limits: &[RateLimit], shard: &Shard, loaded: &Loaded) -> Self {
-        let obtain = |is_counting: bool| {
-            let limits = limits.iter().filter(|limit| limit.dry_run == is_counting);
-            limits.map(|limit| shard.limiters.obtain(limit, shard, loaded)).collect()
+    /// Those of these limits of a snapshot that are of requests, and of their bytes.
+    pub fn of_requests(limits: &RateLimits, shard: &Shard, loaded: &Loaded) -> Self {
+        Self::of(&limits.requests, limits, shard, loaded)
+    }
+
+    /// Those of connections that are not HTTP, and of their bytes.
+    pub fn of_connections(limits: &RateLimits, shard: &Shard, loaded: &Loaded) -> Self {
+        Self::of(&limits.connections, limits, shard, loaded)
+    }
+
+    fn of(counted: &[RateLimit], limits: &RateLimits, shard: &Shard, loaded: &Loaded) -> Self {
+        let obtain = |limit| shard.limiters.obtain(limit, shard, loaded);
+        let of_kind = |is_counting: bool| {
+            let limits = counted.iter().filter(|limit| limit.dry_run == is_counting);
+            limits.map(obtain).collect()
         };
-        Self { enforced: obtain(false), counting: obtain(true) }
+        let bytes = limits.bytes.iter().map(|of| (obtain(&of.limit), of.direction)).collect();
+        Self { enforced: of_kind(false), counting: of_kind(true), bytes }
     }
 
     /// Asks all of them to let a request through, or a connection that is not HTTP. `None`: they do.
@@ -84,6 +98,9 @@ impl Limits {
         view: Option<&RequestView<'_>>,
         peer: IpAddr,
     ) -> Option<OverLimit<'_>> {
+        if self.enforced.is_empty() && self.counting.is_empty() {
+            return None;
+        }
         let now_ns = lateen_ring::now().as_nanos();
         let metrics = &shard.metrics().rate_limit;
         let unit = if view.is_some() { Limited::Request } else { Limited::Connection };
@@ -151,6 +168,9 @@ struct Limiter {
     total: Arc<RateTotal>,
     /// How many are lent at a time.
     lease_size: u64,
+    /// How many bytes are lent at a time, and how many pass as one.
+    byte_lease_size: u64,
+    slice_bytes: u64,
     leases: Leases,
 }
 
@@ -170,8 +190,16 @@ impl Limiter {
                 Leases::Keyed(vec![Cell::default(); count].into())
             }
         };
-        let lease_size = rate_of(spec).lease_size(workers);
-        Self { spec: spec.clone(), serial: Cell::new(serial), total, lease_size, leases }
+        let rate = rate_of(spec);
+        Self {
+            spec: spec.clone(),
+            serial: Cell::new(serial),
+            total,
+            lease_size: rate.lease_size(workers),
+            byte_lease_size: rate.byte_lease_size(workers),
+            slice_bytes: rate.slice_bytes(),
+            leases,
+        }
     }
 
     /// The hash of what it counts by; 0 where it counts all together.
@@ -257,7 +285,7 @@ impl Limiter {
     fn quota(&self) -> Quota<'_> {
         let span_ms = u64::from(self.spec.span_ms);
         let window_s = span_ms.div_ceil(1_000);
-        let units = u64::from(self.spec.units) * window_s * 1_000 / span_ms;
+        let units = self.spec.units * window_s * 1_000 / span_ms;
         Quota { label: &self.spec.label, units, window_s }
     }
 }

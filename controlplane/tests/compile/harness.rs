@@ -184,7 +184,11 @@ fn limits(limits: Option<&RateLimits>) -> String {
         }
     };
     let requests = limits.requests.iter().map(tell("requests"));
-    requests.chain(limits.connections.iter().map(tell("connections"))).collect()
+    let bytes = limits.bytes.iter().map(|of| {
+        let told = tell("bytes")(&of.limit);
+        format!("{told} {:?}", of.direction)
+    });
+    requests.chain(limits.connections.iter().map(tell("connections"))).chain(bytes).collect()
 }
 
 fn edits(what: &str, edits: &HeaderEdits) -> String {

@@ -15,6 +15,8 @@
 //! is given back with the next lend; a worker that does not come again within a period keeps none of it,
 //! and what it left counts as spent.
 
+pub mod flow;
+
 /// The period within which a lease is to be spent: a worker that was lent something may spend it until
 /// the period after has ended.
 const PERIOD_NS: u64 = 1_000_000_000;
@@ -69,6 +71,8 @@ impl Rate {
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
     level: u128,
+    /// Promised, and not there yet (see [`flow`]); what is gained goes there first.
+    owed: u128,
     at_ns: u64,
     /// Counted in [`PERIOD_NS`].
     period: u64,
@@ -81,14 +85,15 @@ impl Bucket {
     /// A full one.
     pub fn full(rate: &Rate, now_ns: u64) -> Self {
         let level = u128::from(rate.burst) * u128::from(rate.span_ns);
-        Self { level, at_ns: now_ns, period: now_ns / PERIOD_NS, held: [0; 2] }
+        Self { level, owed: 0, at_ns: now_ns, period: now_ns / PERIOD_NS, held: [0; 2] }
     }
 
     /// The limit is another now: what is there stays, as far as there is room.
     pub fn change(&mut self, from: &Rate, to: &Rate, now_ns: u64) {
         self.refill(from, now_ns);
         let (from_ns, to_ns) = (u128::from(from.span_ns), u128::from(to.span_ns));
-        self.level = self.level / from_ns * to_ns + self.level % from_ns * to_ns / from_ns;
+        let in_new = |tokens: u128| tokens / from_ns * to_ns + tokens % from_ns * to_ns / from_ns;
+        (self.level, self.owed) = (in_new(self.level), in_new(self.owed));
         self.cap(to);
     }
 
@@ -113,7 +118,7 @@ impl Bucket {
 
     /// When one more can be had, in nanoseconds from when it was last looked at; 0: then.
     pub fn next_ns(&self, rate: &Rate) -> u64 {
-        rate.time_for(u128::from(rate.span_ns).saturating_sub(self.level))
+        rate.time_for((u128::from(rate.span_ns) + self.owed).saturating_sub(self.level))
     }
 
     /// How many are there for whoever comes now.
@@ -124,7 +129,8 @@ impl Bucket {
     /// From when on it is full, if nobody takes anything.
     pub fn full_at_ns(&self, rate: &Rate) -> u64 {
         let room = u128::from(rate.burst) * u128::from(rate.span_ns);
-        let filled_ns = self.at_ns.saturating_add(rate.time_for(room - self.level.min(room)));
+        let missing = room - self.level.min(room) + self.owed;
+        let filled_ns = self.at_ns.saturating_add(rate.time_for(missing));
         match self.held {
             [0, 0] => filled_ns,
             // What is lent comes back, or is forgotten, by then.
@@ -145,8 +151,14 @@ impl Bucket {
         }
         let gained = u128::from(now_ns.saturating_sub(self.at_ns)) * u128::from(rate.units);
         self.at_ns = self.at_ns.max(now_ns);
-        self.level = self.level.saturating_add(gained);
+        self.gain(gained);
         self.cap(rate);
+    }
+
+    fn gain(&mut self, gained: u128) {
+        let paid = gained.min(self.owed);
+        self.owed -= paid;
+        self.level = self.level.saturating_add(gained - paid);
     }
 
     fn cap(&mut self, rate: &Rate) {
@@ -166,7 +178,7 @@ impl Bucket {
             let held = &mut self.held[(lease.period & 1) as usize];
             *held = held.saturating_sub(lease.held);
             if lease.is_good(now_ns) {
-                self.level += u128::from(lease.left) * u128::from(rate.span_ns);
+                self.gain(u128::from(lease.left) * u128::from(rate.span_ns));
                 self.cap(rate);
             }
         }
