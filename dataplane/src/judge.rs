@@ -5,6 +5,8 @@
 //! stands in the [`Request`], and the [`Exchange`] knows its snapshot and route. The snapshot is
 //! pinned here, once: whatever a request does later it does on that one.
 
+mod limited;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,7 +16,6 @@ use lateen_snapshot::model::Redirect;
 use crate::client::Connection;
 use crate::codec::body::{BodyEncoding, BodyProgress, Framing};
 use crate::codec::http1::edits::Edits;
-use crate::codec::http1::rate_limit::put_limit;
 use crate::codec::http1::redirect::{Redirected, put_location};
 use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
 use crate::codec::http1::request::{
@@ -28,12 +29,13 @@ use crate::decide::balance::key::key_of_request;
 use crate::decide::cors::{CorsPolicy, PREFLIGHT_STATUS, is_preflight};
 use crate::decide::fault;
 use crate::decide::retry::may_repeat;
-use crate::decide::route::plan::{Answer, LimitsIndex, RoutePlan};
+use crate::decide::route::plan::{Answer, RoutePlan};
 use crate::decide::route::{Found, RequestView};
 use crate::exchange::{AddedFields, Exchange, Logged, Rare, Request, RouteUse};
 use crate::failure::{Failure, Refusal, Stage};
 use crate::forward::received::Received;
 use crate::forward::transfer::{Stopped, Timer, receive};
+use crate::judge::limited::limit_request;
 use crate::limits;
 use crate::live::Live;
 use crate::sessions::{Place, find_session};
@@ -142,13 +144,15 @@ pub fn judge_head(
         return Ok(Some(answer));
     };
     let plan = live.loaded.tables.plan(found.route);
+    // What the answer says of the limits that let the request through.
+    let mut told = Vec::new();
     if let Some(limits) = plan.rate_limits
-        && let Some(answer) = limit_request(connection, live, &head, &view, plan, limits)
+        && let Some(answer) = limit_request(connection, live, &head, &view, plan, limits, &mut told)
     {
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
-    if let Some(answer) = answer_by_route(connection, live, &head, &view, found, plan) {
+    if let Some(answer) = answer_by_route(connection, live, &head, &view, found, plan, &told) {
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
@@ -169,14 +173,14 @@ pub fn judge_head(
     };
     let (index, backend) = chosen.expect("a route that does not answer has backends");
     let Some(cluster) = backend.cluster else {
-        let added = added_by_route(&view, plan);
+        let added = added_by_route(&view, plan, &told);
         let reply = OwnReply { added, ..OwnReply::failed(Failure::no_cluster()) };
         let answer = own_answer(connection, live, &head, reply);
         received.consume(head.consumed);
         return Ok(Some(answer));
     };
     if let Some(limits) = backend.rate_limits
-        && let Some(answer) = limit_request(connection, live, &head, &view, plan, limits)
+        && let Some(answer) = limit_request(connection, live, &head, &view, plan, limits, &mut told)
     {
         received.consume(head.consumed);
         return Ok(Some(answer));
@@ -217,11 +221,12 @@ pub fn judge_head(
     let faults = plan.policy.faults.as_deref();
     let fault = faults.and_then(|faults| fault::draw(faults, &view.fields, || shard.random()));
     let session = session.map(|(in_session, _)| in_session);
-    let changes_response = plan.cors.is_some() || head.wants_epoch || session.is_some();
+    let changes_response =
+        plan.cors.is_some() || head.wants_epoch || session.is_some() || !told.is_empty();
     let is_rare =
         has_mirrors || has_tries || fault.is_some() || head.timeout_ms.is_some() || flows.is_some();
     if head.upgrade.is_some() || changes_response || is_rare {
-        let mut added = added_by_route(&view, plan);
+        let mut added = added_by_route(&view, plan, &told);
         if head.wants_epoch {
             put_epoch(live, &mut added.lines);
         }
@@ -412,24 +417,6 @@ fn refuse(error: RequestError) -> Failure {
     Failure::refused(Stage::RequestHead, Refusal::from_status(error.status()))
 }
 
-/// The answer to a request that is over a limit; `None`: it is let through.
-#[inline(never)]
-fn limit_request(
-    connection: &Connection,
-    live: &Live,
-    head: &RequestHead<'_>,
-    view: &RequestView<'_>,
-    plan: &RoutePlan,
-    limits: LimitsIndex,
-) -> Option<Head> {
-    let limits = live.limits(&connection.shard, limits);
-    let limited = limits.ask(&connection.shard, Some(view), connection.peer.ip())?;
-    let mut added = added_by_route(view, plan);
-    put_limit(&limited, &mut added.lines);
-    let reply = OwnReply { added, ..OwnReply::failed(Failure::rate_limited(Stage::Decide)) };
-    Some(own_answer(connection, live, head, reply))
-}
-
 /// The answer of a route that sends the client elsewhere, refuses it, or lets a page of another origin
 /// ask for leave; `None`: a backend answers.
 #[inline]
@@ -440,6 +427,7 @@ fn answer_by_route(
     view: &RequestView<'_>,
     found: Found,
     plan: &RoutePlan,
+    told: &[u8],
 ) -> Option<Head> {
     if let Some(cors) = &plan.cors
         && is_preflight(view.method, view.fields)
@@ -454,7 +442,7 @@ fn answer_by_route(
             OwnReply { location: Some(location), ..OwnReply::of(redirect.status) }
         }
     };
-    let (fields, added) = (plan.response_edits.as_deref(), added_by_route(view, plan));
+    let (fields, added) = (plan.response_edits.as_deref(), added_by_route(view, plan, told));
     Some(own_answer(connection, live, head, OwnReply { fields, added, ..reply }))
 }
 
@@ -502,9 +490,9 @@ fn location(
     location
 }
 
-/// What a response gets beside its route's edits: what CORS says.
-fn added_by_route(view: &RequestView<'_>, plan: &RoutePlan) -> AddedFields {
-    let mut added = AddedFields::default();
+/// What a response gets beside its route's edits: what CORS says, and what is `told` of limits.
+fn added_by_route(view: &RequestView<'_>, plan: &RoutePlan, told: &[u8]) -> AddedFields {
+    let mut added = AddedFields { lines: told.to_vec(), ..AddedFields::default() };
     if let Some(cors) = &plan.cors {
         added.cut = CorsPolicy::RESPONSE_FIELDS;
         cors.response(view.fields, &mut added.lines);

@@ -222,7 +222,7 @@ pub const BULKHEAD_PENDING_MAX: u32 = 1_024;
 pub const BULKHEAD_QUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Keys of one limit whose leases, or refusals, a worker remembers; one of another key takes the place of
-/// one of the same residue class. 40 bytes each.
+/// one of the same residue class. 56 bytes each.
 pub const RATE_LEASES_MAX: usize = 1_024;
 // Health of endpoints.
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use lateen_snapshot::limits::RATE_LIMITS_MAX;
 use lateen_snapshot::model::rate_limit::{ByteDirection, RateLimit, RateLimits};
 
-use crate::codec::http1::rate_limit::{OverLimit, Quota};
+use crate::codec::http1::rate_limit::{Left, OverLimit, Quota};
 use crate::decide::lease::keyed::Lender;
 use crate::decide::lease::rate::{Lease, Spent};
 use crate::decide::limit_key::hash_of_part;
@@ -124,6 +124,13 @@ impl Limits {
             }
         }
         None
+    }
+
+    /// How much is left of those that clients are told of, after a request was let through. Mostly none
+    /// is, which costs a look at each.
+    pub fn left(&self, view: Option<&RequestView<'_>>, peer: IpAddr) -> Vec<Left<'_>> {
+        let told = self.enforced.iter().filter(|limiter| limiter.spec.is_told);
+        told.map(|limiter| limiter.left(limiter.key(view, peer))).collect()
     }
 
     /// First those that know their answer are asked, then the process: a request that one of them
@@ -275,6 +282,14 @@ impl Limiter {
                 seen
             }
         }
+    }
+
+    fn left(&self, key: u64) -> Left<'_> {
+        let now_ns = lateen_ring::now().as_nanos();
+        let rate = rate_of(&self.spec);
+        let left = self.with_lease(key, now_ns, |lease| lease.remaining(&rate, now_ns));
+        let full_in_s = left.full_in_ns.div_ceil(1_000_000_000);
+        Left { quota: self.quota(), units: left.units, full_in_s }
     }
 
     fn asking(&self, key: u64) -> Asking<'_> {

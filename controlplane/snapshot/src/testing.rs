@@ -433,13 +433,23 @@ fn rate_limits() -> impl Strategy<Value = RateLimits> {
         }),
     ];
     let numbers = (1..1_000_u64, 1..100_000_u32, 1..1_000_u64, 1..1_000_u32);
-    let limit = ("[a-z]{1,4}/[a-z-]{1,8}", "[a-z-]{1,8}", numbers, option::of(key), any::<bool>());
+    let flags = any::<(bool, bool)>();
+    let limit = ("[a-z]{1,4}/[a-z-]{1,8}", "[a-z-]{1,8}", numbers, option::of(key), flags);
     let directions = [ByteDirection::Request, ByteDirection::Response, ByteDirection::Both];
     let ways = vec(select(directions.to_vec()), 0..3);
     (vec(limit, 0..3), ways).prop_map(|(limits, ways)| {
-        let into_limit = |(name, label, (units, span_ms, burst, keys_max), key, dry_run)| {
-            RateLimit { name, label, units, span_ms, burst, key, keys_max, dry_run }
-        };
+        let into_limit =
+            |(name, label, (units, span_ms, burst, keys_max), key, (is_told, dry_run))| RateLimit {
+                name,
+                label,
+                units,
+                span_ms,
+                burst,
+                key,
+                keys_max,
+                is_told,
+                dry_run,
+            };
         let requests: Vec<RateLimit> = limits.into_iter().map(into_limit).collect();
         let bytes = requests.iter().cloned().zip(ways);
         let of_bytes = |(limit, direction): (RateLimit, _)| {

@@ -13,8 +13,9 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
 fn limit(name: &str, units: u64, span_ms: u32, burst: u64) -> RateLimit {
     let (key, keys_max, dry_run) = (None, 10, false);
-    let label = name.to_owned();
-    RateLimit { name: format!("t/{name}"), label, units, span_ms, burst, key, keys_max, dry_run }
+    let (label, is_told) = (name.to_owned(), false);
+    let name = format!("t/{name}");
+    RateLimit { name, label, units, span_ms, burst, key, keys_max, is_told, dry_run }
 }
 
 fn limits(worker: &mut TestWorker, of: &[RateLimit]) -> Limits {

@@ -52,6 +52,8 @@ pub struct RateLimit {
     pub key: Option<LimitKey>,
     /// So many values of the key are told apart at the most; more than 0.
     pub keys_max: u32,
+    /// Answers to requests that it lets through tell how much is left of it.
+    pub is_told: bool,
     /// What is over it is counted and passes.
     pub dry_run: bool,
 }

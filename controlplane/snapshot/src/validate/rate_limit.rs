@@ -76,6 +76,7 @@ mod tests {
             burst: 50,
             key: None,
             keys_max: 10,
+            is_told: false,
             dry_run: false,
         }
     }

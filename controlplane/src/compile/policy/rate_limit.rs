@@ -8,7 +8,7 @@ use lateen_snapshot::model::{RoutePolicy, rate_limit};
 
 use crate::language::kinds::traffic_policy::TargetRef;
 use crate::language::kinds::traffic_policy::rate_limit::{
-    RateLimit, RateLimitDirection, RateLimitKey, RateLimitKeyType,
+    RateLimit, RateLimitDirection, RateLimitHeaders, RateLimitKey, RateLimitKeyType,
 };
 use crate::language::text::duration_ms;
 
@@ -45,6 +45,7 @@ pub(super) fn rate_limits_of(written: &[RateLimit]) -> Option<Box<RateLimits>> {
             }),
             key: limit.key.as_ref().map(key_of),
             keys_max: limit.max_keys.unwrap_or(KEYS_MAX),
+            is_told: limit.headers == Some(RateLimitHeaders::Always),
             dry_run: limit.dry_run,
         };
         match (limit.requests, limit.connections) {

@@ -105,6 +105,7 @@ impl Bucket {
         let granted = (self.level / token).min(size.into()) as u64;
         if granted == 0 {
             lease.refused_until_ns = now_ns.saturating_add(self.ask_again_ns(rate));
+            (lease.there, lease.there_ns) = (0, self.at_ns);
             return;
         }
         self.level -= u128::from(granted) * token;
@@ -114,6 +115,7 @@ impl Bucket {
         lease.left = granted;
         lease.period = self.period;
         lease.refused_until_ns = 0;
+        (lease.there, lease.there_ns) = (self.level(rate), self.at_ns);
     }
 
     /// When one more can be had, in nanoseconds from when it was last looked at; 0: then.
@@ -201,6 +203,18 @@ pub struct Lease {
     /// When they were lent.
     period: u64,
     refused_until_ns: u64,
+    /// What the bucket had beside it when it last lent, and when that was.
+    there: u64,
+    there_ns: u64,
+}
+
+/// How much is left of a limit, as far as one worker knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remaining {
+    /// So many may pass at once.
+    pub units: u64,
+    /// How long it takes until as many may as ever, if nobody asks meanwhile, in nanoseconds.
+    pub full_in_ns: u64,
 }
 
 /// Whether one more may pass.
@@ -233,6 +247,18 @@ impl Lease {
             _ if now_ns < self.refused_until_ns => Spent::Refused,
             _ => Spent::Empty,
         }
+    }
+
+    /// What is left of its limit: exactly, where as little is lent at a time as there is spent; else an
+    /// estimate, since what other workers spent after the last loan is not known here.
+    pub fn remaining(&self, rate: &Rate, now_ns: u64) -> Remaining {
+        let since_ns = now_ns.saturating_sub(self.there_ns);
+        let gained = u128::from(since_ns) * u128::from(rate.units) / u128::from(rate.span_ns);
+        let own = if self.is_good(now_ns) { self.left } else { 0 };
+        let there = u128::from(self.there + own) + gained;
+        let units = there.min(rate.burst.into()) as u64;
+        let missing = u128::from(rate.burst - units) * u128::from(rate.span_ns);
+        Remaining { units, full_in_ns: rate.time_for(missing) }
     }
 
     /// Until when it refuses, in nanoseconds; past: it does not.

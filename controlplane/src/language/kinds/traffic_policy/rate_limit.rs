@@ -36,6 +36,10 @@ pub struct RateLimit {
     /// are busy shares one count with the others that are too many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<u32>,
+    /// Which answers to `requests` say in `RateLimit` and `RateLimit-Policy` how much is left; those that
+    /// refuse unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<RateLimitHeaders>,
     /// Only counts what is over it, and lets it through.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -50,6 +54,15 @@ pub enum RateLimitDirection {
     Response,
     /// Both ways, counted together.
     Both,
+}
+
+/// Which answers tell of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RateLimitHeaders {
+    /// Those to requests that are over it, or over another limit beside it.
+    OnRefusal,
+    /// All. A client can keep to it before it is refused.
+    Always,
 }
 
 /// A part of a request that is counted by. Requests without it are counted together.

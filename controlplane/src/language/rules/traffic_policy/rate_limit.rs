@@ -60,6 +60,16 @@ fn check_unit(limit: &RateLimit, field: &str, targets: &[TargetRef], findings: &
         return findings.conflict(&format!("{path}.{second}"), &format!("{path}.{unit}"), message);
     }
     check_fits(&format!("{field}.{unit}"), |kind| kind != not_for, targets, findings);
+    if limit.headers.is_some() {
+        let at = format!("{path}.headers");
+        if limit.requests.is_none() {
+            let message = format!("`headers` says nothing about `{unit}`, which nobody is told of");
+            findings.conflict(&at, &format!("{path}.{unit}"), message);
+        } else if limit.dry_run {
+            let message = "clients are told nothing of a limit that only counts";
+            findings.conflict(&at, &format!("{path}.dryRun"), message);
+        }
+    }
     if limit.bytes.is_some() {
         if limit.burst.is_some_and(|burst| burst < RATE_BYTES_BURST_LEAST) {
             let message = "a `burst` of so few bytes would have them sent one by one";
