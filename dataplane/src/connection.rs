@@ -352,7 +352,7 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
             Reached::Nobody | Reached::NoRoom => return,
         },
     };
-    let Connected { upstream, in_flight, idle_timeout, epoch, limits, said } = *connected;
+    let Connected { upstream, in_flight, idle_timeout, flows, epoch, limits, said } = *connected;
     if limits.is_some_and(|limits| limits.ask(&shard, None, connection.peer.ip()).is_some()) {
         close_upstream(upstream, CloseReason::Orderly);
         connection.stream.reset_on_close();
@@ -372,6 +372,7 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
         idle_timeout,
         shard.metrics(),
         &line.passed,
+        flows.as_deref(),
     )
     .await;
     line.tell(end_tunnel(connection, upstream, ended));

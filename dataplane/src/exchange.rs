@@ -27,6 +27,7 @@ use crate::fallback::ForFallback;
 use crate::hedging::Hedge;
 use crate::live::Live;
 use crate::observe::access_log::Entry;
+use crate::rate_limit::flow::{Flow, Flows};
 use crate::sessions::InSession;
 use crate::shard::Shard;
 use crate::tries::Tries;
@@ -73,6 +74,11 @@ impl Request {
     /// Whether it may be sent again though an endpoint may have acted on it.
     pub fn repeats(&self) -> bool {
         self.tries().is_some_and(|tries| tries.repeats)
+    }
+
+    /// What limits the bytes of its body, if anything does.
+    pub fn up_flow(&self) -> Option<&Flow> {
+        self.rare.as_ref()?.flows.as_ref()?.up.as_ref()
     }
 
     /// Whether all of it is in memory still after a try.
@@ -140,6 +146,8 @@ pub struct Rare {
     pub session: Option<InSession>,
     /// What is another for the backend that its route falls back to.
     pub fallback: Option<Box<ForFallback>>,
+    /// What limits the bytes of its body and of its response's.
+    pub flows: Option<Box<Flows>>,
 }
 
 /// What a response gets beside its route's edits.

@@ -5,6 +5,8 @@
 //! stands in the [`Request`], and the [`Exchange`] knows its snapshot and route. The snapshot is
 //! pinned here, once: whatever a request does later it does on that one.
 
+mod limited;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,7 +16,6 @@ use lateen_snapshot::model::Redirect;
 use crate::client::Connection;
 use crate::codec::body::{BodyEncoding, BodyProgress, Framing};
 use crate::codec::http1::edits::Edits;
-use crate::codec::http1::rate_limit::put_limit;
 use crate::codec::http1::redirect::{Redirected, put_location};
 use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
 use crate::codec::http1::request::{
@@ -28,13 +29,14 @@ use crate::decide::balance::key::key_of_request;
 use crate::decide::cors::{CorsPolicy, PREFLIGHT_STATUS, is_preflight};
 use crate::decide::fault;
 use crate::decide::retry::may_repeat;
-use crate::decide::route::plan::{Answer, LimitsIndex, RoutePlan};
+use crate::decide::route::plan::{Answer, RoutePlan};
 use crate::decide::route::{Found, RequestView};
 use crate::exchange::{AddedFields, Exchange, Logged, Rare, Request, RouteUse};
 use crate::failure::{Failure, Refusal, Stage};
 use crate::fallback::prepare_fallback;
 use crate::forward::received::Received;
 use crate::forward::transfer::{Stopped, Timer, receive};
+use crate::judge::limited::limit_request;
 use crate::limits;
 use crate::live::Live;
 use crate::sessions::{Place, find_session};
@@ -143,13 +145,15 @@ pub fn judge_head(
         return Ok(Some(answer));
     };
     let plan = live.loaded.tables.plan(found.route);
+    // What the answer says of the limits that let the request through.
+    let mut told = Vec::new();
     if let Some(limits) = plan.rate_limits
-        && let Some(answer) = limit_request(connection, live, &head, &view, plan, limits)
+        && let Some(answer) = limit_request(connection, live, &head, &view, plan, limits, &mut told)
     {
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
-    if let Some(answer) = answer_by_route(connection, live, &head, &view, found, plan) {
+    if let Some(answer) = answer_by_route(connection, live, &head, &view, found, plan, &told) {
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
@@ -170,18 +174,21 @@ pub fn judge_head(
     };
     let (index, backend) = chosen.expect("a route that does not answer has backends");
     let Some(cluster) = backend.cluster else {
-        let added = added_by_route(&view, plan);
+        let added = added_by_route(&view, plan, &told);
         let reply = OwnReply { added, ..OwnReply::failed(Failure::no_cluster()) };
         let answer = own_answer(connection, live, &head, reply);
         received.consume(head.consumed);
         return Ok(Some(answer));
     };
     if let Some(limits) = backend.rate_limits
-        && let Some(answer) = limit_request(connection, live, &head, &view, plan, limits)
+        && let Some(answer) = limit_request(connection, live, &head, &view, plan, limits, &mut told)
     {
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
+    // What the route itself says counts, else the backend.
+    let byte_limits = plan.rate_limits.or(backend.rate_limits).map(|of| live.limits(shard, of));
+    let flows = byte_limits.and_then(|of| of.flows(shard, Some(&view), connection.peer.ip()));
     let cluster = place.map_or_else(|| live.serving(shard, cluster), |place| place.cluster);
     exchange.route.set(RouteUse { route: found.route, backend: index as u16, cluster });
     let cluster = live.cluster(shard, cluster);
@@ -215,7 +222,8 @@ pub fn judge_head(
     let faults = plan.policy.faults.as_deref();
     let fault = faults.and_then(|faults| fault::draw(faults, &view.fields, || shard.random()));
     let session = session.map(|(in_session, _)| in_session);
-    let changes_response = plan.cors.is_some() || head.wants_epoch || session.is_some();
+    let changes_response =
+        plan.cors.is_some() || head.wants_epoch || session.is_some() || !told.is_empty();
     let fallback = plan.policy.circuit_breaker.as_deref().and_then(|breaker| {
         prepare_fallback(connection, live, breaker, &head, &view, (plan, backend), forwarding)
     });
@@ -223,9 +231,10 @@ pub fn judge_head(
         || has_tries
         || fault.is_some()
         || fallback.is_some()
+        || flows.is_some()
         || head.timeout_ms.is_some();
     if head.upgrade.is_some() || changes_response || is_rare {
-        let mut added = added_by_route(&view, plan);
+        let mut added = added_by_route(&view, plan, &told);
         if head.wants_epoch {
             put_epoch(live, &mut added.lines);
         }
@@ -250,6 +259,7 @@ pub fn judge_head(
             fault,
             session,
             fallback,
+            flows,
             head_bytes: request.message.len(),
             try_bytes: 0,
         }));
@@ -416,24 +426,6 @@ fn refuse(error: RequestError) -> Failure {
     Failure::refused(Stage::RequestHead, Refusal::from_status(error.status()))
 }
 
-/// The answer to a request that is over a limit; `None`: it is let through.
-#[inline(never)]
-fn limit_request(
-    connection: &Connection,
-    live: &Live,
-    head: &RequestHead<'_>,
-    view: &RequestView<'_>,
-    plan: &RoutePlan,
-    limits: LimitsIndex,
-) -> Option<Head> {
-    let limits = live.limits(&connection.shard, limits);
-    let limited = limits.ask(&connection.shard, Some(view), connection.peer.ip())?;
-    let mut added = added_by_route(view, plan);
-    put_limit(&limited, &mut added.lines);
-    let reply = OwnReply { added, ..OwnReply::failed(Failure::rate_limited(Stage::Decide)) };
-    Some(own_answer(connection, live, head, reply))
-}
-
 /// The answer of a route that sends the client elsewhere, refuses it, or lets a page of another origin
 /// ask for leave; `None`: a backend answers.
 #[inline]
@@ -444,6 +436,7 @@ fn answer_by_route(
     view: &RequestView<'_>,
     found: Found,
     plan: &RoutePlan,
+    told: &[u8],
 ) -> Option<Head> {
     if let Some(cors) = &plan.cors
         && is_preflight(view.method, view.fields)
@@ -458,7 +451,7 @@ fn answer_by_route(
             OwnReply { location: Some(location), ..OwnReply::of(redirect.status) }
         }
     };
-    let (fields, added) = (plan.response_edits.as_deref(), added_by_route(view, plan));
+    let (fields, added) = (plan.response_edits.as_deref(), added_by_route(view, plan, told));
     Some(own_answer(connection, live, head, OwnReply { fields, added, ..reply }))
 }
 
@@ -506,9 +499,9 @@ fn location(
     location
 }
 
-/// What a response gets beside its route's edits: what CORS says.
-fn added_by_route(view: &RequestView<'_>, plan: &RoutePlan) -> AddedFields {
-    let mut added = AddedFields::default();
+/// What a response gets beside its route's edits: what CORS says, and what is `told` of limits.
+fn added_by_route(view: &RequestView<'_>, plan: &RoutePlan, told: &[u8]) -> AddedFields {
+    let mut added = AddedFields { lines: told.to_vec(), ..AddedFields::default() };
     if let Some(cors) = &plan.cors {
         added.cut = CorsPolicy::RESPONSE_FIELDS;
         cors.response(view.fields, &mut added.lines);

@@ -102,6 +102,10 @@ pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(10);
 pub const FAULT_LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A body that is held back on purpose passes in pieces of as many bytes as may pass in this time.
 pub const PACE_SLICE: Duration = Duration::from_millis(50);
+/// Bytes under a limit that pass as one at the most: what a pipe holds.
+pub const FLOW_PIECE_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes that wait for a limit look this often whether it is another one by now.
+pub const FLOW_LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Endpoints that one request tries to connect to.
 pub const CONNECT_TRIES_MAX: usize = 3;
 /// Endpoints that are remembered as tried for one request: those of all its tries.
@@ -224,7 +228,7 @@ pub const BULKHEAD_QUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 pub const ADAPTIVE_LOOK: Duration = Duration::from_millis(10);
 
 /// Keys of one limit whose leases, or refusals, a worker remembers; one of another key takes the place of
-/// one of the same residue class. 40 bytes each.
+/// one of the same residue class. 56 bytes each.
 pub const RATE_LEASES_MAX: usize = 1_024;
 // Health of endpoints.
 

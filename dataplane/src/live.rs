@@ -111,7 +111,7 @@ impl Live {
     pub fn limits(&self, shard: &Shard, index: LimitsIndex) -> &Limits {
         self.limits[index.as_usize()].get_or_init(|| {
             let limits = &self.loaded.tables.limits()[index.as_usize()];
-            Limits::of(&limits.requests, shard, &self.loaded)
+            Limits::of_requests(limits, shard, &self.loaded)
         })
     }
 

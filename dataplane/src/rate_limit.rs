@@ -5,6 +5,7 @@
 //! name in `totals`), so that more workers never mean more requests; a worker spends what it was lent.
 
 pub mod total;
+pub mod flow;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,9 +14,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use lateen_snapshot::limits::RATE_LIMITS_MAX;
-use lateen_snapshot::model::rate_limit::RateLimit;
+use lateen_snapshot::model::rate_limit::{ByteDirection, RateLimit, RateLimits};
 
-use crate::codec::http1::rate_limit::{OverLimit, Quota};
+use crate::codec::http1::rate_limit::{Left, OverLimit, Quota};
 use crate::decide::lease::keyed::Lender;
 use crate::decide::lease::rate::{Lease, Spent};
 use crate::decide::limit_key::hash_of_part;
@@ -64,16 +65,29 @@ pub struct Limits {
     enforced: Rc<[Rc<Limiter>]>,
     /// Those that only count.
     counting: Rc<[Rc<Limiter>]>,
+    /// Those of bytes.
+    bytes: Rc<[(Rc<Limiter>, ByteDirection)]>,
 }
 
 impl Limits {
-    /// Of these limits of a snapshot.
-    pub fn of(limits: &[RateLimit], shard: &Shard, loaded: &Loaded) -> Self {
-        let obtain = |is_counting: bool| {
-            let limits = limits.iter().filter(|limit| limit.dry_run == is_counting);
-            limits.map(|limit| shard.limiters.obtain(limit, shard, loaded)).collect()
+    /// Those of these limits of a snapshot that are of requests, and of their bytes.
+    pub fn of_requests(limits: &RateLimits, shard: &Shard, loaded: &Loaded) -> Self {
+        Self::of(&limits.requests, limits, shard, loaded)
+    }
+
+    /// Those of connections that are not HTTP, and of their bytes.
+    pub fn of_connections(limits: &RateLimits, shard: &Shard, loaded: &Loaded) -> Self {
+        Self::of(&limits.connections, limits, shard, loaded)
+    }
+
+    fn of(counted: &[RateLimit], limits: &RateLimits, shard: &Shard, loaded: &Loaded) -> Self {
+        let obtain = |limit| shard.limiters.obtain(limit, shard, loaded);
+        let of_kind = |is_counting: bool| {
+            let limits = counted.iter().filter(|limit| limit.dry_run == is_counting);
+            limits.map(obtain).collect()
         };
-        Self { enforced: obtain(false), counting: obtain(true) }
+        let bytes = limits.bytes.iter().map(|of| (obtain(&of.limit), of.direction)).collect();
+        Self { enforced: of_kind(false), counting: of_kind(true), bytes }
     }
 
     /// Asks all of them to let a request through, or a connection that is not HTTP. `None`: they do.
@@ -84,6 +98,9 @@ impl Limits {
         view: Option<&RequestView<'_>>,
         peer: IpAddr,
     ) -> Option<OverLimit<'_>> {
+        if self.enforced.is_empty() && self.counting.is_empty() {
+            return None;
+        }
         let now_ns = lateen_ring::now().as_nanos();
         let metrics = &shard.metrics().rate_limit;
         let unit = if view.is_some() { Limited::Request } else { Limited::Connection };
@@ -107,6 +124,13 @@ impl Limits {
             }
         }
         None
+    }
+
+    /// How much is left of those that clients are told of, after a request was let through. Mostly none
+    /// is, which costs a look at each.
+    pub fn left(&self, view: Option<&RequestView<'_>>, peer: IpAddr) -> Vec<Left<'_>> {
+        let told = self.enforced.iter().filter(|limiter| limiter.spec.is_told);
+        told.map(|limiter| limiter.left(limiter.key(view, peer))).collect()
     }
 
     /// First those that know their answer are asked, then the process: a request that one of them
@@ -151,6 +175,9 @@ struct Limiter {
     total: Arc<RateTotal>,
     /// How many are lent at a time.
     lease_size: u64,
+    /// How many bytes are lent at a time, and how many pass as one.
+    byte_lease_size: u64,
+    slice_bytes: u64,
     leases: Leases,
 }
 
@@ -170,8 +197,16 @@ impl Limiter {
                 Leases::Keyed(vec![Cell::default(); count].into())
             }
         };
-        let lease_size = rate_of(spec).lease_size(workers);
-        Self { spec: spec.clone(), serial: Cell::new(serial), total, lease_size, leases }
+        let rate = rate_of(spec);
+        Self {
+            spec: spec.clone(),
+            serial: Cell::new(serial),
+            total,
+            lease_size: rate.lease_size(workers),
+            byte_lease_size: rate.byte_lease_size(workers),
+            slice_bytes: rate.slice_bytes(),
+            leases,
+        }
     }
 
     /// The hash of what it counts by; 0 where it counts all together.
@@ -249,6 +284,14 @@ impl Limiter {
         }
     }
 
+    fn left(&self, key: u64) -> Left<'_> {
+        let now_ns = lateen_ring::now().as_nanos();
+        let rate = rate_of(&self.spec);
+        let left = self.with_lease(key, now_ns, |lease| lease.remaining(&rate, now_ns));
+        let full_in_s = left.full_in_ns.div_ceil(1_000_000_000);
+        Left { quota: self.quota(), units: left.units, full_in_s }
+    }
+
     fn asking(&self, key: u64) -> Asking<'_> {
         Asking { serial: self.serial.get(), spec: &self.spec, key }
     }
@@ -257,7 +300,7 @@ impl Limiter {
     fn quota(&self) -> Quota<'_> {
         let span_ms = u64::from(self.spec.span_ms);
         let window_s = span_ms.div_ceil(1_000);
-        let units = u64::from(self.spec.units) * window_s * 1_000 / span_ms;
+        let units = self.spec.units * window_s * 1_000 / span_ms;
         Quota { label: &self.spec.label, units, window_s }
     }
 }

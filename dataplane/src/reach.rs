@@ -28,6 +28,7 @@ use crate::limits;
 use crate::observe::access_log::Entry;
 use crate::observe::metrics::CloseReason;
 use crate::rate_limit::Limits;
+use crate::rate_limit::flow::Flows;
 
 /// An upstream that a TCP client was connected to, by the snapshot of that moment.
 pub struct Connected {
@@ -37,6 +38,8 @@ pub struct Connected {
     pub in_flight: InFlight,
     /// How long the tunnel may be silent.
     pub idle_timeout: Duration,
+    /// What limits its bytes.
+    pub flows: Option<Box<Flows>>,
     /// Of the snapshot.
     pub epoch: Epoch,
     /// Of the rate of connections: not asked yet, since the client may turn out to speak HTTP.
@@ -85,9 +88,11 @@ pub async fn connect_any(connection: &Connection, line: &TcpLine<'_>, haste: Has
         Ok(Some((in_flight, upstream))) => {
             connection.unfinished.set(before);
             let TcpWay { idle_timeout, epoch, limits, .. } = way;
+            let flows = limits.as_ref().and_then(|it| it.flows(shard, None, connection.peer.ip()));
             let limits = limits.filter(|_| haste == Haste::Early);
             let said = None;
-            let connected = Connected { upstream, in_flight, idle_timeout, epoch, limits, said };
+            let connected =
+                Connected { upstream, in_flight, idle_timeout, flows, epoch, limits, said };
             Reached::Endpoint(Box::new(connected))
         }
         Ok(None) => {
@@ -186,7 +191,7 @@ fn tcp_way(connection: &Connection) -> TcpWay {
         ids.map(|id| live.cluster(shard, id).clone()).collect()
     });
     let limits = backend.and_then(|backend| backend.rate_limits.as_deref());
-    let limits = limits.map(|limits| Limits::of(&limits.connections, shard, &live.loaded));
+    let limits = limits.map(|limits| Limits::of_connections(limits, shard, &live.loaded));
     let own = route.and_then(|route| route.idle_timeout_ms);
     let idle_timeout =
         own.map_or(shard.config.timeouts.idle, |ms| Duration::from_millis(ms.into()));

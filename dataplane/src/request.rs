@@ -29,6 +29,7 @@ use crate::exchange::{CutWatch, Exchange, Request};
 use crate::failure::{Cause, Failure, Side, Stage};
 use crate::fallback::lead_elsewhere;
 use crate::forward::fault::inject;
+use crate::forward::held::hold_request;
 use crate::forward::obtain::take_pooled;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
@@ -42,6 +43,7 @@ use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head
 use crate::observe::metrics::CloseReason;
 use crate::overload;
 use crate::plant::{self, Plant};
+use crate::rate_limit::flow::Flows;
 use crate::shard::Shard;
 
 /// What becomes of the client's connection after a request.
@@ -135,8 +137,10 @@ async fn forward(
         Box::pin(await_body(connection, received, request, exchange)).await?;
     }
     let mut way = set_out(connection, request, exchange)?;
-    if let Some(fault) = request.rare.as_ref().and_then(|rare| rare.fault) {
-        Box::pin(inject(connection, exchange, fault, exchange.due.get())).await?;
+    if let Some(rare) = request.rare.as_ref()
+        && (rare.fault.is_some() || rare.flows.is_some())
+    {
+        Box::pin(hold_back(connection, request, exchange)).await?;
     }
     if way.has_breaker {
         admit(connection, request, exchange, &mut way)?;
@@ -196,7 +200,8 @@ async fn forward(
                 note_answered(shard, in_flight.chosen(), exchange, exchange.status.get());
                 exchange.count_upgrade(connection);
                 exchange.let_go(shard);
-                let joining = join(connection, received, exchange, upstream, from_upstream);
+                let flows = request.rare.as_ref().and_then(|rare| rare.flows.as_deref());
+                let joining = join(connection, received, exchange, upstream, from_upstream, flows);
                 return Ok(Box::pin(joining).await);
             }
             Ok(Responded::Hedge(_)) => unreachable!("only who hedges is told"),
@@ -225,6 +230,21 @@ async fn forward(
             }
         };
         this = Box::pin(try_again(connection, request, exchange, &way, in_flight, ended)).await?;
+    }
+}
+
+/// Waits as long as a fault or a limit of bytes has the request wait before it goes anywhere.
+async fn hold_back(
+    connection: &Connection,
+    request: &Request,
+    exchange: &Exchange,
+) -> Result<(), Failure> {
+    if let Some(fault) = request.rare.as_ref().and_then(|rare| rare.fault) {
+        inject(connection, exchange, fault, exchange.due.get()).await?;
+    }
+    match request.up_flow() {
+        None => Ok(()),
+        Some(flow) => hold_request(connection, exchange, flow).await,
     }
 }
 
@@ -291,7 +311,7 @@ async fn converse_with_body(
             received,
             &mut body,
             &moved,
-            timer.until,
+            (timer.until, request.up_flow()),
         );
         let mut sending = pin!(sending);
         let call = Call {
@@ -353,6 +373,7 @@ async fn join(
     exchange: &Exchange,
     upstream: Upstream,
     from_upstream: Received,
+    flows: Option<&Flows>,
 ) -> Done {
     let shard = &connection.shard;
     let passed = Passed::default();
@@ -366,8 +387,8 @@ async fn join(
     let server =
         End { stream: &upstream.stream, counts: shard.upstream_counts(), received: from_upstream };
     let idle_timeout = shard.config.timeouts.idle;
-    let ended =
-        tunnel(client, server, &connection.deadline, idle_timeout, shard.metrics(), &passed).await;
+    let (deadline, metrics) = (&connection.deadline, shard.metrics());
+    let ended = tunnel(client, server, deadline, idle_timeout, metrics, &passed, flows).await;
     exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended));
     Done { keep_alive: false, sends_on: false }
 }

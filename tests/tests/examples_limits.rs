@@ -16,6 +16,7 @@ use std::time::Duration;
 
 lateen_tests::on_both_engines!(
     who_asks_too_much_is_told_when_to_come_again,
+    every_answer_says_what_is_left,
     who_connects_too_often_is_reset,
     a_service_that_hangs_takes_no_more_than_its_caps,
     who_says_nothing_takes_no_place_in_the_queue,
@@ -67,6 +68,64 @@ fn who_asks_too_much_is_told_when_to_come_again(engine: Engine) {
     let logged = example.proxy.access_log(10);
     let flagged = logged.iter().filter(|line| line["flags"] == "RL");
     assert_eq!(flagged.count(), 4);
+}
+
+fn every_answer_says_what_is_left(engine: Engine) {
+    let upstream = Upstream::answering(|request| {
+        let own = match request.head.value("x-own") {
+            Some(_) => "RateLimit-Policy: \"own\";q=9\r\nRateLimit: \"own\";r=8\r\n",
+            None => "",
+        };
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{own}\r\n").into_bytes()
+    });
+    let example = Example::apply_on(engine, 2, "rate-limit-told.yaml", &[upstream.address()]);
+    let ask = |lines: &str| {
+        example
+            .ask(&format!("GET / HTTP/1.1\r\nHost: a.example\r\n{lines}Connection: close\r\n\r\n"))
+    };
+    // Of each limit what is left, and about when it is whole again.
+    let assert_left = |answer: &Response, expected: [(&str, u64, u64); 2]| {
+        let told = answer.head.value("ratelimit").expect("it is told");
+        let parts: Vec<&str> = told.split(", ").collect();
+        assert_eq!(parts.len(), 2, "{told}");
+        for (part, (name, left, full_in_s)) in parts.into_iter().zip(expected) {
+            let (said, seconds) = part.split_once(";t=").expect("and until when");
+            assert_eq!(said, format!("\"{name}\";r={left}"));
+            let seconds: u64 = seconds.parse().expect("seconds");
+            assert!((full_in_s - 60..=full_in_s).contains(&seconds), "{told}");
+        }
+    };
+    let policies = "\"per-key\";q=6;w=3600, \"whole\";q=10;w=3600";
+    let first = ask("x-api-key: a\r\n");
+    assert_eq!(first.status, 200);
+    assert_eq!(first.head.value("ratelimit-policy").as_deref(), Some(policies));
+    assert_left(&first, [("per-key", 2, 600), ("whole", 4, 360)]);
+    assert_left(&ask("x-api-key: a\r\n"), [("per-key", 1, 1_200), ("whole", 3, 720)]);
+    assert_left(&ask("x-api-key: b\r\n"), [("per-key", 2, 600), ("whole", 2, 1_080)]);
+    // What the service says of its own stays.
+    let both = ask("x-api-key: b\r\nx-own: yes\r\n");
+    let lines = |name| both.head.values(name).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lines("ratelimit-policy"), ["\"own\";q=9", policies]);
+    let told = lines("ratelimit");
+    assert_eq!((told.len(), &*told[0]), (2, "\"own\";r=8"));
+    assert!(told[1].starts_with("\"per-key\";r=1;t="), "{told:?}");
+    // One that is refused is told of all, and of when to come again.
+    assert_eq!(ask("x-api-key: c\r\n").status, 200);
+    let over = ask("x-api-key: c\r\n");
+    assert_eq!(over.status, 429);
+    let all = format!("{policies}, \"quiet\";q=1000;w=3600");
+    assert_eq!(over.head.value("ratelimit-policy"), Some(all));
+    assert!(over.head.value("ratelimit").is_some_and(|told| told.starts_with("\"whole\";r=0;t=")));
+    let metrics = example.proxy.metrics();
+    assert_eq!(decided(&metrics, "request", "admitted"), 5.0);
+    assert_eq!(decided(&metrics, "request", "limited"), 1.0);
+
+    // Whoever is let through is not told any more.
+    let whole = "{name: whole, requests: 10, per: 1h, burst: 5, headers: Always}";
+    example.change(whole, "{name: whole, requests: 1000, headers: OnRefusal}");
+    example.change("name: x-api-key}, headers: Always", "name: x-api-key}");
+    eventually("it has gained one", || (ask("x-api-key: d\r\n").status == 200).then_some(()));
+    assert_eq!(ask("x-api-key: e\r\n").head.value("ratelimit"), None);
 }
 
 /// A new client hears nothing but a reset, be it while it still connects.

@@ -97,7 +97,11 @@ pub const ENDPOINT_WEIGHT_MAX: u32 = 1_000;
 pub const BOUND_PERCENT_MAX: u32 = 10_000;
 /// Denominator of the share of a mirror or a fault. Source: none in the Gateway API's Fraction; a millionth is enough.
 /// Units of a limited rate, and of its burst.
-pub const RATE_UNITS_MAX: u32 = 1_000_000_000;
+pub const RATE_UNITS_MAX: u64 = 1_000_000_000;
+/// The same of bytes.
+pub const RATE_BYTES_MAX: u64 = 1_000_000_000_000;
+/// The smallest burst of bytes: what passes as one is no more than it, and a system call has its price.
+pub const RATE_BYTES_BURST_LEAST: u64 = 1_024;
 /// Values of a limit's key that are told apart: some 100 bytes each.
 pub const RATE_KEYS_MAX: u32 = 1_000_000;
 /// Proxies before this one whose `X-Forwarded-For` is believed.

@@ -20,7 +20,9 @@ use crate::model::health_check::{HealthCheck, HttpProbe, Probe};
 use crate::model::outlier::{OutlierDetection, SuccessRate};
 use crate::model::overload::{Concurrency, Overload, Priority, QueueDelay};
 use crate::model::proxy_protocol::{AddressRange, ProxyVersion};
-use crate::model::rate_limit::{LimitKey, RateLimit, RateLimits, SourcePrefix};
+use crate::model::rate_limit::{
+    ByteDirection, ByteLimit, LimitKey, RateLimit, RateLimits, SourcePrefix,
+};
 use crate::model::retry::{HedgeAfter, RetriableField, Retry, RetryBudget, RetryOn};
 use crate::model::session::Session;
 use crate::model::slow_start::SlowStart;
@@ -445,14 +447,32 @@ fn rate_limits() -> impl Strategy<Value = RateLimits> {
             LimitKey::SourceAddress(SourcePrefix { v4_bits, v6_bits, trusted_hops })
         }),
     ];
-    let numbers = (1..1_000_u32, 1..100_000_u32, 1..1_000_u32, 1..1_000_u32);
-    let limit = ("[a-z]{1,4}/[a-z-]{1,8}", "[a-z-]{1,8}", numbers, option::of(key), any::<bool>());
-    vec(limit, 0..3).prop_map(|limits| {
-        let into_limit = |(name, label, (units, span_ms, burst, keys_max), key, dry_run)| {
-            RateLimit { name, label, units, span_ms, burst, key, keys_max, dry_run }
+    let numbers = (1..1_000_u64, 1..100_000_u32, 1..1_000_u64, 1..1_000_u32);
+    let flags = any::<(bool, bool)>();
+    let limit = ("[a-z]{1,4}/[a-z-]{1,8}", "[a-z-]{1,8}", numbers, option::of(key), flags);
+    let directions = [ByteDirection::Request, ByteDirection::Response, ByteDirection::Both];
+    let ways = vec(select(directions.to_vec()), 0..3);
+    (vec(limit, 0..3), ways).prop_map(|(limits, ways)| {
+        let into_limit =
+            |(name, label, (units, span_ms, burst, keys_max), key, (is_told, dry_run))| RateLimit {
+                name,
+                label,
+                units,
+                span_ms,
+                burst,
+                key,
+                keys_max,
+                is_told,
+                dry_run,
+            };
+        let requests: Vec<RateLimit> = limits.into_iter().map(into_limit).collect();
+        let bytes = requests.iter().cloned().zip(ways);
+        let of_bytes = |(limit, direction): (RateLimit, _)| {
+            let burst = 1_024 + limit.burst;
+            ByteLimit { limit: RateLimit { burst, ..limit }, direction }
         };
-        let requests = limits.into_iter().map(into_limit).collect();
-        RateLimits { requests, connections: Vec::new() }
+        let bytes = bytes.map(of_bytes).collect();
+        RateLimits { requests, connections: Vec::new(), bytes }
     })
 }
 

@@ -188,15 +188,21 @@ fn limits(limits: Option<&RateLimits>) -> String {
     let Some(limits) = limits else { return String::new() };
     let tell = |what: &'static str| {
         move |limit: &RateLimit| {
-            let RateLimit { name, units, span_ms, burst, key, keys_max, dry_run, .. } = limit;
+            let RateLimit { name, units, span_ms, burst, key, keys_max, dry_run, is_told, .. } =
+                limit;
             let key = key.as_ref().map(|key| format!(" by {key:?} up to {keys_max}"));
             let dry = if *dry_run { " dry" } else { "" };
+            let told = if *is_told { " told" } else { "" };
             let key = key.unwrap_or_default();
-            format!(" limit {name}: {units} {what}/{span_ms} ms burst {burst}{key}{dry}")
+            format!(" limit {name}: {units} {what}/{span_ms} ms burst {burst}{key}{dry}{told}")
         }
     };
     let requests = limits.requests.iter().map(tell("requests"));
-    requests.chain(limits.connections.iter().map(tell("connections"))).collect()
+    let bytes = limits.bytes.iter().map(|of| {
+        let told = tell("bytes")(&of.limit);
+        format!("{told} {:?}", of.direction)
+    });
+    requests.chain(limits.connections.iter().map(tell("connections"))).chain(bytes).collect()
 }
 
 fn edits(what: &str, edits: &HeaderEdits) -> String {

@@ -18,6 +18,7 @@ pub mod stream;
 pub mod listener;
 pub mod relay;
 pub mod splice;
+mod readable;
 pub mod deadline;
 pub mod mailbox;
 pub mod address;

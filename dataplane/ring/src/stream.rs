@@ -467,7 +467,7 @@ impl Stream {
     }
 
     /// Tries a direct operation, waits for readiness where it answers EAGAIN, and tries again.
-    fn poll_direct(
+    pub(crate) fn poll_direct(
         &self,
         cx: &mut Context<'_>,
         interest: Interest,

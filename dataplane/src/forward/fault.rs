@@ -13,8 +13,8 @@ use crate::client::Connection;
 use crate::decide::fault::Injected;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, ResponseFlag, Stage};
+use crate::forward::leaving::ClientWatch;
 use crate::limits;
-use crate::observe::metrics::CloseReason;
 
 /// Delays the request, then ends it, as was drawn for it.
 ///
@@ -45,20 +45,12 @@ pub async fn inject(
 
 /// Waits for so long, or until there is no point in it: the client has gone, or a drain waits for it.
 async fn delay(connection: &Connection, span: Duration, until: Instant) -> Result<(), Failure> {
-    let client = &connection.stream;
     let ends_at = lateen_ring::now() + span;
-    // The client has said something or closed its direction: a receive has no more to tell.
-    let mut is_heard = false;
+    let mut client = ClientWatch::new(connection);
     connection.deadline.set(lateen_ring::now());
     poll_fn(|cx| {
         loop {
-            if !is_heard && client.is_receiving() && client.poll_news(cx).is_ready() {
-                is_heard = true;
-            }
-            let is_gone = client.has_failed()
-                || (!client.is_receiving() && client.poll_hung_up(cx).is_ready());
-            if is_gone {
-                connection.closes_for(CloseReason::ConnectionReset);
+            if client.poll_gone(cx) {
                 return Poll::Ready(Err(Failure::client_gone(Stage::Decide)));
             }
             let now = lateen_ring::now();

@@ -8,6 +8,8 @@ pub mod fault;
 pub mod mirror;
 pub mod obtain;
 pub mod transfer;
+pub mod held;
+pub mod leaving;
 pub mod request_body;
 pub mod response;
 pub mod tunnel;

@@ -9,8 +9,10 @@ use crate::client::Connection;
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, Refusal, Stage};
+use crate::forward::held::Held;
 use crate::forward::received::Received;
 use crate::forward::transfer::{BodyStop, Stopped, Timer, Way, transfer_body};
+use crate::rate_limit::flow::Flow;
 
 /// Sends the rest of a request's body; `received` holds what has come of it and afterwards what came
 /// behind it.
@@ -24,10 +26,11 @@ pub async fn send_request_body(
     received: &mut Received,
     body: &mut BodyProgress,
     moved: &Moved,
-    until: Instant,
+    (until, flow): (Instant, Option<&Flow>),
 ) -> Result<(), Failure> {
     let shard = &connection.shard;
     let deadline = Deadline::new();
+    let held = flow.map(|flow| Held { flow: Some(flow), pace: None, is_up: true });
     let way = Way {
         source: &connection.stream,
         source_counts: connection.counts(),
@@ -38,7 +41,7 @@ pub async fn send_request_body(
         read_limit: shard.config.timeouts.body,
         write_limit: shard.config.timeouts.write,
         moved,
-        pace: None,
+        held,
     };
     let encoding =
         if body.remaining().is_some() { BodyEncoding::Plain } else { BodyEncoding::Chunked };

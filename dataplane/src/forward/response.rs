@@ -23,6 +23,7 @@ use crate::codec::message::{Persistence, Version};
 use crate::decide::fault::Pace;
 use crate::exchange::{Exchange, Request};
 use crate::failure::{Failure, Stage};
+use crate::forward::held::Held;
 use crate::forward::received::Received;
 use crate::forward::transfer::{
     BodyStop, Stopped, Timer, Way, finish_send, is_worth_splicing, one, send, transfer_body,
@@ -144,8 +145,13 @@ enum Heard {
 
 impl Call<'_> {
     /// How fast the response's body may pass, if it is held back.
-    fn bytes_per_s(&self) -> Option<u64> {
-        self.request.rare.as_ref()?.fault?.bytes_per_s
+    fn held(&self) -> Option<Held<'_>> {
+        let rare = self.request.rare.as_ref()?;
+        let flow = rare.flows.as_ref().and_then(|flows| flows.down.as_ref());
+        let rate = rare.fault.and_then(|fault| fault.bytes_per_s);
+        let now_ns = || lateen_ring::now().as_nanos();
+        let pace = rate.map(|rate| Pace::begin(rate, now_ns()));
+        (flow.is_some() || pace.is_some()).then_some(Held { flow, pace, is_up: false })
     }
 }
 
@@ -241,7 +247,7 @@ fn start_answer(
     let mut second = None;
     let mut invalid = None;
     // What is held back has all of its body behind the head.
-    if !incoming.is_empty() && answer.status != 101 && call.bytes_per_s().is_none() {
+    if !incoming.is_empty() && answer.status != 101 && call.held().is_none() {
         let passed = &exchange.response_bytes;
         let copied =
             first_of_body(incoming, body, answer.body.encoding, &mut head, &mut second, passed);
@@ -281,7 +287,7 @@ async fn pass_body_on(
         read_limit: shard.config.timeouts.body,
         write_limit: shard.config.timeouts.write,
         moved: &moved,
-        pace: call.bytes_per_s().map(|rate| Pace::begin(rate, lateen_ring::now().as_nanos())),
+        held: call.held(),
     };
     let passed = &exchange.response_bytes;
     transfer_body(&way, incoming, body, encoding, passed, u64::MAX)

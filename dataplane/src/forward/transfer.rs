@@ -17,7 +17,7 @@ use lateen_ring::{
 };
 
 use crate::codec::body::{BodyEncoding, BodyError, BodyProgress};
-use crate::decide::fault::Pace;
+use crate::forward::held::{Held, allow};
 use crate::forward::received::Received;
 use crate::limits;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, WorkerMetrics};
@@ -184,7 +184,7 @@ pub struct Way<'a> {
     /// What was spliced, also by a transfer that is given up in the middle.
     pub moved: &'a Moved,
     /// How fast it may go, where it is held back.
-    pub pace: Option<Pace>,
+    pub held: Option<Held<'a>>,
 }
 
 /// Why a body did not arrive whole.
@@ -215,19 +215,17 @@ pub async fn transfer_body(
 ) -> Result<(), BodyStop> {
     let mut may_splice = encoding == BodyEncoding::Plain;
     let mut yielded_at = passed.get();
+    let mut allowed = None;
     loop {
         if passed.get() - yielded_at >= limits::COPY_BYTES_PER_TURN {
             // Where both sides are always ready this would never end, and others wait.
             yielded_at = passed.get();
             lateen_ring::yield_now().await;
         }
-        let slice = match &way.pace {
-            None => u64::MAX,
-            Some(pace) => {
-                hold_back(way, pace, passed.get()).await?;
-                pace.slice_bytes()
-            }
-        };
+        if let (Some(held), None, false) = (&way.held, &allowed, body.is_done()) {
+            allowed = Some(allow(way, held, received, body.remaining(), passed).await?);
+        }
+        let slice = allowed.as_ref().map_or(u64::MAX, |allowed| allowed.bytes);
         if !received.is_empty() {
             way.sink.push();
             let before = passed.get();
@@ -245,28 +243,21 @@ pub async fn transfer_body(
         if body.is_done() {
             return Ok(());
         }
-        if way.pace.is_some() && !received.is_empty() {
+        if allowed.as_ref().is_some_and(|allowed| allowed.is_used(passed)) {
+            allowed = None;
             continue;
         }
-        if way.source.is_receiving() {
-            // What follows is read in larger pieces, or not at all: nothing may read ahead.
-            way.source.recv_stop().await;
-        }
-        while let Some(lease) = way.source.try_recv() {
-            way.source_counts.read_bytes.add(lease.len() as u64);
-            received.push(lease);
-        }
+        gather(way, received).await;
         if !received.is_empty() {
             continue;
         }
         match body.remaining() {
             Some(left) if may_splice && is_worth_splicing(left.min(slice)) => {
-                let spliced = splice_body(way, left.min(slice), passed).await?;
+                let (spliced, had_pipe) = splice_body(way, left.min(slice), passed).await?;
                 body.take_plain(spliced);
-                if spliced < left.min(slice) {
-                    // No pipe is to be had: copy the rest, and don't ask for one again.
-                    may_splice = false;
-                }
+                // If no pipe is to be had: copy the rest, and don't ask for one again.
+                may_splice = had_pipe;
+                allowed = None;
             }
             left => {
                 way.sink.push();
@@ -289,30 +280,16 @@ pub fn is_worth_splicing(left: u64) -> bool {
     left >= limits::SPLICE_BYTES_MIN
 }
 
-/// Waits until more may pass than the bytes that have. The sink is watched for a reset, which nothing
-/// else would tell of.
-async fn hold_back(way: &Way<'_>, pace: &Pace, passed: u64) -> Result<(), BodyStop> {
-    let due = Instant::from_nanos(pace.due_ns(passed));
-    if lateen_ring::now() >= due {
-        return Ok(());
+/// Takes what a receive has brought, and has none go on: what follows is read in larger pieces, or not at
+/// all, and nothing may read ahead.
+pub(super) async fn gather(way: &Way<'_>, received: &mut Received) {
+    if way.source.is_receiving() {
+        way.source.recv_stop().await;
     }
-    // What went ahead of a splice is not to wait for it any longer.
-    way.sink.push();
-    let deadline = way.timer.deadline;
-    deadline.set(due.min(way.timer.until));
-    poll_fn(|cx| {
-        if way.sink.poll_hung_up(cx).is_ready() {
-            return Poll::Ready(Err(sink_gone()));
-        }
-        if deadline.poll_past(cx).is_pending() {
-            return Poll::Pending;
-        }
-        Poll::Ready(match lateen_ring::now() >= due {
-            true => Ok(()),
-            false => Err(BodyStop::Source(Stopped::TimedOut)),
-        })
-    })
-    .await
+    while let Some(lease) = way.source.try_recv() {
+        way.source_counts.read_bytes.add(lease.len() as u64);
+        received.push(lease);
+    }
 }
 
 /// What of `received` goes to the sink next, if anything; made of at most so many bytes.
@@ -361,8 +338,13 @@ async fn read_more(way: &Way<'_>, received: &mut Received, left: u64) -> Result<
     Ok(count > 0)
 }
 
-/// Splices `left` bytes, or as many as there are pipes for; returns how many.
-async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64, BodyStop> {
+/// Splices `left` bytes; or as many as are there, of what is held back; or as many as there are pipes for.
+/// Returns how many, and whether there was a pipe.
+async fn splice_body(
+    way: &Way<'_>,
+    left: u64,
+    passed: &Cell<u64>,
+) -> Result<(u64, bool), BodyStop> {
     // A splice goes straight to the socket: it must not overtake the head, which may still be on
     // its way.
     if way.sink.is_sending() {
@@ -374,7 +356,7 @@ async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64
     // Bytes in the pipe wait for the sink; with none, the source is waited for.
     let limit = || if moved.taken() > moved.given() { way.write_limit } else { way.read_limit };
     let progress = || moved.taken() + moved.given();
-    let splicing = splice(way.source, way.sink, left, false, moved);
+    let splicing = splice(way.source, way.sink, left, way.held.is_some(), moved);
     let outcome = attend(way, limit, progress, splicing).await;
     let given = moved.given() - given_before;
     let taken = moved.taken() - taken_before;
@@ -383,7 +365,8 @@ async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64
     way.metrics.bytes_spliced.add(given);
     passed.set(passed.get() + given);
     match outcome {
-        Ok(Spliced::Done | Spliced::NoPipe | Spliced::Paused) => Ok(given),
+        Ok(Spliced::Done | Spliced::Paused) => Ok((given, true)),
+        Ok(Spliced::NoPipe) => Ok((given, false)),
         Ok(Spliced::Ended) => Err(BodyStop::Invalid(BodyError::Truncated)),
         Ok(Spliced::SourceFailed(error)) => Err(BodyStop::Source(error.into())),
         Ok(Spliced::SinkFailed(error)) => Err(BodyStop::Sink(error.into())),
@@ -393,12 +376,12 @@ async fn splice_body(way: &Way<'_>, left: u64, passed: &Cell<u64>) -> Result<u64
     }
 }
 
-fn sink_gone() -> BodyStop {
+pub(super) fn sink_gone() -> BodyStop {
     BodyStop::Sink(Stopped::Broken(CloseReason::ConnectionReset))
 }
 
 /// Why nothing more is to be expected.
-enum Stall {
+pub(super) enum Stall {
     /// No progress in time.
     Elapsed,
     /// The sink's peer is gone: what the source may still send is wanted by nobody.
@@ -408,7 +391,7 @@ enum Stall {
 /// Waits for `future` as long as `progress` moves at least once in each `limit`. When it has not
 /// moved for a while, the sink is watched for a reset, which nothing else would tell of: nothing is
 /// being written to it.
-async fn attend<F: Future>(
+pub(super) async fn attend<F: Future>(
     way: &Way<'_>,
     limit: impl Fn() -> Duration,
     progress: impl Fn() -> u64,

@@ -172,7 +172,9 @@ impl Page<'_, '_> {
         self.counters("rate_limit", "What limits of rates decided", decided)?;
         let overflow = self.sum(|worker| worker.rate_limit.overflow.value());
         let help = "Loans of a limit to keys that share a bucket because too many are busy";
-        self.counter("rate_limit_overflow", help, overflow)
+        self.counter("rate_limit_overflow", help, overflow)?;
+        let delays = self.sum(|worker| worker.rate_limit.delays.value());
+        self.counter("rate_limit_delay", "Waits of bytes for a limit of their rate", delays)
     }
 
     fn bulkheads(&mut self) -> Result<(), Error> {

@@ -11,15 +11,17 @@ use crate::testing::{TestWorker, on_worker};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
-fn limit(name: &str, units: u32, span_ms: u32, burst: u32) -> RateLimit {
+fn limit(name: &str, units: u64, span_ms: u32, burst: u64) -> RateLimit {
     let (key, keys_max, dry_run) = (None, 10, false);
-    let label = name.to_owned();
-    RateLimit { name: format!("t/{name}"), label, units, span_ms, burst, key, keys_max, dry_run }
+    let (label, is_told) = (name.to_owned(), false);
+    let name = format!("t/{name}");
+    RateLimit { name, label, units, span_ms, burst, key, keys_max, is_told, dry_run }
 }
 
 fn limits(worker: &mut TestWorker, of: &[RateLimit]) -> Limits {
     let live = worker.switch(Snapshot::default());
-    Limits::of(of, &worker.shard, &live.loaded)
+    let limits = RateLimits { requests: of.to_vec(), ..RateLimits::default() };
+    Limits::of_requests(&limits, &worker.shard, &live.loaded)
 }
 
 fn admitted(limits: &Limits, worker: &TestWorker, client: IpAddr, asks: u32) -> u32 {

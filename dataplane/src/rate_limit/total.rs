@@ -1,11 +1,13 @@
 //! A limit as the process has it.
 
 use std::hash::RandomState;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use lateen_snapshot::model::rate_limit::RateLimit;
 
 use crate::decide::lease::keyed::{KeyedBuckets, Lender};
+use crate::decide::lease::rate::flow::Promise;
 use crate::decide::lease::rate::{Bucket, Lease, Rate};
 
 /// What is there of a limit, for all workers. The lock is taken when something is lent or given back.
@@ -14,6 +16,8 @@ pub struct RateTotal {
     /// Of the keys.
     pub hasher: RandomState,
     state: Mutex<Option<State>>,
+    /// How often the limit became another one.
+    changes: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -44,7 +48,7 @@ pub struct Asking<'a> {
 /// The rate that a limit stands for.
 pub fn rate_of(spec: &RateLimit) -> Rate {
     let span_ns = u64::from(spec.span_ms) * 1_000_000;
-    Rate { units: spec.units.into(), span_ns, burst: spec.burst.into() }
+    Rate { units: spec.units, span_ns, burst: spec.burst }
 }
 
 impl RateTotal {
@@ -57,6 +61,44 @@ impl RateTotal {
             }
             Buckets::Keyed(keyed) => keyed.lend(asking.key, lease, size, now_ns),
         })
+    }
+
+    /// As [`Bucket::draw`].
+    pub fn draw(
+        &self,
+        asking: Asking<'_>,
+        lease: &mut Lease,
+        most: u64,
+        size: u64,
+        now_ns: u64,
+    ) -> (Promise, Lender) {
+        self.with_state(asking, now_ns, |state| match &mut state.buckets {
+            Buckets::One(bucket) => {
+                (bucket.draw(lease, &state.rate, most, size, now_ns), Lender::Own)
+            }
+            Buckets::Keyed(keyed) => keyed.draw(asking.key, lease, most, size, now_ns),
+        })
+    }
+
+    /// As [`Bucket::take`].
+    pub fn take(&self, asking: Asking<'_>, most: u64, now_ns: u64) -> u64 {
+        self.with_state(asking, now_ns, |state| match &mut state.buckets {
+            Buckets::One(bucket) => bucket.take(&state.rate, most, now_ns),
+            Buckets::Keyed(keyed) => keyed.take(asking.key, most, now_ns),
+        })
+    }
+
+    /// As [`Bucket::put_back`].
+    pub fn put_back(&self, asking: Asking<'_>, bytes: u64, now_ns: u64) {
+        self.with_state(asking, now_ns, |state| match &mut state.buckets {
+            Buckets::One(bucket) => bucket.put_back(&state.rate, bytes, now_ns),
+            Buckets::Keyed(keyed) => keyed.put_back(asking.key, bytes, now_ns),
+        });
+    }
+
+    /// How often the limit became another one: what was promised before had better be asked for again.
+    pub fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// As [`Bucket::take_back`].
@@ -76,7 +118,11 @@ impl RateTotal {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = state.get_or_insert_with(|| State::new(&asking, now_ns));
         if asking.serial > state.serial {
+            let before = (state.rate, std::mem::discriminant(&state.buckets));
             state.follow(&asking, now_ns);
+            if before != (state.rate, std::mem::discriminant(&state.buckets)) {
+                self.changes.fetch_add(1, Ordering::Relaxed);
+            }
         }
         look(state)
     }

@@ -9,6 +9,28 @@ pub struct RateLimits {
     pub requests: Vec<RateLimit>,
     /// Of new connections that are not HTTP.
     pub connections: Vec<RateLimit>,
+    /// Of the bytes of bodies, and of connections that are not HTTP. What is over one waits.
+    pub bytes: Vec<ByteLimit>,
+}
+
+/// A limit of bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ByteLimit {
+    /// How many.
+    pub limit: RateLimit,
+    /// Which of them count.
+    pub direction: ByteDirection,
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ByteDirection {
+    /// From the client.
+    Request,
+    /// To the client.
+    Response,
+    /// Both ways, counted together.
+    Both,
 }
 
 /// So many in a span of time, and so many at once.
@@ -21,15 +43,17 @@ pub struct RateLimit {
     /// What clients are told of it: its own name, a label of letters, digits and hyphens.
     pub label: String,
     /// So many …
-    pub units: u32,
+    pub units: u64,
     /// … in that many milliseconds; more than 0, as both others.
     pub span_ms: u32,
     /// So many at once after a pause.
-    pub burst: u32,
+    pub burst: u64,
     /// Each value of this part of a request is counted by itself; `None`: all together.
     pub key: Option<LimitKey>,
     /// So many values of the key are told apart at the most; more than 0.
     pub keys_max: u32,
+    /// Answers to requests that it lets through tell how much is left of it.
+    pub is_told: bool,
     /// What is over it is counted and passes.
     pub dry_run: bool,
 }

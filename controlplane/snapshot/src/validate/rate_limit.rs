@@ -6,11 +6,20 @@ use crate::limits::*;
 use crate::model::rate_limit::{LimitKey, RateLimit, RateLimits};
 
 pub(super) fn check_rate_limits(limits: Option<&RateLimits>) -> Result<(), Problem> {
-    let Some(RateLimits { requests, connections }) = limits else { return Ok(()) };
-    for (field, limits) in [("requests", requests), ("connections", connections)] {
+    let Some(RateLimits { requests, connections, bytes }) = limits else { return Ok(()) };
+    let all = [
+        ("requests", requests.iter().collect::<Vec<_>>(), RATE_UNITS_MAX),
+        ("connections", connections.iter().collect(), RATE_UNITS_MAX),
+        ("bytes", bytes.iter().map(|of| &of.limit).collect(), RATE_BYTES_MAX),
+    ];
+    if let Some(small) = bytes.iter().find(|of| of.limit.burst < RATE_BYTES_BURST_LEAST) {
+        let wanted = format!("at least {RATE_BYTES_BURST_LEAST}");
+        return Err(Problem::new("rate_limits.bytes.burst", small.limit.burst, wanted));
+    }
+    for (field, limits, most) in all {
         at_most(limits.len(), RATE_LIMITS_MAX, field)?;
-        for (index, limit) in limits.iter().enumerate() {
-            check_limit(limit)
+        for (index, limit) in limits.into_iter().enumerate() {
+            check_limit(limit, most)
                 .map_err(|problem| problem.inside(format_args!("rate_limits.{field}[{index}]")))?;
         }
     }
@@ -27,13 +36,13 @@ pub(super) fn check_rate_limits(limits: Option<&RateLimits>) -> Result<(), Probl
     }
 }
 
-fn check_limit(limit: &RateLimit) -> Result<(), Problem> {
+fn check_limit(limit: &RateLimit, most: u64) -> Result<(), Problem> {
     text::limit_name(&limit.name)?;
     text::limit_label(&limit.label)?;
     positive_duration("span_ms", limit.span_ms)?;
-    in_bounds("units", limit.units, RATE_UNITS_MAX)?;
-    in_bounds("burst", limit.burst, RATE_UNITS_MAX)?;
-    in_bounds("keys_max", limit.keys_max, RATE_KEYS_MAX)?;
+    in_bounds("units", limit.units, most)?;
+    in_bounds("burst", limit.burst, most)?;
+    in_bounds("keys_max", limit.keys_max.into(), RATE_KEYS_MAX.into())?;
     match &limit.key {
         None => Ok(()),
         Some(LimitKey::Header(name)) => text::field_name("key.header", name),
@@ -46,7 +55,7 @@ fn check_limit(limit: &RateLimit) -> Result<(), Problem> {
     }
 }
 
-fn in_bounds(field: &'static str, value: u32, most: u32) -> Result<(), Problem> {
+fn in_bounds(field: &'static str, value: u64, most: u64) -> Result<(), Problem> {
     match (1..=most).contains(&value) {
         true => Ok(()),
         false => Err(Problem::new(field, value, format!("from 1 to {most}"))),
@@ -56,7 +65,7 @@ fn in_bounds(field: &'static str, value: u32, most: u32) -> Result<(), Problem> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::rate_limit::SourcePrefix;
+    use crate::model::rate_limit::{ByteDirection, ByteLimit, SourcePrefix};
 
     fn limit() -> RateLimit {
         RateLimit {
@@ -67,6 +76,7 @@ mod tests {
             burst: 50,
             key: None,
             keys_max: 10,
+            is_told: false,
             dry_run: false,
         }
     }
@@ -100,19 +110,36 @@ mod tests {
             let mut limit = limit();
             change(&mut limit);
             let requests = vec![limit];
-            let message = refusal(&RateLimits { requests, connections: Vec::new() });
+            let message = refusal(&RateLimits { requests, ..RateLimits::default() });
             let expected = format!("route 0: rate_limits.requests[0].{expected}");
             assert!(message.starts_with(&expected), "case {index}: {message}, not {expected}");
         }
-        let many = RateLimits { requests: vec![limit(); 9], connections: Vec::new() };
+        let many = RateLimits { requests: vec![limit(); 9], ..RateLimits::default() };
         assert!(refusal(&many).starts_with("route 0: requests: 9: at most 8"));
+    }
+
+    #[test]
+    fn there_may_be_more_bytes_than_requests() {
+        let of = |units| {
+            let limit = RateLimit { units, burst: 1_024, ..limit() };
+            let bytes = vec![ByteLimit { limit, direction: ByteDirection::Both }];
+            RateLimits { bytes, ..RateLimits::default() }
+        };
+        assert!(check_rate_limits(Some(&of(RATE_BYTES_MAX))).is_ok());
+        let expected =
+            "route 0: rate_limits.bytes[0].units: 1000000000001: from 1 to 1000000000000";
+        assert!(refusal(&of(RATE_BYTES_MAX + 1)).starts_with(expected));
+        let mut small = of(1);
+        small.bytes[0].limit.burst = 1_023;
+        let expected = "route 0: rate_limits.bytes.burst: 1023: at least 1024";
+        assert!(refusal(&small).starts_with(expected));
     }
 
     #[test]
     fn connections_are_counted_by_what_they_have() {
         let with = |key| RateLimits {
-            requests: Vec::new(),
             connections: vec![RateLimit { key, ..limit() }],
+            ..RateLimits::default()
         };
         assert!(check_rate_limits(Some(&with(None))).is_ok());
         assert!(check_rate_limits(Some(&with(source(24, 64, 0)))).is_ok());

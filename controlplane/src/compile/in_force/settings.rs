@@ -252,7 +252,8 @@ impl Way<'_> {
 }
 
 fn limits_connections(limits: &Json) -> bool {
-    limits.as_array().is_some_and(|all| all.iter().any(|limit| limit.get("connections").is_some()))
+    let counts = |limit: &Json| ["connections", "bytes"].iter().any(|of| limit.get(of).is_some());
+    limits.as_array().is_some_and(|all| all.iter().any(counts))
 }
 
 fn told(setting: &str, backend: Option<&str>, said: Vec<Said>) -> Option<Setting> {

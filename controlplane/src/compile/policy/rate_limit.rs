@@ -1,12 +1,14 @@
 //! Limits of rates, in the words of the snapshot.
 
-use lateen_snapshot::limits::DURATION_MS_MAX;
-use lateen_snapshot::model::rate_limit::{LimitKey, RateLimits, SourcePrefix};
+use lateen_snapshot::limits::{DURATION_MS_MAX, RATE_BYTES_BURST_LEAST};
+use lateen_snapshot::model::rate_limit::{
+    ByteDirection, ByteLimit, LimitKey, RateLimits, SourcePrefix,
+};
 use lateen_snapshot::model::{RoutePolicy, rate_limit};
 
 use crate::language::kinds::traffic_policy::TargetRef;
 use crate::language::kinds::traffic_policy::rate_limit::{
-    RateLimit, RateLimitKey, RateLimitKeyType,
+    RateLimit, RateLimitDirection, RateLimitHeaders, RateLimitKey, RateLimitKeyType,
 };
 use crate::language::text::duration_ms;
 
@@ -25,8 +27,9 @@ pub(super) fn rate_limits_of(written: &[RateLimit]) -> Option<Box<RateLimits>> {
     }
     let mut limits = RateLimits::default();
     for limit in written {
-        // The language saw to it that one of the two is there.
-        let units = limit.requests.or(limit.connections).unwrap_or(1);
+        // The language saw to it that one of the three is there.
+        let counted = limit.requests.or(limit.connections).map(u64::from);
+        let units = counted.or(limit.bytes).unwrap_or(1);
         let compiled = rate_limit::RateLimit {
             name: limit.name.clone(),
             label: limit.name.clone(),
@@ -36,14 +39,26 @@ pub(super) fn rate_limits_of(written: &[RateLimit]) -> Option<Box<RateLimits>> {
                 .as_deref()
                 .and_then(duration_ms)
                 .map_or(PER_MS, |span_ms| span_ms.clamp(1, DURATION_MS_MAX.into()) as u32),
-            burst: limit.burst.unwrap_or(units),
+            burst: limit.burst.unwrap_or_else(|| match limit.bytes {
+                Some(bytes) => bytes.max(RATE_BYTES_BURST_LEAST),
+                None => units,
+            }),
             key: limit.key.as_ref().map(key_of),
             keys_max: limit.max_keys.unwrap_or(KEYS_MAX),
+            is_told: limit.headers == Some(RateLimitHeaders::Always),
             dry_run: limit.dry_run,
         };
-        match limit.requests {
-            Some(_) => limits.requests.push(compiled),
-            None => limits.connections.push(compiled),
+        match (limit.requests, limit.connections) {
+            (Some(_), _) => limits.requests.push(compiled),
+            (None, Some(_)) => limits.connections.push(compiled),
+            (None, None) => {
+                let direction = match limit.direction {
+                    Some(RateLimitDirection::Request) => ByteDirection::Request,
+                    Some(RateLimitDirection::Response) => ByteDirection::Response,
+                    Some(RateLimitDirection::Both) | None => ByteDirection::Both,
+                };
+                limits.bytes.push(ByteLimit { limit: compiled, direction });
+            }
         }
     }
     Some(Box::new(limits))
@@ -68,14 +83,18 @@ pub(super) fn place_limits(policy: &mut RoutePolicy, namespace: &str, reference:
     let Some(limits) = &mut policy.rate_limits else { return };
     let TargetRef { kind, name, section_name, .. } = reference;
     let part = section_name.as_ref().map(|part| format!("/{part}")).unwrap_or_default();
-    for limit in limits.requests.iter_mut().chain(&mut limits.connections) {
+    let of_bytes = limits.bytes.iter_mut().map(|of| &mut of.limit);
+    for limit in limits.requests.iter_mut().chain(&mut limits.connections).chain(of_bytes) {
         limit.name = format!("{kind}/{namespace}/{name}{part}/{}", limit.label);
     }
 }
 
 /// What of a policy's limits counts for bytes that are not HTTP.
 pub(in crate::compile) fn of_connections(policy: &RoutePolicy) -> Option<Box<RateLimits>> {
-    let limits = policy.rate_limits.as_ref().filter(|limits| !limits.connections.is_empty())?;
-    let connections = limits.connections.clone();
-    Some(Box::new(RateLimits { requests: Vec::new(), connections }))
+    let RateLimits { connections, bytes, .. } = &**policy.rate_limits.as_ref()?;
+    let is_any = !connections.is_empty() || !bytes.is_empty();
+    is_any.then(|| {
+        let (connections, bytes) = (connections.clone(), bytes.clone());
+        Box::new(RateLimits { requests: Vec::new(), connections, bytes })
+    })
 }

@@ -119,6 +119,9 @@ pub(crate) fn has_unread(io: &mut Io, key: SocketKey) -> bool {
     add(&io.counts.submitted, 1);
     let peeked =
         retry(|| rustix::net::recv(socket.fd(), &mut byte[..], RecvFlags::PEEK).map(|_| ()));
+    if peeked == Err(Errno::AGAIN) {
+        socket.edges.readable = false;
+    }
     peeked != Err(Errno::AGAIN)
 }
 

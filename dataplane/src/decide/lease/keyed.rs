@@ -8,6 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
+use super::rate::flow::Promise;
 use super::rate::{Bucket, Lease, Rate};
 
 /// The buckets of all keys of a limit, for all workers.
@@ -62,6 +63,46 @@ impl KeyedBuckets {
                 Lender::Overflow
             }
         }
+    }
+
+    /// As [`Bucket::draw`], likewise.
+    pub fn draw(
+        &mut self,
+        key: u64,
+        lease: &mut Lease,
+        most: u64,
+        size: u64,
+        now_ns: u64,
+    ) -> (Promise, Lender) {
+        let rate = self.rate;
+        match self.place_of(key, now_ns) {
+            Some(place) => {
+                let bucket = &mut self.places[place as usize].1;
+                (bucket.draw(lease, &rate, most, size, now_ns), Lender::Own)
+            }
+            None => {
+                *lease = Lease::default();
+                (self.overflow.draw(lease, &rate, most, 0, now_ns), Lender::Overflow)
+            }
+        }
+    }
+
+    /// As [`Bucket::take`], likewise.
+    pub fn take(&mut self, key: u64, most: u64, now_ns: u64) -> u64 {
+        let rate = self.rate;
+        match self.place_of(key, now_ns) {
+            Some(place) => self.places[place as usize].1.take(&rate, most, now_ns),
+            None => self.overflow.take(&rate, most, now_ns),
+        }
+    }
+
+    /// As [`Bucket::put_back`], likewise.
+    pub fn put_back(&mut self, key: u64, bytes: u64, now_ns: u64) {
+        let bucket = match self.by_key.get(&key) {
+            Some(place) => &mut self.places[*place as usize].1,
+            None => &mut self.overflow,
+        };
+        bucket.put_back(&self.rate, bytes, now_ns);
     }
 
     /// Takes back what is left of a worker's lease from the bucket of `key`.

@@ -15,6 +15,8 @@
 //! is given back with the next lend; a worker that does not come again within a period keeps none of it,
 //! and what it left counts as spent.
 
+pub mod flow;
+
 /// The period within which a lease is to be spent: a worker that was lent something may spend it until
 /// the period after has ended.
 const PERIOD_NS: u64 = 1_000_000_000;
@@ -69,6 +71,8 @@ impl Rate {
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
     level: u128,
+    /// Promised, and not there yet (see [`flow`]); what is gained goes there first.
+    owed: u128,
     at_ns: u64,
     /// Counted in [`PERIOD_NS`].
     period: u64,
@@ -81,14 +85,15 @@ impl Bucket {
     /// A full one.
     pub fn full(rate: &Rate, now_ns: u64) -> Self {
         let level = u128::from(rate.burst) * u128::from(rate.span_ns);
-        Self { level, at_ns: now_ns, period: now_ns / PERIOD_NS, held: [0; 2] }
+        Self { level, owed: 0, at_ns: now_ns, period: now_ns / PERIOD_NS, held: [0; 2] }
     }
 
     /// The limit is another now: what is there stays, as far as there is room.
     pub fn change(&mut self, from: &Rate, to: &Rate, now_ns: u64) {
         self.refill(from, now_ns);
         let (from_ns, to_ns) = (u128::from(from.span_ns), u128::from(to.span_ns));
-        self.level = self.level / from_ns * to_ns + self.level % from_ns * to_ns / from_ns;
+        let in_new = |tokens: u128| tokens / from_ns * to_ns + tokens % from_ns * to_ns / from_ns;
+        (self.level, self.owed) = (in_new(self.level), in_new(self.owed));
         self.cap(to);
     }
 
@@ -100,6 +105,7 @@ impl Bucket {
         let granted = (self.level / token).min(size.into()) as u64;
         if granted == 0 {
             lease.refused_until_ns = now_ns.saturating_add(self.ask_again_ns(rate));
+            (lease.there, lease.there_ns) = (0, self.at_ns);
             return;
         }
         self.level -= u128::from(granted) * token;
@@ -109,11 +115,12 @@ impl Bucket {
         lease.left = granted;
         lease.period = self.period;
         lease.refused_until_ns = 0;
+        (lease.there, lease.there_ns) = (self.level(rate), self.at_ns);
     }
 
     /// When one more can be had, in nanoseconds from when it was last looked at; 0: then.
     pub fn next_ns(&self, rate: &Rate) -> u64 {
-        rate.time_for(u128::from(rate.span_ns).saturating_sub(self.level))
+        rate.time_for((u128::from(rate.span_ns) + self.owed).saturating_sub(self.level))
     }
 
     /// How many are there for whoever comes now.
@@ -124,7 +131,8 @@ impl Bucket {
     /// From when on it is full, if nobody takes anything.
     pub fn full_at_ns(&self, rate: &Rate) -> u64 {
         let room = u128::from(rate.burst) * u128::from(rate.span_ns);
-        let filled_ns = self.at_ns.saturating_add(rate.time_for(room - self.level.min(room)));
+        let missing = room - self.level.min(room) + self.owed;
+        let filled_ns = self.at_ns.saturating_add(rate.time_for(missing));
         match self.held {
             [0, 0] => filled_ns,
             // What is lent comes back, or is forgotten, by then.
@@ -145,8 +153,14 @@ impl Bucket {
         }
         let gained = u128::from(now_ns.saturating_sub(self.at_ns)) * u128::from(rate.units);
         self.at_ns = self.at_ns.max(now_ns);
-        self.level = self.level.saturating_add(gained);
+        self.gain(gained);
         self.cap(rate);
+    }
+
+    fn gain(&mut self, gained: u128) {
+        let paid = gained.min(self.owed);
+        self.owed -= paid;
+        self.level = self.level.saturating_add(gained - paid);
     }
 
     fn cap(&mut self, rate: &Rate) {
@@ -166,7 +180,7 @@ impl Bucket {
             let held = &mut self.held[(lease.period & 1) as usize];
             *held = held.saturating_sub(lease.held);
             if lease.is_good(now_ns) {
-                self.level += u128::from(lease.left) * u128::from(rate.span_ns);
+                self.gain(u128::from(lease.left) * u128::from(rate.span_ns));
                 self.cap(rate);
             }
         }
@@ -189,6 +203,18 @@ pub struct Lease {
     /// When they were lent.
     period: u64,
     refused_until_ns: u64,
+    /// What the bucket had beside it when it last lent, and when that was.
+    there: u64,
+    there_ns: u64,
+}
+
+/// How much is left of a limit, as far as one worker knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remaining {
+    /// So many may pass at once.
+    pub units: u64,
+    /// How long it takes until as many may as ever, if nobody asks meanwhile, in nanoseconds.
+    pub full_in_ns: u64,
 }
 
 /// Whether one more may pass.
@@ -221,6 +247,18 @@ impl Lease {
             _ if now_ns < self.refused_until_ns => Spent::Refused,
             _ => Spent::Empty,
         }
+    }
+
+    /// What is left of its limit: exactly, where as little is lent at a time as there is spent; else an
+    /// estimate, since what other workers spent after the last loan is not known here.
+    pub fn remaining(&self, rate: &Rate, now_ns: u64) -> Remaining {
+        let since_ns = now_ns.saturating_sub(self.there_ns);
+        let gained = u128::from(since_ns) * u128::from(rate.units) / u128::from(rate.span_ns);
+        let own = if self.is_good(now_ns) { self.left } else { 0 };
+        let there = u128::from(self.there + own) + gained;
+        let units = there.min(rate.burst.into()) as u64;
+        let missing = u128::from(rate.burst - units) * u128::from(rate.span_ns);
+        Remaining { units, full_in_ns: rate.time_for(missing) }
     }
 
     /// Until when it refuses, in nanoseconds; past: it does not.

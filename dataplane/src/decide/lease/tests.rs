@@ -159,6 +159,31 @@ fn who_was_refused_is_told_when_to_come_again() {
     assert_eq!(lease.spend(S / 2), Spent::Admitted);
 }
 
+#[test]
+fn a_worker_knows_what_is_left_of_a_low_rate_and_about_a_high_one() {
+    let rate = per_s(2, 10);
+    let (mut world, none_asks) = (World::new(rate, 2), Lease::default());
+    for asked in 1..=10 {
+        assert!(world.ask(asked % 2, 0));
+        let left = world.leases[asked % 2].remaining(&rate, 0);
+        assert_eq!((left.units, left.full_in_ns), (10 - asked as u64, asked as u64 * S / 2));
+    }
+    assert!(!world.ask(0, 0));
+    assert_eq!(world.leases[0].remaining(&rate, 0).units, 0);
+    let later = world.leases[0].remaining(&rate, 3 * S / 2);
+    assert_eq!((later.units, later.full_in_ns), (3, 7 * S / 2));
+    assert_eq!(world.leases[0].remaining(&rate, 3_600 * S).units, 10, "never more than the burst");
+    assert_eq!(none_asks.remaining(&rate, 0).units, 0);
+
+    let rate = per_s(10_000, 10_000);
+    let mut world = World::new(rate, 2);
+    for asked in 1..=5_000_u64 {
+        assert!(world.ask((asked % 2) as usize, 0));
+        let left = world.leases[(asked % 2) as usize].remaining(&rate, 0).units;
+        assert!(left.abs_diff(10_000 - asked) <= 100, "{left} after {asked}");
+    }
+}
+
 fn ask_keyed(buckets: &mut KeyedBuckets, key: u64, now_ns: u64) -> (bool, Lender) {
     let mut lease = Lease::default();
     let lender = buckets.lend(key, &mut lease, 1, now_ns);

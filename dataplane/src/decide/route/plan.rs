@@ -49,7 +49,8 @@ impl LimitsIndex {
 
     /// Puts the limits behind all others, if there are any.
     fn enter(limits: Option<&RateLimits>, all: &mut Vec<RateLimits>) -> Option<Self> {
-        let limits = limits.filter(|limits| !limits.requests.is_empty())?;
+        let limits =
+            limits.filter(|limits| !limits.requests.is_empty() || !limits.bytes.is_empty())?;
         all.push(limits.clone());
         Some(Self((all.len() - 1) as u32))
     }

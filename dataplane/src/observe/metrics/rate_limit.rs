@@ -10,17 +10,20 @@ pub enum Limited {
     Request,
     /// Connections that are not HTTP.
     Connection,
+    /// Bytes of bodies, and of connections that are not HTTP.
+    Byte,
 }
 
 impl Limited {
-    /// Both, at their index.
-    pub const ALL: [Self; 2] = [Self::Request, Self::Connection];
+    /// All, at their index.
+    pub const ALL: [Self; 3] = [Self::Request, Self::Connection, Self::Byte];
 
     /// The label's value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Request => "request",
             Self::Connection => "connection",
+            Self::Byte => "byte",
         }
     }
 }
@@ -31,7 +34,7 @@ impl Limited {
 pub enum LimitOutcome {
     /// All limits that it is subject to let it through.
     Admitted,
-    /// One did not.
+    /// One did not; of bytes, those that passed after a wait.
     Limited,
     /// One would not have, but only counts.
     DryRun,
@@ -60,6 +63,8 @@ pub struct RateLimitMetrics {
     /// `rate_limit_overflow_total`: loans of a limit to keys that share a bucket because too many are
     /// busy.
     pub overflow: Counter,
+    /// `rate_limit_delay_total`: waits of bytes for a limit.
+    pub delays: Counter,
 }
 
 impl RateLimitMetrics {

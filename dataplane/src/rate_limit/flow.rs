@@ -1,0 +1,196 @@
+//! The bytes of one message, or of one tunnel, under the limits of their route.
+//!
+//! Before: the route has limits of bytes. After: whoever moves the bytes asks for a [`Grant`] before each
+//! piece, waits until it is due, and drops it when the piece has moved: what did not pass goes back. It
+//! holds no buffer and waits for nothing itself.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use lateen_ring::Instant;
+use lateen_snapshot::model::rate_limit::ByteDirection;
+
+use super::{Limiter, Limits};
+use crate::decide::lease::keyed::Lender;
+use crate::decide::lease::rate::flow::Promise;
+use crate::decide::route::RequestView;
+use crate::limits;
+use crate::observe::metrics::rate_limit::{LimitOutcome, Limited};
+use crate::shard::Shard;
+
+/// What limits the bytes of both directions.
+#[derive(Debug, Default)]
+pub struct Flows {
+    /// Those from the client.
+    pub up: Option<Flow>,
+    /// Those to the client.
+    pub down: Option<Flow>,
+}
+
+impl Limits {
+    /// What limits the bytes of a request and of its response, or of a connection that is not HTTP.
+    /// `None`: nothing.
+    pub fn flows(
+        &self,
+        shard: &Rc<Shard>,
+        view: Option<&RequestView<'_>>,
+        peer: IpAddr,
+    ) -> Option<Box<Flows>> {
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let flow = |other: ByteDirection| {
+            let limits = self.bytes.iter().filter(|(_, direction)| *direction != other);
+            let limits = limits.map(|(limiter, _)| (Rc::clone(limiter), limiter.key(view, peer)));
+            let (counting, enforced): (Vec<_>, Vec<_>) =
+                limits.partition(|(limiter, _)| limiter.spec.dry_run);
+            let is_any = !enforced.is_empty() || !counting.is_empty();
+            is_any.then(|| Flow {
+                shard: Rc::clone(shard),
+                enforced,
+                counting,
+                piece: Cell::new(0),
+            })
+        };
+        let (up, down) = (flow(ByteDirection::Response), flow(ByteDirection::Request));
+        Some(Box::new(Flows { up, down }))
+    }
+}
+
+/// What limits the bytes of one direction.
+#[derive(Debug)]
+pub struct Flow {
+    shard: Rc<Shard>,
+    /// Limits, and what is counted by.
+    enforced: Vec<(Rc<Limiter>, u64)>,
+    /// Those that only count.
+    counting: Vec<(Rc<Limiter>, u64)>,
+    /// What passed as the last piece.
+    piece: Cell<u64>,
+}
+
+/// Who passes on little is not promised much, which others would wait for in vain.
+const ASKED_BYTES_LEAST: u64 = 16 * 1024;
+
+/// So many bytes may pass, from a certain time on. What of them has not passed when this is dropped goes
+/// back.
+#[derive(Debug)]
+pub struct Grant<'f> {
+    flow: &'f Flow,
+    bytes: u64,
+    due: Instant,
+    /// They are not there at once.
+    is_delayed: bool,
+    /// Of the limits, when it was asked for.
+    changes: u32,
+    /// Counts what passes, and from where.
+    passed: &'f Cell<u64>,
+    passed_before: u64,
+}
+
+impl Flow {
+    /// Asks all limits for up to `most` bytes, more than 0. What passes is counted in `passed`.
+    pub fn ask<'f>(&'f self, most: u64, passed: &'f Cell<u64>) -> Grant<'f> {
+        let now_ns = lateen_ring::now().as_nanos();
+        let changes = self.changes();
+        let likely = (2 * self.piece.get()).max(ASKED_BYTES_LEAST);
+        let (mut bytes, mut due_ns) = (most.min(likely).min(limits::FLOW_PIECE_BYTES_MAX), now_ns);
+        for (index, (limiter, key)) in self.enforced.iter().enumerate() {
+            let promise = limiter.draw(*key, bytes, &self.shard, now_ns);
+            for (earlier, key) in &self.enforced[..index] {
+                earlier.put_back(*key, bytes - promise.bytes, now_ns);
+            }
+            bytes = promise.bytes;
+            due_ns = due_ns.max(promise.due_ns);
+        }
+        Grant {
+            flow: self,
+            bytes,
+            due: Instant::from_nanos(due_ns),
+            is_delayed: due_ns > now_ns,
+            changes,
+            passed,
+            passed_before: passed.get(),
+        }
+    }
+
+    fn changes(&self) -> u32 {
+        self.enforced.iter().map(|(limiter, _)| limiter.total.changes()).fold(0, u32::wrapping_add)
+    }
+
+    /// Bytes wait for their turn.
+    pub fn note_delay(&self) {
+        self.shard.metrics().rate_limit.delays.increment();
+    }
+
+    fn note_passed(&self, bytes: u64, is_delayed: bool, now_ns: u64) {
+        let metrics = &self.shard.metrics().rate_limit;
+        let outcome = if is_delayed { LimitOutcome::Limited } else { LimitOutcome::Admitted };
+        metrics.decided(Limited::Byte, outcome).add(bytes);
+        for (limiter, key) in &self.counting {
+            let there = limiter.total.take(limiter.asking(*key), bytes, now_ns);
+            metrics.decided(Limited::Byte, LimitOutcome::DryRun).add(bytes - there);
+        }
+    }
+}
+
+impl Grant<'_> {
+    /// How many.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// From when on.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Whether the limits are others by now, so that asking again may be answered otherwise.
+    pub fn is_outdated(&self) -> bool {
+        self.flow.changes() != self.changes
+    }
+}
+
+impl Drop for Grant<'_> {
+    fn drop(&mut self) {
+        let now_ns = lateen_ring::now().as_nanos();
+        let passed = self.passed.get() - self.passed_before;
+        debug_assert!(passed <= self.bytes, "{passed} bytes passed of {}", self.bytes);
+        self.flow.piece.set(passed);
+        if passed > 0 {
+            self.flow.note_passed(passed, self.is_delayed, now_ns);
+        }
+        let left = self.bytes.saturating_sub(passed);
+        // A limit that is another one by now may never have had them.
+        if left > 0 && !self.is_outdated() {
+            for (limiter, key) in &self.flow.enforced {
+                limiter.put_back(*key, left, now_ns);
+            }
+        }
+    }
+}
+
+impl Limiter {
+    /// Up to `most` bytes: of what this worker was lent, else of what the process has.
+    fn draw(&self, key: u64, most: u64, shard: &Shard, now_ns: u64) -> Promise {
+        let size = self.byte_lease_size;
+        self.with_lease(key, now_ns, |lease| {
+            let bytes = lease.take(most.min(self.slice_bytes), now_ns);
+            if bytes > 0 {
+                return Promise { bytes, due_ns: now_ns };
+            }
+            let (promise, lender) = self.total.draw(self.asking(key), lease, most, size, now_ns);
+            if lender == Lender::Overflow {
+                shard.metrics().rate_limit.overflow.increment();
+            }
+            promise
+        })
+    }
+
+    fn put_back(&self, key: u64, bytes: u64, now_ns: u64) {
+        if bytes > 0 && !self.with_lease(key, now_ns, |lease| lease.keep(bytes, now_ns)) {
+            self.total.put_back(self.asking(key), bytes, now_ns);
+        }
+    }
+}
