@@ -104,6 +104,8 @@ fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
         slow_start: this.slow_start.or_else(|| other.slow_start.clone()),
         // Of the endpoints, not of a policy.
         terminating: Vec::new(),
+        // Of orders.
+        ordered_out: Vec::new(),
         failover: None,
         bulkhead: this.bulkhead.or_else(|| other.bulkhead.clone()),
         outlier: this.outlier.or_else(|| other.outlier.clone()),
@@ -131,9 +133,9 @@ impl<'d> Policies<'d> {
     pub(super) fn collect(
         objects: &Objects<'d>,
         services: &Services<'d>,
+        references: &References<'_, 'd>,
         findings: &mut Findings,
     ) -> Self {
-        references: &References<'_, 'd>,
         let routes = RouteNames::collect(objects);
         let mut policies = Self::default();
         for policy in &objects.policies {
@@ -321,6 +323,7 @@ fn settings_of(
                 .and_then(|all| all.slow_start.as_ref())
                 .map(|slow| Box::new(slow_start_of(slow))),
             terminating: Vec::new(),
+            ordered_out: Vec::new(),
             failover: None,
             bulkhead: policy.spec.bulkhead.as_ref().map(|caps| Box::new(caps_of(caps))),
             outlier: (policy.spec.outlier_detection.as_ref())
