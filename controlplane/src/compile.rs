@@ -21,7 +21,7 @@ mod services;
 mod sessions;
 mod subsets;
 mod localities;
-mod policy;
+pub(crate) mod policy;
 mod endpoints;
 mod references;
 mod http_rules;
@@ -95,6 +95,12 @@ impl Mesh {
             addresses.get(name).and_then(|known| known.addresses.as_deref()).unwrap_or_default()
         };
         Some(self.plans.get(proxy)?.snapshot(found))
+    }
+
+    /// The cluster of a service's port by its name (`shop/cart:80`), whoever reaches it; without the
+    /// addresses that DNS has.
+    pub fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
+        self.clusters.get(name)
     }
 
     /// The DNS names whose addresses go into snapshots.

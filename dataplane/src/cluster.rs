@@ -258,14 +258,19 @@ impl Cluster {
         self.service.percent()
     }
 
-    /// Endpoints are being taken away, or stay after all, as the newest snapshot says.
-    fn note_terminating(&self) {
-        let mut terminating = self.spec.policy.terminating.iter().copied().peekable();
+    /// Endpoints are being taken away or ordered out, or stay after all, as the newest snapshot says.
+    fn note_leaving(&self) {
+        let policy = &self.spec.policy;
+        self.note_listed(&policy.terminating, OutOfService::Terminating);
+        self.note_listed(&policy.ordered_out, OutOfService::Ordered);
+    }
+
+    fn note_listed(&self, positions: &[u32], why: OutOfService) {
+        let mut listed = positions.iter().copied().peekable();
         for (at, endpoint) in self.endpoints.iter().enumerate() {
-            let is_listed = terminating.next_if_eq(&(at as u32)).is_some();
-            if is_listed != endpoint.load.is_out_for(OutOfService::Terminating) {
-                let index = EndpointIndex::new(at);
-                self.set_out_of_service(index, OutOfService::Terminating, is_listed);
+            let is_listed = listed.next_if_eq(&(at as u32)).is_some();
+            if is_listed != endpoint.load.is_out_for(why) {
+                self.set_out_of_service(EndpointIndex::new(at), why, is_listed);
             }
         }
     }
@@ -439,7 +444,7 @@ impl Clusters {
             let shares = self.shares.borrow_mut().of(shard, loaded, spec);
             let spec = spec.clone();
             let cluster = Rc::new(Cluster::new(shard, spec, shared, (totals, watch), shares));
-            cluster.note_terminating();
+            cluster.note_leaving();
             if serial < shard.views.live().loaded.serial {
                 cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
             } else {
@@ -469,7 +474,7 @@ impl Clusters {
         if entry.serial > serial {
             return cluster;
         }
-        cluster.note_terminating();
+        cluster.note_leaving();
         let last = known.replace(Known { cluster: cluster.clone(), serial });
         drop(known);
         let last = last.expect("it was found").cluster;

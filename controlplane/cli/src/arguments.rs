@@ -1,5 +1,7 @@
 //! What can be asked for: every command, option and example of the help.
 
+pub(crate) mod overrides;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,6 +39,9 @@ pub(crate) enum Command {
     Show(Show),
     Rollback(Rollback),
     Resume(Resume),
+    Eject(overrides::Eject),
+    Readmit(overrides::Readmit),
+    Breaker(overrides::Breaker),
     /// Run a proxy: the same program as `lateen-proxy`.
     ///
     /// `lateen proxy --help` tells more.
@@ -284,7 +289,7 @@ fn named(text: &str) -> Result<Named, String> {
 }
 
 /// List objects, or show one as it was declared; `policies`: what TrafficPolicies are attached to, and
-/// what they come to on a route.
+/// what they come to on a route; `overrides`: what operators have ordered of what runs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -293,6 +298,7 @@ Examples:
   lateen get httproute/canary -n shop > canary.yaml
   lateen get policies -n shop
   lateen get policies --route cart -n shop --rule pay
+  lateen get overrides
 
 With --route, every setting that someone says is shown with its value, who says it, and whether
 it counts. For each setting the closest word does: the rule's own, the policy of the rule, of the

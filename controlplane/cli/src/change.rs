@@ -109,7 +109,8 @@ fn words(response: &ChangeResponse, asked: &Asked) -> String {
     let epoch = response.epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
     match response.verdict {
         Verdict::Live => {
-            let _ = writeln!(text, "revision {revision} is live{}", running(response, &epoch));
+            let _ =
+                writeln!(text, "revision {revision} is live{}", running(&response.proxies, &epoch));
         }
         Verdict::NotWaited => {
             let _ = writeln!(
@@ -134,8 +135,8 @@ fn words(response: &ChangeResponse, asked: &Asked) -> String {
 }
 
 /// `: epoch X runs on every core of 2 proxies (not connected: c)`
-fn running(response: &ChangeResponse, epoch: &str) -> String {
-    let of = |wanted: &Outcome| names(&response.proxies, |outcome| outcome == wanted);
+pub(crate) fn running(proxies: &BTreeMap<String, Outcome>, epoch: &str) -> String {
+    let of = |wanted: &Outcome| names(proxies, |outcome| outcome == wanted);
     let (applied, away) = (of(&Outcome::Applied), of(&Outcome::Disconnected));
     let mut text = match applied.len() {
         0 => "; no proxy is connected".to_owned(),
@@ -147,7 +148,10 @@ fn running(response: &ChangeResponse, epoch: &str) -> String {
     text
 }
 
-fn names(proxies: &BTreeMap<String, Outcome>, is_meant: impl Fn(&Outcome) -> bool) -> Vec<&str> {
+pub(crate) fn names(
+    proxies: &BTreeMap<String, Outcome>,
+    is_meant: impl Fn(&Outcome) -> bool,
+) -> Vec<&str> {
     proxies.iter().filter(|(_, outcome)| is_meant(outcome)).map(|(name, _)| &**name).collect()
 }
 

@@ -13,9 +13,10 @@ use lateen_control::store::diff::Change;
 use crate::arguments::{Diff, Get, History, Output, Show, Status};
 use crate::client::Client;
 use crate::files;
+use crate::overrides;
 use crate::policies;
 use crate::problem::Problem;
-use crate::show::{change_word, name, print, print_json, table};
+use crate::show::{change_word, count, name, print, print_json, table};
 
 pub(crate) fn get(get: &Get) -> Result<(), Problem> {
     let is_of_policies = get.what.as_deref().is_some_and(policies::are_meant);
@@ -29,6 +30,9 @@ pub(crate) fn get(get: &Get) -> Result<(), Problem> {
     }
     if is_of_policies {
         return policies::list(get);
+    }
+    if get.what.as_deref().is_some_and(overrides::are_meant) {
+        return overrides::list(get);
     }
     let client = Client::new(&get.api, &get.form)?;
     let (kind, object) = match get.what.as_deref().map(|what| (what, what.split_once('/'))) {
@@ -219,6 +223,10 @@ fn overview(response: &StatusResponse) -> String {
     let _ = writeln!(text, "source    {source}");
     let _ = writeln!(text, "revision  {}", revision_line(response));
     let _ = writeln!(text, "epoch     {epoch}");
+    if !control.overrides.is_empty() {
+        let stand = count(control.overrides.len(), "order");
+        let _ = writeln!(text, "overrides {stand}, see `lateen get overrides`");
+    }
     for trouble in troubles(response) {
         let _ = writeln!(text, "trouble   {trouble}");
     }
@@ -275,6 +283,10 @@ fn troubles(response: &StatusResponse) -> Vec<String> {
     }
     troubles.extend(view.problem.clone());
     troubles.extend(response.proxies.trouble.clone());
+    troubles.extend(view.overrides.iter().filter_map(|of| {
+        let why = of.why_none.as_ref()?;
+        Some(format!("an order does nothing: {}: {why}", of.order.ordered))
+    }));
     troubles.extend(view.dns.iter().filter_map(|dns| {
         let problem = dns.problem.as_ref()?;
         let kept = dns.addresses.len();

@@ -1,7 +1,7 @@
 //! The mesh's command line: arguments in, an exit code out.
 //!
 //! 1. [`arguments`]: what can be asked for. [`files`]: what `-f` names.
-//! 2. [`check`], [`change`], [`look`], [`policies`], [`serve`], [`pages`]: the commands.
+//! 2. [`check`], [`change`], [`look`], [`policies`], [`overrides`], [`serve`], [`pages`]: the commands.
 //! 3. [`demo`]: the mesh at work on one machine.
 //! 4. [`client`]: the way to the control plane. [`show`]: words and tables for people.
 //! 5. [`problem`]: why a command failed.
@@ -12,6 +12,7 @@ mod check;
 mod change;
 mod look;
 mod policies;
+mod overrides;
 mod serve;
 mod pages;
 mod demo;
@@ -47,6 +48,9 @@ fn run(command: Command) -> Result<ExitCode, Problem> {
         Command::Delete(delete) => change::delete(delete),
         Command::Rollback(rollback) => change::roll_back(&rollback),
         Command::Resume(resume) => change::resume(&resume),
+        Command::Eject(eject) => overrides::eject(eject),
+        Command::Readmit(readmit) => overrides::readmit(readmit),
+        Command::Breaker(breaker) => overrides::breaker(breaker),
         Command::Get(get) => look::get(&get),
         Command::Diff(diff) => look::diff(&diff),
         Command::Status(status) => look::status(&status),

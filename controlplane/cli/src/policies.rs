@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use crate::arguments::{Get, Output};
 use crate::client::Client;
 use crate::look::query_of;
+use crate::overrides;
 use crate::problem::Problem;
 use crate::show::{print, print_json, table};
 
@@ -72,7 +73,11 @@ fn overview(response: &RoutePoliciesResponse) -> String {
     );
     for rule in &route.rules {
         for way in &rule.ways {
-            let _ = write!(text, "\n{}", way_of(rule, way));
+            let name = (&*route.kind, &*route.namespace, &*route.name);
+            let part = (rule.index, rule.name.as_deref());
+            let ordered = overrides::of_breaker(&response.overrides, name, part);
+            let ordered = ordered.map(|ordered| ordered + "\n").unwrap_or_default();
+            let _ = write!(text, "\n{}{ordered}", way_of(rule, way));
         }
     }
     if route.rules.is_empty() {

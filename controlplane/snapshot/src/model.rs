@@ -430,6 +430,9 @@ pub struct ClusterPolicy {
     /// Positions of those that are being taken away, in their order: they get no new requests while there
     /// are others.
     pub terminating: Vec<u32>,
+    /// Positions of those that an operator has ordered out, in their order: they get no new requests,
+    /// whatever becomes of the others.
+    pub ordered_out: Vec<u32>,
     /// Who gets the requests while too few of them are in service.
     pub failover: Option<failover::Failover>,
     /// How much of the proxy it may take; `None`: the proxy's own caps.

@@ -97,6 +97,7 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                     panic_threshold_percent: endpoints.len().is_multiple_of(2).then_some(100),
                     slow_start: (!is_keyed).then(|| Box::new(slow)),
                     terminating: (1..endpoints.len() as u32).collect(),
+                    ordered_out: (0..endpoints.len() as u32).step_by(2).collect(),
                     failover: None,
                     bulkhead: caps.map(Box::new),
                     outlier: health.0.map(Box::new),
@@ -381,9 +382,9 @@ fn breaker(clusters: u32) -> impl Strategy<Value = CircuitBreaker> {
     let response = (400..=599_u16, "[a-z]{0,9}").prop_map(|(status, body)| {
         Fallback::Response(FallbackResponse { status, content_type: "text/plain".to_owned(), body })
     });
-    let numbers = (1..=100_u32, 1..100_u32, 1..100_000_u32, 0..100_000_u32);
     let to_cluster = cluster_id(clusters).prop_map(|id| id.map(Fallback::Backend));
     let fallback = prop_oneof![option::of(response), to_cluster];
+    let numbers = (1..=100_u32, 1..100_u32, 1..100_000_u32, 0..100_000_u32);
     (mode, numbers, fallback).prop_map(
         |(mode, (error_percent, request_volume, window_ms, ramp_ms), fallback)| CircuitBreaker {
             mode,

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::api::messages::ErrorResponse;
 use crate::language::diagnostic::Diagnostic;
+use crate::serve::overrides::refusal::OrderRefusal;
 use crate::serve::refusal::Refusal;
 use crate::store::error::StoreError;
 
@@ -68,8 +69,16 @@ const fn status_of(refusal: &Refusal) -> StatusCode {
         | Refusal::Held { .. }
         | Refusal::Store(StoreError::Conflict { .. }) => StatusCode::CONFLICT,
         Refusal::Store(StoreError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-        Refusal::Store(_) | Refusal::NotPublished { .. } | Refusal::Stopping => {
-            StatusCode::SERVICE_UNAVAILABLE
+        Refusal::Store(_)
+        | Refusal::NotPublished { .. }
+        | Refusal::OrderNotPublished { .. }
+        | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Order(OrderRefusal::MessageTooLong(..) | OrderRefusal::WrongTime(_)) => {
+            StatusCode::BAD_REQUEST
         }
+        Refusal::Order(OrderRefusal::LastEndpoint { .. } | OrderRefusal::TooMany) => {
+            StatusCode::CONFLICT
+        }
+        Refusal::Order(_) => StatusCode::NOT_FOUND,
     }
 }

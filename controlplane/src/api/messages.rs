@@ -1,5 +1,7 @@
 //! What goes over the API, both ways. The CLI prints these with `--output json` as they are.
 
+pub mod overrides;
+
 use std::collections::BTreeMap;
 
 use lateen_snapshot::model::Epoch;
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::compile::in_force::{RouteInForce, Target};
 use crate::language::diagnostic::Report;
 use crate::serve::preview::ProxyChange;
+use crate::serve::view::OverrideView;
 use crate::serve::view::View;
 use crate::status::{Outcome, Status};
 use crate::store::diff::{Change, ChangeKind};
@@ -242,6 +245,9 @@ pub struct RoutePoliciesResponse {
     /// What it comes to.
     #[serde(flatten)]
     pub route: RouteInForce,
+    /// What operators have ordered of it: that counts instead of what is said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<OverrideView>,
 }
 
 /// `GET /v1/history?limit=&before=`

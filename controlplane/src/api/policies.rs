@@ -14,11 +14,12 @@ use crate::api::error::ApiError;
 use crate::api::messages::{PoliciesResponse, Policy, RoutePoliciesResponse};
 use crate::api::routes::{Answer, Api, wrong_query};
 use crate::compile::in_force::settings::values_of;
-use crate::compile::in_force::{Asked, NotTold, Target, in_force};
+use crate::compile::in_force::{Asked, NotTold, RouteInForce, Target, in_force};
 use crate::language::kinds::traffic_policy::TargetRef;
 use crate::language::object::{Declared, Object, ObjectKind};
 use crate::serve::names::kinds_named;
 use crate::serve::order::Order;
+use crate::serve::overrides::Ordered;
 
 /// Which policies are asked for.
 #[derive(Debug, Deserialize)]
@@ -85,7 +86,20 @@ pub(super) async fn route_policies(
     let (revision, content) = api.orders.ask(Order::Look).await?;
     let telling = spawn_blocking(move || in_force(&content.to_compile(), &asked));
     let route = telling.await.expect("what was compiled can be told of").map_err(not_told)?;
-    Ok(Json(RoutePoliciesResponse { revision, route }))
+    let mut overrides = api.view.borrow().overrides.clone();
+    overrides.retain(|of| is_about(&of.order.ordered, &route));
+    Ok(Json(RoutePoliciesResponse { revision, route, overrides }))
+}
+
+/// Whether an order is about a route or a rule of it.
+fn is_about(ordered: &Ordered, told: &RouteInForce) -> bool {
+    match ordered {
+        Ordered::Ejected { .. } => false,
+        Ordered::Breaker { route, .. } => {
+            (route.kind.as_str(), &route.namespace, &route.name)
+                == (&*told.kind, &told.namespace, &told.name)
+        }
+    }
 }
 
 fn route_kind(written: &str) -> Result<String, ApiError> {

@@ -24,6 +24,7 @@ use crate::api::error::ApiError;
 use crate::api::limits::*;
 use crate::api::listen::Caller;
 use crate::api::messages::*;
+use crate::api::overrides::{order, overrides};
 use crate::api::policies::{policies, route_policies};
 use crate::language::diagnostic::Diagnostic;
 use crate::language::place::SourceFile;
@@ -60,6 +61,7 @@ pub fn routes(api: Api, token: Option<TokenDigest>) -> Router {
         .route("/v1/delete", post(delete))
         .route("/v1/rollback", post(roll_back))
         .route("/v1/resume", post(resume))
+        .route("/v1/overrides", post(order).get(overrides))
         .route("/v1/status", get(status))
         .route("/v1/objects", get(objects))
         .route("/v1/policies", get(policies))
@@ -267,7 +269,7 @@ fn source_files(files: Vec<FileText>) -> Result<Vec<Arc<SourceFile>>, ApiError> 
     Ok(files.into_iter().map(|file| Arc::new(SourceFile::new(file.name, file.text))).collect())
 }
 
-fn wait(wait_s: u64) -> Result<Duration, ApiError> {
+pub(super) fn wait(wait_s: u64) -> Result<Duration, ApiError> {
     if wait_s > WAIT_S_MAX {
         let wrong = format!("`wait_s` is {wait_s}; at most {WAIT_S_MAX} seconds are waited");
         return Err(ApiError::new(StatusCode::BAD_REQUEST, wrong));
@@ -275,7 +277,7 @@ fn wait(wait_s: u64) -> Result<Duration, ApiError> {
     Ok(Duration::from_secs(wait_s))
 }
 
-fn wrong_body(rejection: JsonRejection) -> ApiError {
+pub(super) fn wrong_body(rejection: JsonRejection) -> ApiError {
     ApiError::new(rejection.status(), rejection.body_text())
 }
 

@@ -107,6 +107,8 @@ fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
         panic_threshold_percent: this.panic_threshold_percent.or(other.panic_threshold_percent),
         slow_start: this.slow_start.or_else(|| other.slow_start.clone()),
         terminating: Vec::new(),
+        // Of orders.
+        ordered_out: Vec::new(),
         failover: None,
         bulkhead: this.bulkhead.or_else(|| other.bulkhead.clone()),
         outlier: this.outlier.or_else(|| other.outlier.clone()),
@@ -326,6 +328,7 @@ fn settings_of(
                 .and_then(|all| all.slow_start.as_ref())
                 .map(|slow| Box::new(slow_start_of(slow))),
             terminating: Vec::new(),
+            ordered_out: Vec::new(),
             failover: None,
             bulkhead: policy.spec.bulkhead.as_ref().map(|caps| Box::new(caps_of(caps))),
             outlier: (policy.spec.outlier_detection.as_ref())

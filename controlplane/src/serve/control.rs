@@ -13,6 +13,7 @@
 //! something here failed.
 
 mod live;
+mod overrides;
 mod sources;
 
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use crate::resolver::{Addresses, Names};
 use crate::serve::intent::{Content, FileCache};
 use crate::serve::names::find;
 use crate::serve::order::{Change, Done, Order, Preview, Proposal, Published, Undo, What};
+use crate::serve::overrides::Overrides;
 use crate::serve::plan::Plan;
 use crate::serve::preview::compare;
 use crate::serve::refusal::Refusal;
@@ -64,6 +66,8 @@ pub struct Parts {
     pub addresses: watch::Receiver<Addresses>,
     /// What it said to the last run.
     pub remembered: Remembered,
+    /// What tells the time.
+    pub clock: fn() -> UnixMs,
     /// For operators.
     pub view: watch::Sender<View>,
 }
@@ -80,6 +84,9 @@ pub struct Control {
     live: Option<Live>,
     /// What proxies were given last.
     published: Option<Published>,
+    /// What operators ordered, and when that is looked at again.
+    overrides: Arc<Overrides>,
+    override_due: Option<Instant>,
     cache: FileCache,
     /// When what failed is tried again.
     read_again: Option<Instant>,
@@ -124,6 +131,7 @@ impl Control {
         let (latest, pinned) = read.await?;
         let latest = parse_stored(latest).await;
         let pinned = parse_stored(pinned).await;
+        let overrides = Arc::new(overrides::restored(&parts.store).await?);
         let cache = FileCache::default();
         Ok(Self {
             parts,
@@ -132,6 +140,8 @@ impl Control {
             pinned,
             live: None,
             published: None,
+            overrides,
+            override_due: None,
             cache,
             read_again: None,
             addresses_due: None,
@@ -148,6 +158,7 @@ impl Control {
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop);
+        self.expire().await;
         match &mut readings {
             Some(readings) => {
                 // The sender outlives this: it is only dropped after it.
@@ -183,6 +194,7 @@ impl Control {
                     let running = *ahead.borrow_and_update();
                     self.catch_up(running).await;
                 }
+                () = due(self.override_due) => self.end_overrides().await,
                 () = due(self.read_again) => {
                     self.read_again = None;
                     if let Some(readings) = &readings {
@@ -217,6 +229,12 @@ impl Control {
             Order::Look(answer) => {
                 let revision = self.live.as_ref().map_or(0, |live| live.revision);
                 let _ = answer.send(Ok((revision, self.live_plan().content.clone())));
+            }
+            Order::Override(order, answer) => {
+                let done = self.order(order).await;
+                // Whoever is told may look at once.
+                self.show();
+                let _ = answer.send(done);
             }
             Order::Rollback(number, answer) => {
                 let _ = answer.send(self.roll_back(number).await);
@@ -432,8 +450,8 @@ impl Control {
 
     async fn plan(&self, content: Content) -> Result<Plan, Refusal> {
         let before = self.live_plan();
-        let addresses = self.addresses();
-        let planning = spawn_blocking(move || Plan::new(content, &before, &addresses));
+        let (addresses, overrides) = (self.addresses(), Arc::clone(&self.overrides));
+        let planning = spawn_blocking(move || Plan::new(content, &before, &addresses, overrides));
         planning.await.expect("compiling does not panic")
     }
 
@@ -489,12 +507,14 @@ impl Control {
             }
         });
         let dns = dns.collect();
+        let overrides = self.override_views();
         self.parts.view.send_modify(|view| {
             view.store.latest = self.latest.as_ref().map(|latest| latest.number);
             view.store.pinned = self.pinned_number();
             view.live_revision = self.live.as_ref().map(|live| live.revision);
             view.epoch = self.published.as_ref().map(|published| published.epoch);
             view.dns = dns;
+            view.overrides = overrides;
         });
     }
 }

@@ -8,10 +8,11 @@
 //!    and [`names`]: how one names an object.
 //! 3. [`intent`]: a set of objects, and [`text`] as the store keeps it.
 //! 4. [`plan`]: a set compiled for each proxy, checked before it is accepted.
-//! 5. [`remembered`]: the last answers of DNS, for the next start.
-//! 6. [`preview`]: what would change for which proxy, pure.
-//! 7. [`view`]: what operators see of all this; [`refusal`]: why something was not done.
-//! 8. [`author`]: who made a change.
+//! 5. [`overrides`]: what operators ordered of what runs, beside what is declared.
+//! 6. [`remembered`]: the last answers of DNS, for the next start.
+//! 7. [`preview`]: what would change for which proxy, pure.
+//! 8. [`view`]: what operators see of all this; [`refusal`]: why something was not done.
+//! 9. [`author`]: who made a change.
 
 pub mod run;
 pub mod order;
@@ -20,6 +21,7 @@ pub mod control;
 pub mod intent;
 pub mod text;
 pub mod plan;
+pub mod overrides;
 pub mod remembered;
 pub mod preview;
 pub mod view;

@@ -9,8 +9,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::language::diagnostic::Diagnostic;
 use crate::language::place::SourceFile;
 use crate::serve::intent::Content;
+use crate::serve::overrides::Held;
+use crate::serve::overrides::names::{EndpointName, RouteName, ServiceName};
 use crate::serve::preview::ProxyChange;
 use crate::serve::refusal::Refusal;
+use crate::serve::view::OverrideView;
 use crate::store::diff::{Change as ObjectChange, ChangeKind};
 use crate::store::revision::Key;
 
@@ -32,6 +35,8 @@ pub enum Order {
     Resume(Answer<Done>),
     /// Take a revision back, if it is still the latest.
     Undo(Undo, Answer<Option<Done>>),
+    /// Hold what runs to an order, or no longer.
+    Override(OverrideOrder, Answer<OverrideDone>),
 }
 
 /// Where an answer goes. Nobody may be there to hear it.
@@ -92,6 +97,61 @@ pub struct Undo {
     pub author: String,
     /// Why it goes.
     pub why: String,
+}
+
+/// An operator's order about what runs.
+#[derive(Debug)]
+pub struct OverrideOrder {
+    /// Which.
+    pub what: OverrideWhat,
+    /// Who.
+    pub author: String,
+    /// Why, in their words.
+    pub message: String,
+    /// For so many milliseconds; `None`: until it is taken back.
+    pub for_ms: Option<u64>,
+}
+
+/// Which order.
+#[derive(Debug)]
+pub enum OverrideWhat {
+    /// An endpoint gets no new requests.
+    Eject {
+        /// Whose.
+        service: ServiceName,
+        /// Which.
+        endpoint: EndpointName,
+        /// Also if it is the last one.
+        force: bool,
+    },
+    /// It gets some again.
+    Readmit {
+        /// Whose.
+        service: ServiceName,
+        /// Which.
+        endpoint: EndpointName,
+    },
+    /// The breaker of a route is open, or closed.
+    Hold {
+        /// Of which route.
+        route: RouteName,
+        /// Which of both.
+        held: Held,
+    },
+    /// It decides by itself again.
+    LetGo {
+        /// Of which route.
+        route: RouteName,
+    },
+}
+
+/// What became of an order.
+#[derive(Debug)]
+pub struct OverrideDone {
+    /// The one that stands now; `None`: one was taken back.
+    pub order: Option<OverrideView>,
+    /// What proxies should run.
+    pub done: Done,
 }
 
 /// A change that was made, or would be.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::language::diagnostic::Diagnostic;
+use crate::serve::overrides::refusal::OrderRefusal;
 use crate::store::error::StoreError;
 
 /// Why something was not done. Unless it says otherwise, nothing was changed.
@@ -68,6 +69,15 @@ pub enum Refusal {
         /// What is wrong with both together.
         cause: Box<Refusal>,
     },
+    /// An operator's order can't be.
+    #[error(transparent)]
+    Order(#[from] OrderRefusal),
+    /// An order was taken, and proxies could not be told.
+    #[error("the order is kept, and is not published yet: {cause}")]
+    OrderNotPublished {
+        /// Why not.
+        cause: Box<Refusal>,
+    },
     /// Nothing was declared.
     #[error("no object is declared in what was given")]
     Nothing,
@@ -87,7 +97,9 @@ impl Refusal {
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {
             Self::Declared(diagnostics) | Self::Stored { diagnostics, .. } => diagnostics,
-            Self::NotPublished { cause, .. } | Self::Held { cause, .. } => cause.diagnostics(),
+            Self::NotPublished { cause, .. }
+            | Self::Held { cause, .. }
+            | Self::OrderNotPublished { cause } => cause.diagnostics(),
             _ => &[],
         }
     }
@@ -115,7 +127,8 @@ impl Refusal {
                 kinds.dedup();
                 format!("kinds are {}", kinds.join(", "))
             }
-            Self::NotPublished { .. } => {
+            Self::Order(refusal) => return refusal.help(),
+            Self::NotPublished { .. } | Self::OrderNotPublished { .. } => {
                 "it is tried again every few seconds; `lateen status` shows what comes of it"
                     .to_owned()
             }

@@ -6,6 +6,7 @@ use lateen_snapshot::model::Epoch;
 use serde::{Deserialize, Serialize};
 
 use crate::language::diagnostic::Report;
+use crate::serve::overrides::Override;
 use crate::status::UnixMs;
 
 /// The control plane's own state.
@@ -23,6 +24,22 @@ pub struct View {
     pub problem: Option<String>,
     /// Services that are declared by a DNS name.
     pub dns: Vec<DnsView>,
+    /// What operators have ordered of what runs, the oldest first.
+    #[serde(default)]
+    pub overrides: Vec<OverrideView>,
+}
+
+/// An order that stands, and what it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverrideView {
+    /// The order.
+    #[serde(flatten)]
+    pub order: Override,
+    /// How many proxies' configs it changes.
+    pub proxies: usize,
+    /// Why none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_none: Option<String>,
 }
 
 /// Where the config comes from.

@@ -269,10 +269,14 @@ impl Store {
         Ok(())
     }
 
-    /// For tests: the connection, to look behind the store's back.
-    #[cfg(test)]
+    /// The connection; in tests also to look behind the store's back.
     pub(super) const fn connection(&self) -> &Connection {
         &self.parts.connection
+    }
+
+    /// Begins something that is done whole or not at all.
+    pub(super) fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
+        begin(&mut self.parts.connection)
     }
 }
 

@@ -18,6 +18,9 @@ pub const AUTHOR_BYTES_MAX: usize = 256;
 /// Why it was made.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
+/// What an order of an operator is about, and what it says, each: a few names.
+pub const ORDER_TEXT_BYTES_MAX: usize = 4 * 1024;
+
 /// Where it came from. Paths end at 4096.
 pub const SOURCE_BYTES_MAX: usize = 4096 + 64;
 

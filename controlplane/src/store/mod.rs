@@ -6,6 +6,7 @@
 //!
 //! - [`revision`]: the values. [`diff`]: how two sets differ, pure.
 //! - [`database`]: the store. [`open`]: how one is found, made, refused or set aside.
+//! - [`orders`]: what operators ordered of what runs, beside all revisions.
 //! - [`thread`]: the one thread that owns a store; everyone else asks it.
 
 pub mod revision;
@@ -15,6 +16,7 @@ pub mod error;
 mod schema;
 pub mod open;
 pub mod database;
+pub mod orders;
 pub mod retention;
 pub mod thread;
 #[cfg(test)]

@@ -47,6 +47,15 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) STRICT;
     INSERT INTO store (one, id, epoch_leased) SELECT 1, CASE r WHEN 0 THEN 1 ELSE r END, 0
         FROM (SELECT random() AS r);",
+    // What operators have ordered of what runs: `said` is the language's business, as objects are.
+    "CREATE TABLE operator_order (
+        target TEXT PRIMARY KEY,
+        said TEXT NOT NULL,
+        author TEXT NOT NULL,
+        message TEXT NOT NULL,
+        since_ms INTEGER NOT NULL,
+        until_ms INTEGER
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Takes the file from its version to the latest, each step whole or not at all.

@@ -342,7 +342,7 @@ fn refuses_a_store_of_a_later_release_and_leaves_it_alone() {
     drop(other);
     let before = fs::read(home.path()).expect("it is there");
     let error = open(&home.path(), Retention::default(), 0).expect_err("it is newer").to_string();
-    assert!(error.contains("has schema version 99, and this release knows up to 1"), "{error}");
+    assert!(error.contains("has schema version 99, and this release knows up to 2"), "{error}");
     assert_eq!(fs::read(home.path()).expect("it is there"), before);
 }
 

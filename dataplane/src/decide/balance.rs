@@ -237,8 +237,8 @@ impl<E: AsRef<Load>> Choice<'_, E> {
         !is_penalised && !self.is_out(load) && !self.tried.contains(&wished)
     }
 
-    /// Chooses an endpoint that is not in `tried`. `None` when every endpoint was tried, or there is
-    /// none. Penalised endpoints come only when no other is left, the one whose penalty ends first
+    /// Chooses an endpoint that is not in `tried`. `None` when every endpoint was tried or ordered out, or
+    /// there is none. Penalised endpoints come only when no other is left, the one whose penalty ends first
     /// before the rest.
     ///
     /// Cost: two probes whatever the count; [`limits::EXTRA_PROBES_MAX`] more when both fall on
@@ -303,7 +303,10 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     /// Whether an endpoint is out of service, as far as that counts.
     #[inline]
     fn is_out(&self, load: &Load) -> bool {
-        load.is_out_of_service() && (!self.panics || load.is_out_for(OutOfService::Terminating))
+        load.is_out_of_service()
+            && (!self.panics
+                || load.is_out_for(OutOfService::Terminating)
+                || load.is_out_for(OutOfService::Ordered))
     }
 
     /// Whether it is new, and this choice not for it.
@@ -431,7 +434,7 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     }
 
     /// The first usable endpoint from `start` on, else the untried one whose penalty ends first; those out
-    /// of service come after all others.
+    /// of service come after all others, and those that were ordered out not at all.
     /// The start is random, so that one survivor's neighbour does not get all that the dead would
     /// have.
     fn scan(&self, start: u64) -> Option<EndpointIndex> {
@@ -444,6 +447,9 @@ impl<E: AsRef<Load>> Choice<'_, E> {
                 continue;
             }
             let load = self.load(at);
+            if load.is_out_for(OutOfService::Ordered) {
+                continue;
+            }
             let rank = (self.is_out(load), load.penalty_until_ns().max(self.now_ns));
             if rank == (false, self.now_ns) {
                 return Some(index);

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
+use lateen_snapshot::model::Endpoint;
 use lateen_snapshot::model::outlier::OutlierDetection;
 
 use crate::decide::outlier::sweep::{Counts, sweep};
@@ -97,11 +98,14 @@ impl Ward {
 
     /// Endpoints that get no requests, for whatever reason.
     fn out_of_service(&self) -> usize {
-        let addresses = self.spec.endpoints.iter().map(|endpoint| endpoint.address);
-        let is_out = |address: &SocketAddr| {
-            self.ejecting.ejections.is_out(*address) || self.is_ill(*address)
+        let ordered_out = &self.spec.policy.ordered_out;
+        let endpoints = self.spec.endpoints.iter().zip(0..);
+        let is_out = |(endpoint, at): &(&Endpoint, u32)| {
+            ordered_out.binary_search(at).is_ok()
+                || self.ejecting.ejections.is_out(endpoint.address)
+                || self.is_ill(endpoint.address)
         };
-        addresses.filter(is_out).count()
+        endpoints.filter(is_out).count()
     }
 
     fn publish(&self) {

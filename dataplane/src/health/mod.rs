@@ -13,4 +13,5 @@ pub mod thread;
 mod ejecting;
 mod checking;
 mod breaking;
+mod orders;
 mod probe;

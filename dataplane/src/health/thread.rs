@@ -20,6 +20,7 @@ use crate::health::board::{Desk, Notice};
 use crate::health::breaking::Breaking;
 use crate::health::checking::Checking;
 use crate::health::ejecting::Ejecting;
+use crate::health::orders;
 use crate::health::probe::{Found, Probes, Wanted, What};
 use crate::loaded::{Loaded, Published};
 use crate::observe::metrics::Metrics;
@@ -32,7 +33,8 @@ use crate::totals::ClusterTotals;
 pub fn start(published: Arc<Published>, metrics: Arc<Metrics>) -> io::Result<()> {
     let desk = published.loaded().totals.desk.clone();
     let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-    if desk.take_up(rustix::event::eventfd(0, flags)?) {
+    // Rung once: it begins by looking at what the process starts on.
+    if desk.take_up(rustix::event::eventfd(1, flags)?) {
         let health = Health::new(desk, published, metrics);
         thread::Builder::new().name("health".to_owned()).spawn(move || health.run())?;
     }
@@ -231,6 +233,7 @@ impl Health {
     /// Goes on with what a new snapshot has.
     fn adopt(&mut self, loaded: &Loaded) {
         self.breaking.tidy(&self.top, &loaded.snapshot.routes);
+        orders::count(&self.top.metrics.health, &loaded.snapshot);
         self.serial = loaded.serial;
         let mut there: HashMap<&str, &Arc<Cluster>> = HashMap::new();
         for cluster in &loaded.snapshot.clusters {

@@ -7,6 +7,7 @@ mod fake_dns;
 mod changes;
 mod refusals;
 mod pins;
+mod overrides;
 mod looking;
 mod folder;
 mod dns;

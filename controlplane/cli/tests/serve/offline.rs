@@ -30,7 +30,7 @@ fn help_has_examples_and_names_the_exit_codes() {
     assert_snapshot!("help-apply", place.lateen(&["apply", "--help"]).stdout);
     for command in [
         "demo", "serve", "check", "delete", "get", "diff", "status", "history", "show", "rollback",
-        "resume",
+        "resume", "eject", "readmit", "breaker",
     ] {
         let ran = place.lateen(&[command, "--help"]);
         assert!(ran.code == 0 && ran.stdout.contains("Example"), "{ran:?}");

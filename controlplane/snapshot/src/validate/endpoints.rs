@@ -29,14 +29,21 @@ pub(super) fn check_policy(cluster: &Cluster) -> Result<(), Problem> {
             return Err(Problem::new("slow_start.min_percent", slow.min_percent, "from 1 to 100"));
         }
     }
-    let terminating = &policy.terminating;
-    if !terminating.is_sorted_by(|one, other| one < other) {
-        return Err(Problem::new("terminating", "out of order", "positions in their order"));
+    check_positions("terminating", &policy.terminating, cluster.endpoints.len())?;
+    check_positions("ordered_out", &policy.ordered_out, cluster.endpoints.len())
+}
+
+fn check_positions(
+    field: &'static str,
+    positions: &[u32],
+    endpoints: usize,
+) -> Result<(), Problem> {
+    if !positions.is_sorted_by(|one, other| one < other) {
+        return Err(Problem::new(field, "out of order", "positions in their order"));
     }
-    match terminating.last() {
-        Some(last) if *last as usize >= cluster.endpoints.len() => {
-            let wanted = format!("there are only {} endpoints", cluster.endpoints.len());
-            Err(Problem::new("terminating", last, wanted))
+    match positions.last() {
+        Some(last) if *last as usize >= endpoints => {
+            Err(Problem::new(field, last, format!("there are only {endpoints} endpoints")))
         }
         _ => Ok(()),
     }
@@ -82,6 +89,7 @@ mod tests {
                     min_percent: 1,
                 })),
                 terminating: vec![0, 2],
+                ordered_out: vec![1, 2],
                 failover: Some(Failover { to: ClusterId(1), threshold_percent: 50 }),
                 ..ClusterPolicy::default()
             },
@@ -101,10 +109,13 @@ mod tests {
             spoil(&mut cluster.policy);
             check(&cluster).expect_err("it is wrong").at(&"cluster").field
         };
-        let table: [(Spoil, &str); 6] = [
+        let table: [(Spoil, &str); 9] = [
             (|policy| policy.panic_threshold_percent = Some(101), "panic_threshold_percent"),
             (|policy| policy.terminating = vec![2, 0], "terminating"),
             (|policy| policy.terminating = vec![3], "terminating"),
+            (|policy| policy.ordered_out = vec![2, 0], "ordered_out"),
+            (|policy| policy.ordered_out = vec![1, 1], "ordered_out"),
+            (|policy| policy.ordered_out = vec![0, 3], "ordered_out"),
             (
                 |policy| {
                     policy.failover = Some(Failover { to: ClusterId(2), threshold_percent: 50 });

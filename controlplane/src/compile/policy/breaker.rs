@@ -45,6 +45,19 @@ pub(super) fn breaker_of(
     }
 }
 
+/// A breaker as it is where nobody says anything of it.
+pub(crate) fn usual(mode: model::BreakerMode) -> model::CircuitBreaker {
+    model::CircuitBreaker {
+        mode,
+        error_percent: ERROR_PERCENT,
+        request_volume: REQUEST_VOLUME,
+        window_ms: WINDOW_MS,
+        sleep_ms: SLEEP_MS,
+        ramp_ms: RAMP_MS,
+        fallback: None,
+    }
+}
+
 fn fallback_of(
     policy: &Item<'_, TrafficPolicySpec>,
     written: &Fallback,

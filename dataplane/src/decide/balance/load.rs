@@ -36,6 +36,8 @@ pub enum OutOfService {
     Unhealthy = 2,
     /// It is being taken away: what it has it may finish.
     Terminating = 4,
+    /// An operator ordered it out: it gets no new requests, whatever becomes of the others.
+    Ordered = 8,
 }
 
 impl Load {
@@ -94,6 +96,7 @@ impl Load {
     }
 
     /// Whether it is out of service for this reason.
+    #[inline]
     pub fn is_out_for(&self, why: OutOfService) -> bool {
         self.out_of_service.get() & why as u8 != 0
     }

@@ -16,13 +16,13 @@ enum Standing {
     In,
     /// It was found bad.
     Out,
-    /// It is being taken away: whether it is good is no question.
+    /// It is being taken away, or an operator ordered it out: whether it is good is no question.
     Leaving,
 }
 
 impl Standing {
     fn of(load: &Load) -> Self {
-        if load.is_out_for(OutOfService::Terminating) {
+        if load.is_out_for(OutOfService::Terminating) || load.is_out_for(OutOfService::Ordered) {
             Self::Leaving
         } else if load.is_out_of_service() {
             Self::Out
@@ -153,12 +153,16 @@ mod tests {
     proptest! {
         #[test]
         fn the_counts_are_those_of_a_look_at_all(
-            changes in prop::collection::vec((0..8_usize, 0..3_usize, any::<bool>()), 0..64)
+            changes in prop::collection::vec((0..8_usize, 0..4_usize, any::<bool>()), 0..64)
         ) {
             let loads = loads(8);
             let service = InService::of(loads.iter(), 50);
-            let reasons =
-                [OutOfService::Ejected, OutOfService::Unhealthy, OutOfService::Terminating];
+            let reasons = [
+                OutOfService::Ejected,
+                OutOfService::Unhealthy,
+                OutOfService::Terminating,
+                OutOfService::Ordered,
+            ];
             for (endpoint, reason, is_out) in changes {
                 service.set(&loads[endpoint], reasons[reason], is_out);
                 let anew = InService::of(loads.iter(), 50);

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use super::service::InService;
 use super::*;
 
+mod ordered_out;
+
 const DRAW: Draw = Draw { random: 1, now_ns: 0 };
 const SECOND_NS: u64 = 1_000_000_000;
 

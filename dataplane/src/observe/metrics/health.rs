@@ -38,6 +38,8 @@ pub struct HealthMetrics {
     pub readmissions: [Counter; Readmission::ALL.len()],
     /// `endpoints_ejected`: at present.
     pub ejected: Gauge,
+    /// `endpoints_ordered_out`: by an operator, at present.
+    pub ordered_out: Gauge,
     /// `health_checks_total{result="pass"}`.
     pub checks_passed: Counter,
     /// `health_checks_total{result="fail"}`.
@@ -52,4 +54,8 @@ pub struct HealthMetrics {
     pub breaker_transitions: [Counter; Stage::ALL.len()],
     /// `breakers_open`: that are not closed now.
     pub breakers_open: Gauge,
+    /// `breakers_forced{to="open"}`: routes that forward nothing, by a policy or by order.
+    pub forced_open: Gauge,
+    /// `breakers_forced{to="closed"}`: routes that forward everything, likewise.
+    pub forced_closed: Gauge,
 }

@@ -16,6 +16,12 @@ impl Page<'_, '_> {
         self.counters("breaker_transitions", "Circuit breakers that changed", transitions)?;
         let open = health.breakers_open.value();
         self.gauges("breakers_open", "Circuit breakers that are not closed", [([], open)])?;
+        let forced = [
+            ([("to", "open")], health.forced_open.value()),
+            ([("to", "closed")], health.forced_closed.value()),
+        ];
+        let help = "Routes whose circuit breaker is open or closed by a policy or by order";
+        self.gauges("breakers_forced", help, forced)?;
         let rejected = self.sum(|worker| worker.breaker.rejected.value());
         self.counter("breaker_rejected", "Requests that no breaker let through", rejected)?;
         let fallback = [
@@ -38,6 +44,9 @@ impl Page<'_, '_> {
             .map(|how| ([("by", how.as_str())], health.readmissions[how as usize].value()));
         self.counters("readmissions", "Ejected endpoints that came back, by what", readmissions)?;
         self.gauges("endpoints_ejected", "Endpoints ejected now", [([], health.ejected.value())])?;
+        let ordered_out = health.ordered_out.value();
+        let help = "Endpoints that get no requests by an operator's order";
+        self.gauges("endpoints_ordered_out", help, [([], ordered_out)])?;
         let checks = [
             ([("result", "pass")], health.checks_passed.value()),
             ([("result", "fail")], health.checks_failed.value()),

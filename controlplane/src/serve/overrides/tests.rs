@@ -1,0 +1,336 @@
+//! Orders by themselves, and in snapshots.
+
+use std::sync::Arc;
+
+use lateen_snapshot::model::Snapshot;
+use lateen_snapshot::model::breaker::BreakerMode;
+
+use super::applied::emptied;
+use super::*;
+use crate::resolver::Addresses;
+use crate::resolver::answers::Known;
+use crate::serve::intent::{Content, FileCache};
+use crate::serve::plan::Plan;
+
+const MESH: &str = "\
+apiVersion: lateen.dev/v1alpha1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec:
+  ports: [{name: http, port: 80}, {name: admin, port: 81}]
+  endpoints:
+  - {address: 10.0.0.1, ports: {http: 8080, admin: 8081}, labels: {version: v1}}
+  - {address: 10.0.0.2, ports: {http: 8080, admin: 8081}, labels: {version: v1}}
+  - {address: 10.0.0.3, ports: {http: 8080, admin: 8081}, labels: {version: v2}}
+---
+apiVersion: lateen.dev/v1alpha1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {ports: [{name: http, port: 80}], dns: {name: db.internal, port: 9000}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: cart, namespace: shop}
+spec:
+  parentRefs: [{group: lateen.dev, kind: Service, name: cart, port: 80}]
+  rules:
+  - {name: old, matches: [{path: {value: /old}}], filters: [{type: RequestRedirect, requestRedirect: {port: 81}}]}
+  - {name: pay, matches: [{path: {value: /pay}}], backendRefs: [{name: cart, port: 80}]}
+  - {backendRefs: [{name: cart, port: 80}]}
+---
+apiVersion: lateen.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: pay, namespace: shop}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: cart, sectionName: pay}]
+  subset: {labels: {version: v2}}
+  circuitBreaker: {requestVolume: 7, fallback: {response: {body: later}}}
+---
+apiVersion: lateen.dev/v1alpha1
+kind: Proxy
+metadata: {name: edge, namespace: shop}
+spec:
+  listeners: [{name: out, type: Outbound, port: 15001, protocol: HTTP}]
+---
+apiVersion: lateen.dev/v1alpha1
+kind: Proxy
+metadata: {name: other, namespace: elsewhere}
+spec:
+  listeners: [{name: out, type: Outbound, port: 15001, protocol: HTTP}]
+";
+
+fn content(text: &str) -> Content {
+    let (parsed, content) = FileCache::default().parse([("f.yaml", text)].into_iter());
+    assert_eq!(parsed.diagnostics, []);
+    content
+}
+
+fn addresses() -> Addresses {
+    let known = [[10, 1, 0, 1], [10, 1, 0, 2]].map(Into::into);
+    let known = Known { addresses: Some(Arc::from(known)), problem: None };
+    [(Arc::from("db.internal"), known)].into_iter().collect()
+}
+
+fn ejected(service: &str, endpoint: &str) -> Ordered {
+    Ordered::Ejected {
+        service: service.parse().expect("a service"),
+        endpoint: endpoint.parse().expect("an endpoint"),
+    }
+}
+
+fn held(route: &str, held: Held) -> Ordered {
+    Ordered::Breaker { route: route.parse().expect("a route"), held }
+}
+
+fn order(ordered: Ordered, since: u64, until: Option<u64>) -> Override {
+    let (author, message) = ("ann".to_owned(), String::new());
+    Override { ordered, author, message, since: UnixMs(since), until: until.map(UnixMs) }
+}
+
+fn all(orders: impl IntoIterator<Item = Ordered>) -> Arc<Overrides> {
+    let orders = orders.into_iter().zip(1..).map(|(ordered, since)| order(ordered, since, None));
+    Arc::new(Overrides::restored(orders.collect()))
+}
+
+fn planned(text: &str, overrides: &Arc<Overrides>) -> Plan {
+    let before = Plan::default();
+    Plan::new(content(text), &before, &addresses(), overrides.clone()).expect("it is right")
+}
+
+/// `shop/cart:80 [10.0.0.1:8080]`: what is ordered out of which cluster.
+fn out(snapshot: &Snapshot) -> Vec<String> {
+    let clusters = snapshot.clusters.iter().filter(|of| !of.policy.ordered_out.is_empty());
+    let shown = clusters.map(|cluster| {
+        let at = |position: &u32| cluster.endpoints[*position as usize].address.to_string();
+        let out: Vec<String> = cluster.policy.ordered_out.iter().map(at).collect();
+        format!("{} [{}]", cluster.name, out.join(", "))
+    });
+    let mut shown: Vec<String> = shown.collect();
+    shown.sort();
+    shown
+}
+
+/// How breakers stand: their routes, and `O`, `C` or `A`.
+fn breakers(snapshot: &Snapshot) -> Vec<String> {
+    let routes = snapshot.routes.iter();
+    let mut shown: Vec<String> = routes
+        .filter_map(|route| {
+            let mode = match route.policy.circuit_breaker.as_ref()?.mode {
+                BreakerMode::Automatic => 'A',
+                BreakerMode::ForcedOpen => 'O',
+                BreakerMode::ForcedClosed => 'C',
+            };
+            Some(format!("{} {mode}", route.name))
+        })
+        .collect();
+    shown.sort();
+    shown
+}
+
+#[test]
+fn an_endpoint_is_marked_wherever_it_is_and_only_where_it_is_meant() {
+    for (service, endpoint, expected) in [
+        (
+            "shop/cart",
+            "10.0.0.3:8080",
+            &["shop/cart:80 [10.0.0.3:8080]", "shop/cart:80?version=v2 [10.0.0.3:8080]"][..],
+        ),
+        (
+            "shop/cart",
+            "10.0.0.2",
+            &["shop/cart:80 [10.0.0.2:8080]", "shop/cart:81 [10.0.0.2:8081]"],
+        ),
+        ("shop/cart:admin", "10.0.0.2", &["shop/cart:81 [10.0.0.2:8081]"]),
+        ("shop/cart:81", "10.0.0.2", &["shop/cart:81 [10.0.0.2:8081]"]),
+        ("shop/db", "10.1.0.2:9000", &["shop/db:80 [10.1.0.2:9000]"]),
+        ("shop/cart", "10.0.0.9:8080", &[]),
+        ("shop/gone", "10.0.0.2", &[]),
+    ] {
+        let plan = planned(MESH, &all([ejected(service, endpoint)]));
+        assert_eq!(out(&plan.snapshots["edge"]), expected, "{service} {endpoint}");
+        assert_eq!(out(&plan.snapshots["other"]), [""; 0], "it calls nothing of it");
+        let effect = &plan.effects[0];
+        assert_eq!(effect.proxies, usize::from(!expected.is_empty()), "{service} {endpoint}");
+        assert_eq!(effect.why_none.is_some(), expected.is_empty(), "{effect:?}");
+    }
+    let both = all([ejected("shop/cart:80", "10.0.0.2:8080"), ejected("shop/cart", "10.0.0.1")]);
+    let plan = planned(MESH, &both);
+    let expected = ["shop/cart:80 [10.0.0.1:8080, 10.0.0.2:8080]", "shop/cart:81 [10.0.0.1:8081]"];
+    assert_eq!(out(&plan.snapshots["edge"]), expected);
+    // Without the orders all is as it was, and the same in memory.
+    let free = plan.with_overrides(&addresses(), Arc::default()).expect("it is right");
+    assert_eq!(out(&free.snapshots["edge"]), [""; 0]);
+    assert_eq!(*free.snapshots["edge"], *planned(MESH, &Arc::default()).snapshots["edge"]);
+    assert!(Arc::ptr_eq(&free.snapshots["other"], &plan.snapshots["other"]));
+}
+
+#[test]
+fn a_held_breaker_keeps_what_was_declared_of_it_and_is_made_where_there_is_none() {
+    let rules = ["HTTPRoute/shop/cart/1", "HTTPRoute/shop/cart/2"];
+    for (route, at, expected) in [
+        (
+            "HTTPRoute/shop/cart",
+            Held::Open,
+            vec![format!("{} O", rules[0]), format!("{} O", rules[1])],
+        ),
+        ("HTTPRoute/shop/cart/pay", Held::Closed, vec![format!("{} C", rules[0])]),
+        (
+            "httproute/shop/cart/2",
+            Held::Open,
+            vec![format!("{} A", rules[0]), format!("{} O", rules[1])],
+        ),
+        // A redirect has none.
+        ("HTTPRoute/shop/cart/old", Held::Open, vec![format!("{} A", rules[0])]),
+        (
+            "Service/shop/db",
+            Held::Open,
+            vec![format!("{} A", rules[0]), "Service/shop/db/80 O".to_owned()],
+        ),
+        ("HTTPRoute/shop/gone", Held::Open, vec![format!("{} A", rules[0])]),
+    ] {
+        let plan = planned(MESH, &all([held(route, at)]));
+        assert_eq!(breakers(&plan.snapshots["edge"]), expected, "{route}");
+    }
+    let plan = planned(MESH, &all([held("HTTPRoute/shop/cart", Held::Open)]));
+    let routes = &plan.snapshots["edge"].routes;
+    let breaker = |name: &str| {
+        let route = routes.iter().find(|route| route.name == name).expect("it is there");
+        route.policy.circuit_breaker.clone().expect("it has one")
+    };
+    assert_eq!((breaker(rules[0]).request_volume, breaker(rules[0]).fallback.is_some()), (7, true));
+    assert_eq!(
+        (breaker(rules[1]).request_volume, breaker(rules[1]).fallback.is_some()),
+        (20, false)
+    );
+    // Of a whole route and a rule of it, whoever ordered last counts.
+    let [whole, rule] =
+        [held("HTTPRoute/shop/cart", Held::Open), held("HTTPRoute/shop/cart/pay", Held::Closed)];
+    let plan = planned(MESH, &all([whole.clone(), rule.clone()]));
+    assert_eq!(
+        breakers(&plan.snapshots["edge"]),
+        [format!("{} C", rules[0]), format!("{} O", rules[1])]
+    );
+    let first = Overrides::default().with(order(rule, 1, None)).expect("there is room").0;
+    let (last, gone) = first.with(order(whole, 2, None)).expect("there is room");
+    assert_eq!((last.iter().len(), gone), (1, vec!["breaker HTTPRoute/shop/cart/pay".to_owned()]));
+}
+
+#[test]
+fn an_order_follows_what_it_is_about() {
+    let orders =
+        all([held("HTTPRoute/shop/cart/pay", Held::Open), ejected("shop/cart:http", "10.0.0.1")]);
+    let moved = MESH
+        .replace("  - {name: old,", "  - {matches: [{path: {value: /new}}], backendRefs: [{name: cart, port: 80}]}\n  - {name: old,")
+        .replace("{name: http, port: 80}, {name: admin", "{name: http, port: 80}, {name: more, port: 90}, {name: admin")
+        .replace("ports: {http: 8080, admin", "ports: {http: 8080, more: 8090, admin");
+    let plan = planned(&moved, &orders);
+    assert_eq!(breakers(&plan.snapshots["edge"]), ["HTTPRoute/shop/cart/2 O"]);
+    assert_eq!(out(&plan.snapshots["edge"]), ["shop/cart:80 [10.0.0.1:8080]"]);
+    let gone = planned(
+        &MESH.replace("name: pay,", "name: buy,").replace("sectionName: pay", "sectionName: buy"),
+        &orders,
+    );
+    let why = gone.effects[0].why_none.clone().unwrap_or_default();
+    assert!(why.contains("HTTPRoute/shop/cart has no rule pay"), "{why}");
+}
+
+#[test]
+fn the_last_that_gets_requests_is_known_in_each_part() {
+    let none = planned(MESH, &Arc::default());
+    let ports = ["shop/cart:80".to_owned(), "shop/cart:81".to_owned()];
+    let emptied_by = |orders: &[&str]| {
+        let orders = all(orders.iter().map(|endpoint| ejected("shop/cart", endpoint)));
+        let after = none.with_overrides(&addresses(), orders).expect("it is right");
+        emptied(&none.snapshots, &after.snapshots, &ports)
+    };
+    assert_eq!(emptied_by(&["10.0.0.1", "10.0.0.2"]), None);
+    let subset = Some("shop/cart:80?version=v2".to_owned());
+    assert_eq!(emptied_by(&["10.0.0.3:8080"]), subset, "a version of which it is the only one");
+    assert_eq!(emptied_by(&["10.0.0.3:8081"]), None);
+    let port = Some("shop/cart:81".to_owned());
+    assert_eq!(emptied_by(&["10.0.0.1:8081", "10.0.0.2:8081", "10.0.0.3:8081"]), port);
+}
+
+#[test]
+fn orders_end_by_the_clock_and_one_is_about_each_thing() {
+    let a = ejected("shop/cart", "10.0.0.1:8080");
+    let b = ejected("shop/cart", "10.0.0.2:8080");
+    let (orders, _) = Overrides::default().with(order(a.clone(), 5, Some(100))).expect("room");
+    let (orders, gone) = orders.with(order(b.clone(), 6, None)).expect("room");
+    assert_eq!((gone.len(), orders.next_end()), (0, Some(UnixMs(100))));
+    let (mut orders, gone) = orders.with(order(a.clone(), 7, Some(50))).expect("room");
+    assert_eq!(gone, ["endpoint Service/shop/cart 10.0.0.1:8080"], "it is ordered anew");
+    assert_eq!(orders.expire(UnixMs(49)), []);
+    assert_eq!(orders.expire(UnixMs(50)), [order(a.clone(), 7, Some(50))]);
+    assert_eq!((orders.iter().len(), orders.next_end()), (1, None));
+    let (none, gone) = orders.without(&ejected("shop/cart", "10.0.0.2")).expect("it covers it");
+    assert!(none.is_empty() && gone == ["endpoint Service/shop/cart 10.0.0.2:8080"]);
+    let (whole, _) = orders.with(order(ejected("shop/cart", "10.0.0.1"), 8, None)).expect("room");
+    let refused = whole.without(&a).expect_err("that is about more");
+    assert_eq!(
+        refused.to_string(),
+        "no order is about 10.0.0.1:8080 of Service/shop/cart alone, but this one: 10.0.0.1 of \
+         Service/shop/cart is ejected"
+    );
+    assert!(orders.without(&held("Service/shop/cart", Held::Open)).is_err());
+    let mut full = Overrides::default();
+    for index in 0..OVERRIDES_MAX {
+        let endpoint = ejected("shop/cart", &format!("10.0.{}.{}", index / 250, index % 250));
+        full = full.with(order(endpoint, 1, None)).expect("there is room").0;
+    }
+    assert_eq!(full.with(order(b, 1, None)), Err(OrderRefusal::TooMany));
+    assert!(full.with(order(ejected("shop/cart", "10.0.0.1"), 2, None)).is_ok(), "in its place");
+}
+
+#[test]
+fn names_are_read_as_they_are_shown_and_mistakes_are_told() {
+    for text in ["Service/shop/cart", "Service/shop/cart:80", "Service/shop/cart:http"] {
+        assert_eq!(text.parse::<ServiceName>().expect("a name").to_string(), text);
+    }
+    let short: ServiceName = "cart:80".parse().expect("a name");
+    assert_eq!(short.to_string(), "Service/default/cart:80");
+    for text in ["", "/", "a/", "/a", "a/b/c", "a:", "a:b:c", "Service/a/b/c"] {
+        assert!(text.parse::<ServiceName>().is_err(), "{text}");
+    }
+    for text in ["10.0.0.7", "10.0.0.7:80", "fd00::7", "[fd00::7]:80"] {
+        assert_eq!(text.parse::<EndpointName>().expect("a name").to_string(), text);
+    }
+    for text in ["", "cart", "10.0.0.7:0", "10.0.0.7:", "fd00::7:", "10.0.0:80"] {
+        assert!(text.parse::<EndpointName>().is_err(), "{text}");
+    }
+    for text in ["HTTPRoute/shop/cart", "HTTPRoute/shop/cart/0", "Service/shop/cart/http"] {
+        assert_eq!(text.parse::<RouteName>().expect("a name").to_string(), text);
+    }
+    for text in ["", "cart", "HTTPRoute/cart", "TCPRoute/a/b", "HTTPRoute//b", "HTTPRoute/a/b/c/d"]
+    {
+        assert!(text.parse::<RouteName>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_mistyped_is_told_with_what_is_near() {
+    let content = content(MESH);
+    let clusters = |name: &str| lookup::clusters_of(&content, &name.parse().expect("a name"));
+    let routes = |name: &str| lookup::routes_of(&content, &name.parse().expect("a name"));
+    for (refused, says, help) in [
+        (
+            clusters("shop/carts"),
+            "there is no Service/shop/carts; did you mean cart?",
+            "lateen get",
+        ),
+        (clusters("cart"), "there is no Service/default/cart", "there is Service/shop/cart"),
+        (
+            clusters("shop/cart:htp"),
+            "has no port htp; did you mean http?",
+            "its ports: 80 (http), 81 (admin)",
+        ),
+        (clusters("shop/cart:90"), "has no port 90", "its ports"),
+        (routes("HTTPRoute/shop/card"), "did you mean cart?", "lateen get"),
+        (routes("HTTPRoute/shop/cart/3"), "has no rule 3", "its rules: 0 (old), 1 (pay), 2"),
+        (routes("Service/shop/db/81"), "has no port 81", "its ports: 80 (http)"),
+    ] {
+        let refused = refused.expect_err(says);
+        assert!(refused.to_string().contains(says), "{refused}");
+        assert!(refused.help().unwrap_or_default().contains(help), "{:?}", refused.help());
+    }
+}
