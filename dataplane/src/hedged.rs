@@ -107,7 +107,8 @@ pub async fn respond_hedged(
             Ok(Responded::Hedge(HedgeNews::Slow)) => {
                 at = Instant::NEVER;
                 let hedge = hedge.as_ref().expect("who has none is not told");
-                let rival = start_rival(connection, request, exchange, way, &this, hedge).await;
+                let rival = start_rival(connection, request, exchange, way, &this, hedge);
+                let rival = Box::pin(rival).await;
                 *beside.rival.borrow_mut() = rival;
             }
             Ok(Responded::Hedge(HedgeNews::RivalFirst)) => {
