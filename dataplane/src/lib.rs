@@ -40,6 +40,8 @@ pub mod judge;
 pub mod sessions;
 pub mod breaker;
 pub mod overload;
+pub mod lag;
+pub mod pressure;
 pub mod exchange;
 pub mod in_flight;
 pub mod tries;
