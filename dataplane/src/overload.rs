@@ -69,13 +69,14 @@ pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
     if sent_at == Instant::NEVER {
         return;
     }
+    let was_answered = answered_at != Instant::NEVER;
     match outcome {
-        _ if answered_at != Instant::NEVER => {
-            if (1..500).contains(&exchange.status.get()) {
-                unit.observe(sent_at, answered_at);
-            }
+        _ if was_answered && (1..500).contains(&exchange.status.get()) => {
+            unit.observe(sent_at, answered_at);
         }
-        Err(Failure { cause: Cause::UpstreamTimeout | Cause::DeadlinePassed, .. }) => {
+        Err(Failure { cause: Cause::UpstreamTimeout | Cause::DeadlinePassed, .. })
+            if !was_answered =>
+        {
             unit.observe(sent_at, lateen_ring::now());
         }
         _ => {}

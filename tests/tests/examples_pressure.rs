@@ -69,13 +69,13 @@ fn a_process_without_memory_answers_what_matters_and_lets_nobody_in(engine: Engi
     // While somebody is served nobody else is let in, but nobody is lost.
     hangs.store(true, Ordering::Release);
     let mut served = Peer::connect(example.listen);
-    served.send(&get("/orders"));
+    served.send(get("/orders"));
     let paused = || example.proxy.metrics().sum("overload_accept_paused_total", &[]);
     eventually("the worker lets nobody in", || (paused() >= 1.0).then_some(()));
     let open = [("side", "downstream")];
     let before = example.proxy.metrics().sum("tcp_open_connections", &open);
     let mut waiting = Peer::connect(example.listen);
-    waiting.send(&get("/orders"));
+    waiting.send(get("/orders"));
     let let_in = within(Duration::from_millis(400), || {
         (example.proxy.metrics().sum("tcp_open_connections", &open) > before + 1.0).then_some(())
     });

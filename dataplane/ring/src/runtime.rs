@@ -228,7 +228,8 @@ impl Runtime {
                 shrink_at = Instant::NEVER;
             }
             let wait = core.wait(ended, shrink_at);
-            last_began = if wait == Wait::No { began } else { Instant::NEVER };
+            let may_wait = wait != Wait::No && !core.with(|engine, _| engine.is_due());
+            last_began = if may_wait { Instant::NEVER } else { began };
             if let Some(pulse) = pulse
                 && wait != Wait::No
             {
