@@ -253,6 +253,9 @@ fn serve_http1<'a>(
                 }
             }
             connection.unfinished.set(true);
+            if !connection.shard.lag.try_begin() {
+                Box::pin(await_turn(connection, received)).await;
+            }
             let after = boxed(proxy_request(connection, received)).await;
             connection.unfinished.set(false);
             match after {
@@ -273,6 +276,14 @@ fn serve_http1<'a>(
             }
         }
     }
+}
+
+/// Waits until the worker, which can't keep up, may begin this request. It counts from its first byte.
+async fn await_turn(connection: &Connection, received: &mut Received) {
+    connection.shard.metrics().overload.held.increment();
+    connection.request_began(connection.take_request_began());
+    received.settle();
+    connection.shard.lag.begin(&connection.deadline).await;
 }
 
 /// Waits for the first bytes of the next request, for as long as `patience` from now. `None`: the

@@ -450,7 +450,8 @@ impl Exchange {
 }
 
 /// Tells of an exchange that nobody lives to observe: its task is aborted when a drain's grace is
-/// over, or panics. To be kept beside the exchange as long as that is served.
+/// over, or panics; and that a request of the worker is over. To be kept beside the exchange as long as that is
+/// served.
 pub struct CutWatch<'a> {
     /// Whose client.
     pub connection: &'a Connection,
@@ -461,6 +462,7 @@ pub struct CutWatch<'a> {
 impl Drop for CutWatch<'_> {
     #[inline]
     fn drop(&mut self) {
+        self.connection.shard.lag.end();
         let stage = match self.exchange.told.get() {
             Told::Whole => return,
             Told::Unread => Stage::RequestHead,

@@ -382,6 +382,14 @@ impl Failure {
         Self { stage, side: Side::Local, cause: Cause::CutOff, retryable: false }
     }
 
+    /// When the client may come again, in seconds, where it had better not do so at once.
+    pub const fn retry_after_s(self) -> Option<u32> {
+        match self.cause {
+            Cause::Overflow | Cause::Overloaded => Some(1),
+            _ => None,
+        }
+    }
+
     /// The one mapping from a failure to status, flag and classification.
     pub const fn outcome(self) -> Outcome {
         use ResponseFlag as Flag;

@@ -39,6 +39,7 @@ use crate::forward::transfer::{Stopped, Timer, receive};
 use crate::judge::limited::limit_request;
 use crate::limits;
 use crate::live::Live;
+use crate::overload;
 use crate::sessions::{Place, find_session};
 use crate::tries::Tries;
 
@@ -183,6 +184,13 @@ pub fn judge_head(
     if let Some(limits) = backend.rate_limits
         && let Some(answer) = limit_request(connection, live, &head, &view, plan, limits, &mut told)
     {
+        received.consume(head.consumed);
+        return Ok(Some(answer));
+    }
+    if let Some(failure) = overload::turn_away(shard, plan.policy.priority.unwrap_or_default()) {
+        let added = added_by_route(&view, plan, &told);
+        let reply = OwnReply { added, ..OwnReply::failed(failure) };
+        let answer = own_answer(connection, live, &head, reply);
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
@@ -558,7 +566,7 @@ fn own_answer(
         keep_alive,
         head_only: head.method == Method::Head,
         allow,
-        retry_after_s: None,
+        retry_after_s: failure.and_then(Failure::retry_after_s),
         location: location.as_deref(),
         edits: Some(ResponseEdits { fields, cut: added.cut, lines: &added.lines }),
         date: &connection.shard.date(),
@@ -570,7 +578,7 @@ fn own_answer(
 /// Whether the client's connection can carry another request after an answer to this head alone.
 fn goes_on_after(connection: &Connection, head: &RequestHead<'_>) -> bool {
     let bodyless = matches!(head.framing, Framing::None | Framing::Length(0));
-    head.keep_alive && bodyless && !connection.shard.is_leaving(connection.slot)
+    head.keep_alive && bodyless && !connection.shard.closes_after(connection.slot)
 }
 
 fn answer_as_last_hop(connection: &Connection, live: &Live, head: &RequestHead<'_>) -> Head {

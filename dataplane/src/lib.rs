@@ -43,6 +43,8 @@ pub mod sessions;
 pub mod breaker;
 pub mod fallback;
 pub mod overload;
+pub mod lag;
+pub mod pressure;
 pub mod exchange;
 pub mod in_flight;
 pub mod tries;

@@ -227,6 +227,26 @@ pub const BULKHEAD_QUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a worker looks whether it can be told anew how many requests a service works on at a time.
 pub const ADAPTIVE_LOOK: Duration = Duration::from_millis(10);
 
+/// A worker whose turns take longer than that …
+pub const LAG_TARGET: Duration = Duration::from_millis(5);
+/// … for so long can't keep up. Source: issue.
+pub const LAG_INTERVAL: Duration = Duration::from_millis(100);
+/// It begins no more requests than end, but so many it may have under way in any case: a turn of them takes
+/// no millisecond, so that it is not they what takes so long.
+pub const LAG_REQUESTS_LEAST: usize = 64;
+/// How long a request waits to begin, at the most.
+pub const LAG_HOLD_MAX: Duration = Duration::from_secs(1);
+/// How often a worker that accepts nobody for its lag looks whether it can again. It makes a turn, too, where
+/// nothing else would.
+pub const ACCEPT_LOOK_LAG: Duration = Duration::from_millis(10);
+/// The same for want of memory or descriptors.
+pub const ACCEPT_LOOK_PRESSURE: Duration = Duration::from_millis(100);
+/// How often it is looked how much memory and how many descriptors are used, while there is traffic or little
+/// is left.
+pub const PRESSURE_LOOK: Duration = Duration::from_secs(1);
+/// The smallest `--memory-max`: less than a process takes that does nothing.
+pub const MEMORY_BYTES_MAX_LEAST: u64 = 4 * 1024 * 1024;
+
 /// Keys of one limit whose leases, or refusals, a worker remembers; one of another key takes the place of
 /// one of the same residue class. 56 bytes each.
 pub const RATE_LEASES_MAX: usize = 1_024;

@@ -1,15 +1,44 @@
-//! What of a request is about not asking too much: its place among those that its cluster may have at a time,
-//! and what its end says of how much that may be.
+//! What of a request is about not asking too much: whether the process has anything left for it, its place
+//! among those that its cluster may have at a time, and what its end says of how much that may be.
 //!
-//! Before: `request` is about to forward a request. After: it has a place, and when it is over the place is
-//! free again. Who waits how long for one is `bulkhead`'s to say.
+//! Before: `judge` knows a request's route, or `request` is about to forward it. After: it is turned away, or
+//! has a place, which is free again when it is over. Who waits how long for one is `bulkhead`'s to say;
+//! whether the worker keeps up `lag`'s, and what the process has left [`pressure`](crate::pressure)'s.
 
 use lateen_ring::Instant;
+use lateen_snapshot::model::overload::Priority;
 
 use crate::attempt::Way;
 use crate::client::Connection;
 use crate::exchange::Exchange;
-use crate::failure::{Cause, Failure};
+use crate::failure::{Cause, Failure, Stage};
+use crate::observe::metrics::overload::ShedCause;
+use crate::shard::Shard;
+
+/// Turns a request of this priority away, if the worker or the process can't take it. Cost: two loads.
+#[inline]
+pub fn turn_away(shard: &Shard, priority: Priority) -> Option<Failure> {
+    if !shard.lag.is_lagging() && !shard.pressure().is_tight() {
+        return None;
+    }
+    let cause = find_cause(shard, priority)?;
+    shard.metrics().overload.shed(cause, priority).increment();
+    Some(Failure::overloaded(Stage::Decide))
+}
+
+#[cold]
+fn find_cause(shard: &Shard, priority: Priority) -> Option<ShedCause> {
+    let levels = shard.pressure().levels();
+    if levels.memory.sheds(priority) {
+        Some(ShedCause::Memory)
+    } else if levels.descriptors.sheds(priority) {
+        Some(ShedCause::Descriptors)
+    } else {
+        // Others wait for their turn.
+        let is_first_to_go = shard.lag.is_lagging() && priority == Priority::Sheddable;
+        is_first_to_go.then_some(ShedCause::Lag)
+    }
+}
 
 /// Takes a place, if there is one.
 #[inline]
@@ -40,12 +69,14 @@ pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
     if sent_at == Instant::NEVER {
         return;
     }
+    let was_answered = answered_at != Instant::NEVER;
     match outcome {
-        _ if answered_at != Instant::NEVER && (1..500).contains(&exchange.status.get()) => {
+        _ if was_answered && (1..500).contains(&exchange.status.get()) => {
             unit.observe(sent_at, answered_at);
         }
-        _ if answered_at != Instant::NEVER => {}
-        Err(Failure { cause: Cause::UpstreamTimeout | Cause::DeadlinePassed, .. }) => {
+        Err(Failure { cause: Cause::UpstreamTimeout | Cause::DeadlinePassed, .. })
+            if !was_answered =>
+        {
             unit.observe(sent_at, lateen_ring::now());
         }
         _ => {}

@@ -432,7 +432,7 @@ async fn fall_back(connection: &Connection, exchange: &Exchange, request: &Reque
         return fail(connection, exchange, Failure::overflow(Stage::Decide), Some(request)).await;
     };
     let keep_alive =
-        exchange.request_whole.get() && request.keep_alive && !shard.is_leaving(connection.slot);
+        exchange.request_whole.get() && request.keep_alive && !shard.closes_after(connection.slot);
     let added = added_to_failure(connection, exchange, Some(request));
     let mut reply = spare_vector();
     let local = LocalReply {
@@ -504,7 +504,7 @@ async fn answer_failure(
     let keep_alive = exchange.request_whole.get()
         && wanted
         && failure.side != Side::Downstream
-        && !shard.is_leaving(connection.slot);
+        && !shard.closes_after(connection.slot);
     let added = added_to_failure(connection, exchange, request);
     let mut reply = spare_vector();
     let local = LocalReply {
@@ -513,7 +513,7 @@ async fn answer_failure(
         keep_alive,
         head_only: exchange.method.get() == Method::Head,
         allow: (status == 405).then(|| allowed_methods(shard.config.trace_method)),
-        retry_after_s: matches!(failure.cause, Cause::Overflow | Cause::Overloaded).then_some(1),
+        retry_after_s: failure.retry_after_s(),
         date: &shard.date(),
         location: None,
         edits: Some(ResponseEdits { fields: None, cut: &[], lines: &added }),

@@ -20,11 +20,13 @@ use crate::codec::date::{DATE_BYTES, http_date};
 use crate::codec::http1::head::FieldScratch;
 use crate::codec::message::HeadLimits;
 use crate::forward::pool::Pool;
+use crate::lag::WorkerLag;
 use crate::live::Views;
 use crate::loaded::{EpochWord, ListenerSlot, Loaded};
 use crate::observe::access_log::{AccessLogBuffer, Entry};
 use crate::observe::metrics::{ConnectionMetrics, ConnectionSide, Metrics, WorkerMetrics};
 use crate::observe::request_id::RequestIdMaker;
+use crate::pressure::Pressure;
 use crate::rate_limit::Limiters;
 
 /// The state of one worker.
@@ -45,6 +47,8 @@ pub struct Shard {
     pub destinations: Destinations,
     /// Clients beyond the cap that are being told so.
     pub refusing: Cell<usize>,
+    /// Whether it can keep up, and what it does if not.
+    pub lag: Rc<WorkerLag>,
     /// Mirrored copies under way.
     pub mirroring: Cell<usize>,
     /// Bounds of heads, as the codec wants them.
@@ -134,6 +138,7 @@ impl Shard {
             clients: Clients::new((config.connections_max / config.workers).max(1)),
             destinations: Destinations::default(),
             refusing: Cell::new(0),
+            lag: Rc::default(),
             mirroring: Cell::new(0),
             head_limits,
             scratch: RefCell::default(),
@@ -259,9 +264,22 @@ impl Shard {
         self.draining.get() || self.views.is_leaving(slot)
     }
 
-    /// From now on every response closes its connection.
+    /// The same while the process is short of something that a connection takes.
+    #[inline]
+    pub fn closes_after(&self, slot: ListenerSlot) -> bool {
+        self.is_leaving(slot) || self.pressure().is_tight()
+    }
+
+    /// How close the process is to the end of what it may use.
+    #[inline]
+    pub fn pressure(&self) -> &Pressure {
+        &self.counters.of_process().overload.pressure
+    }
+
+    /// From now on every response closes its connection, and what waits begins.
     pub fn begin_drain(&self) {
         self.draining.set(true);
+        self.lag.let_all_begin();
     }
 
     /// Whether a drain has begun.

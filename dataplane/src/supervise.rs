@@ -4,6 +4,8 @@
 //! until a signal, a worker's report or a worker's first turn after an idle time wakes it; it never
 //! touches a packet.
 
+mod binding;
+
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -15,7 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver as Reports;
-use lateen_ring::{Address, Binding, Features, PostError, Pulse, Sender, UnknownFeature, mailbox};
+use lateen_ring::{Features, PostError, Pulse, Sender, UnknownFeature, mailbox};
 use lateen_snapshot::model::{Epoch, Snapshot};
 use lateen_snapshot::validate::patterns::Patterns;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
@@ -24,13 +26,15 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use crate::bootstrap::config::Config;
 use crate::decide::route::BuildError;
 use crate::limits;
-use crate::loaded::{EpochWord, ListenerSlot, Loaded, Published};
+use crate::loaded::{EpochWord, Loaded, Published};
 use crate::observe::access_log_writer::{AccessLog, OpenError};
 use crate::observe::admin::{self, AdminSources};
 use crate::observe::lifecycle::{Lifecycle, Phase};
 use crate::observe::metrics::Metrics;
-use crate::rollout::{Offer, Orders, Rollout, mend};
+use crate::pressure::PressureWatch;
+use crate::rollout::{Offer, Orders, Rollout};
 use crate::subscription::Subscription;
+use crate::supervise::binding::bind_all;
 use crate::worker::{Order, Report, Start, StartError, run_worker};
 
 /// Why a proxy could not start. Each says how to mend it.
@@ -84,6 +88,7 @@ pub struct Proxy {
     wakeup: Arc<OwnedFd>,
     listening: Vec<SocketAddr>,
     admin: SocketAddr,
+    pressure: PressureWatch,
     rollout: Rollout,
     offers: (Offers, crossbeam_channel::Receiver<Offer>),
 }
@@ -201,7 +206,9 @@ impl Proxy {
         // One at a time: whoever offers waits until the one before it is looked at.
         let (queue, offers) = crossbeam_channel::bounded(1);
         let rollout = Rollout::new(word, loaded, published, lifecycle.clone(), config.workers);
+        let (memory_max, descriptors_max) = (config.memory_max, config.descriptors_max);
         let mut proxy = Self {
+            pressure: PressureWatch::new(metrics.clone(), memory_max, descriptors_max),
             rollout,
             offers: (Offers { queue, wakeup: wakeup.clone() }, offers),
             config,
@@ -425,7 +432,7 @@ impl Proxy {
         loop {
             let any_busy = self.watch_for_stalls();
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let look = any_busy.then_some(limits::WORKER_STALL / 2);
+            let look = self.pressure.look(any_busy.then_some(limits::WORKER_STALL / 2));
             let timeout = left.into_iter().chain(look).min();
             let mut watched = [
                 PollFd::new(&signals.terminate, PollFlags::IN),
@@ -541,44 +548,6 @@ fn call(fd: BorrowedFd<'_>) {
 
 fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
-}
-
-type Sockets = Vec<(ListenerSlot, OwnedFd)>;
-
-/// Binds every address once per worker. The sockets come by worker.
-fn bind_all(
-    config: &Config,
-    snapshot: &Snapshot,
-) -> Result<(Vec<SocketAddr>, Vec<Sockets>), LaunchError> {
-    let end = Instant::now() + limits::BIND_PATIENCE;
-    let mut listening = Vec::new();
-    let mut by_worker: Vec<Sockets> = (0..config.workers).map(|_| Vec::new()).collect();
-    for (index, listener) in snapshot.listeners.iter().enumerate() {
-        let address = listener.address;
-        let binding = bind_patiently(address, config.workers, end).map_err(|cause| {
-            let mend = mend(&cause);
-            LaunchError::Listen { address, cause, mend }
-        })?;
-        listening.extend(binding.address().inet());
-        for (worker, socket) in binding.into_sockets().into_iter().enumerate() {
-            by_worker[worker].push((ListenerSlot(index as u16), socket));
-        }
-    }
-    by_worker.reverse();
-    Ok((listening, by_worker))
-}
-
-/// Binds an address. One in use is waited for until `end`: after a process was killed the kernel takes a
-/// moment to tear its ring down, and with it what the ring accepts on.
-fn bind_patiently(address: SocketAddr, workers: usize, end: Instant) -> io::Result<Binding> {
-    loop {
-        match Binding::new(&Address::from(address), workers) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
-                thread::sleep(limits::BIND_AGAIN);
-            }
-            bound => return bound,
-        }
-    }
 }
 
 /// Tells a person on stderr, in one line.

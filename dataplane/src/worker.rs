@@ -18,6 +18,7 @@ use lateen_ring::{
 
 use crate::accept::listener::{accept_clients, admit};
 use crate::bootstrap::config::{Config, EngineChoice};
+use crate::lag::WorkerLag;
 use crate::limits;
 use crate::live::{Live, settle};
 use crate::loaded::{EpochWord, ListenerSlot, Loaded};
@@ -150,8 +151,14 @@ pub fn run_worker(start: Start, mut orders: Receiver<Order>, report: &dyn Fn(Rep
         },
     };
     let counters = metrics.worker(worker);
-    let hook = |turn: &TurnReport| observe_turn(counters, turn);
-    let serve = serve(start, &mut orders, engine, report);
+    let lag = Rc::<WorkerLag>::default();
+    let of_hook = lag.clone();
+    let hook = |turn: &TurnReport| {
+        observe_turn(counters, turn);
+        of_hook.turned(turn.lag, turn.ended);
+        counters.overload.lagging.set(of_hook.is_lagging().into());
+    };
+    let serve = serve(start, &mut orders, (lag, engine), report);
     let cut = runtime.block_on_with(serve, Some(&pulse), hook);
     drop(runtime);
     if let Some(cut) = cut {
@@ -229,12 +236,14 @@ impl Accepting {
 async fn serve(
     start: Start,
     orders: &mut Receiver<Order>,
-    engine: EngineInfo,
+    (lag, engine): (Rc<WorkerLag>, EngineInfo),
     report: &dyn Fn(Report),
 ) -> Option<usize> {
     let seeds = Seeds::of_host(lateen_ring::now());
     let Start { worker, config, word, loaded, metrics, sockets, access_log, .. } = start;
-    let shard = Rc::new(Shard::new(config, word, loaded, metrics, worker, access_log, &seeds));
+    let mut shard = Shard::new(config, word, loaded, metrics, worker, access_log, &seeds);
+    shard.lag = lag;
+    let shard = Rc::new(shard);
     let mut accepting = Vec::new();
     match take_over(sockets) {
         Ok(listeners) => {

@@ -41,6 +41,19 @@ impl Example {
     /// # Panics
     /// Likewise.
     pub fn apply_on(engine: Engine, workers: usize, name: &str, instances: &[SocketAddr]) -> Self {
+        Self::apply_as(engine, name, instances, |launch| launch.workers(workers))
+    }
+
+    /// The same with a proxy that is started as `change` says.
+    ///
+    /// # Panics
+    /// Likewise.
+    pub fn apply_as(
+        engine: Engine,
+        name: &str,
+        instances: &[SocketAddr],
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("proxies.sock");
         let control = Command::new(binary::lateen())
@@ -59,7 +72,7 @@ impl Example {
             (socket.exists() && folder.path().join("api.sock").exists()).then_some(())
         });
         let launch = Launch::joining(engine, "edge", &socket, &folder.path().join("proxy"));
-        let proxy = launch.workers(workers).start();
+        let proxy = change(launch).start();
         let listen = free_address();
         let file = written(folder.path(), name, listen, instances);
         apply(folder.path(), &file);

@@ -61,6 +61,7 @@ pub struct Launch {
     flags: Vec<String>,
     workers: usize,
     io_uring_forbidden: bool,
+    descriptors_max: Option<u32>,
 }
 
 impl Launch {
@@ -69,7 +70,14 @@ impl Launch {
         let upstreams: Vec<String> = upstreams.iter().map(SocketAddr::to_string).collect();
         let flags = ["--engine", engine.name(), "--upstream", &upstreams.join(",")];
         let flags = flags.map(str::to_owned).into();
-        Self { command: "quick", listen: Vec::new(), flags, workers: 1, io_uring_forbidden: false }
+        Self {
+            command: "quick",
+            listen: Vec::new(),
+            flags,
+            workers: 1,
+            io_uring_forbidden: false,
+            descriptors_max: None,
+        }
     }
 
     /// `run` with one worker under this control plane.
@@ -90,7 +98,14 @@ impl Launch {
             &state.to_string_lossy(),
         ];
         let flags = flags.map(str::to_owned).into();
-        Self { command: "run", listen: Vec::new(), flags, workers: 1, io_uring_forbidden: false }
+        Self {
+            command: "run",
+            listen: Vec::new(),
+            flags,
+            workers: 1,
+            io_uring_forbidden: false,
+            descriptors_max: None,
+        }
     }
 
     /// Adds a flag with its value.
@@ -123,6 +138,12 @@ impl Launch {
         self
     }
 
+    /// Gives it no more descriptors than so many.
+    pub fn limiting_descriptors(mut self, most: u32) -> Self {
+        self.descriptors_max = Some(most);
+        self
+    }
+
     /// Starts it and waits until it accepts on all its addresses.
     ///
     /// # Panics
@@ -133,9 +154,15 @@ impl Launch {
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
         let access_log = folder.path().join("access.log");
-        let mut command = match self.io_uring_forbidden {
-            true => proxy_without_io_uring(),
-            false => Command::new(binary::proxy()),
+        let mut command = match (self.io_uring_forbidden, self.descriptors_max) {
+            (true, _) => proxy_without_io_uring(),
+            (false, None) => Command::new(binary::proxy()),
+            (false, Some(most)) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &most.to_string()]);
+                shell.arg(binary::proxy());
+                shell
+            }
         };
         command.arg(self.command);
         for address in &self.listen {

@@ -138,7 +138,7 @@ fn orders_wait_previews_do_not_and_others_not_for_long(engine: Engine) {
     let example = Example::apply_on(engine, 2, "priorities.yaml", &[upstream.address()]);
     let begin = |path: &str| {
         let mut peer = Peer::connect(example.listen);
-        peer.send(&format!("GET {path} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"));
+        peer.send(format!("GET {path} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"));
         peer
     };
     let status = |mut peer: Peer| read_response(&mut peer, "GET").status;

@@ -279,6 +279,15 @@ impl Engine {
         forward!(self, engine => engine.turn(io, wait))
     }
 
+    /// Whether the next turn surely won't wait, whatever it may, as far as that can be told without a call of
+    /// the kernel.
+    pub(crate) fn is_due(&mut self) -> bool {
+        match self {
+            Self::Uring(engine) => engine.is_due(),
+            Self::Epoll(_) | Self::Sim(_) => false,
+        }
+    }
+
     /// True if other threads asked for this worker since this was last asked.
     pub(crate) fn take_called(&mut self) -> bool {
         forward!(self, engine => std::mem::take(&mut engine.called))

@@ -161,6 +161,12 @@ impl Listener {
         Stream::with_core(self.core.clone(), fd)
     }
 
+    /// Stops accepting until the next [`accept`](Self::accept): clients wait in the kernel's queue. What was
+    /// accepted by then, or is just being, waits for that call.
+    pub fn pause(&self) {
+        self.core.with(|engine, io| engine.accept_stop(io, self.key));
+    }
+
     /// Stops accepting and returns every connection that clients have already opened, so that
     /// closing the listener resets none of them.
     pub async fn empty(&self) -> Vec<Stream> {

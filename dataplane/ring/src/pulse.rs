@@ -11,6 +11,12 @@ use crate::time::{self, Instant};
 pub struct TurnReport {
     /// How long the turn's tasks ran.
     pub busy: Duration,
+    /// When they had run.
+    pub ended: Instant,
+    /// How long something that came meanwhile has waited at the most, as far as is known: while they ran, or
+    /// all of the turn before, if tasks or completions were left then so that the engine did not wait. What the
+    /// kernel works while it may be waiting can't be told from that.
+    pub lag: Duration,
     /// Waits: calls of `io_uring_enter` or `epoll_wait`.
     pub enters: u64,
     /// Operations handed to the kernel.

@@ -194,8 +194,10 @@ impl Runtime {
         core.queue.push(TaskId::main(core.registration.worker));
         let mut shrink_at = Instant::NEVER;
         let mut tasks_peak = 0;
+        let mut last_began = Instant::NEVER;
         loop {
             let began = core.clock();
+            let without_wait = began.since(last_began);
             core.now.set(began);
             NOW.set(began);
             core.wheel.borrow_mut().advance(began);
@@ -214,7 +216,7 @@ impl Runtime {
             }
             core.run_tasks();
             let ended = core.clock();
-            hook(&core.report(ended.since(began)));
+            hook(&core.report(began, ended, without_wait));
             let live = core.tasks.live();
             tasks_peak = tasks_peak.max(live);
             let burst_is_over = tasks_peak > 2 * live + BURST_TASKS_MIN || core.pool.has_grown();
@@ -226,6 +228,8 @@ impl Runtime {
                 shrink_at = Instant::NEVER;
             }
             let wait = core.wait(ended, shrink_at);
+            let may_wait = wait != Wait::No && !core.with(|engine, _| engine.is_due());
+            last_began = if may_wait { Instant::NEVER } else { began };
             if let Some(pulse) = pulse
                 && wait != Wait::No
             {
@@ -359,9 +363,12 @@ impl Core {
         }
     }
 
-    fn report(&self, busy: Duration) -> TurnReport {
+    fn report(&self, began: Instant, ended: Instant, without_wait: Duration) -> TurnReport {
+        let busy = ended.since(began);
         TurnReport {
             busy,
+            ended,
+            lag: busy.max(without_wait),
             enters: self.counts.enters.get(),
             submitted: self.counts.submitted.get(),
             completed: self.counts.completed.get(),

@@ -63,6 +63,11 @@ impl Clients {
         self.count.get() >= self.count_max
     }
 
+    /// Whether one of them waits with nothing asked for.
+    pub fn has_idle(&self) -> bool {
+        self.table.borrow().longest_idle != NIL
+    }
+
     /// Enters a client that came in at `listener`, busy at first.
     pub fn enter(&self, listener: ListenerSlot) -> ClientId {
         self.count.set(self.count.get() + 1);

@@ -6,6 +6,7 @@
 
 use std::net::Shutdown;
 use std::rc::Rc;
+use std::time::Duration;
 
 use lateen_ring::{Deadline, Instant, Listener, Stream, spawn};
 use lateen_snapshot::model::Protocol;
@@ -14,6 +15,7 @@ use crate::client::Connection;
 use crate::codec::http1::reply::{LocalReply, write_local_reply};
 use crate::codec::message::Version;
 use crate::connection::serve_connection;
+use crate::decide::overload::pressure::Level;
 use crate::failure::{Failure, Stage};
 use crate::limits;
 use crate::loaded::ListenerSlot;
@@ -23,8 +25,16 @@ use crate::shard::Shard;
 pub async fn accept_clients(shard: Rc<Shard>, listener: Rc<Listener>, slot: ListenerSlot) {
     let mut told_at = None;
     loop {
+        if let Some(wait) = waits_for(&shard) {
+            await_room(&shard, &listener, wait).await;
+        }
         match listener.accept().await {
-            Ok(stream) => admit(&shard, stream, slot),
+            Ok(stream) => {
+                if is_full(&shard) {
+                    spare_one(&shard);
+                }
+                admit(&shard, stream, slot);
+            }
             Err(error) => {
                 // No descriptor or no memory. The connection waits in the kernel's queue; make room
                 // for it if somebody can be spared, else try again in a moment.
@@ -33,13 +43,47 @@ pub async fn accept_clients(shard: Rc<Shard>, listener: Rc<Listener>, slot: List
                     told_at = Some(now);
                     tracing::warn!(%error, "accepting connections fails; raise the limit of descriptors");
                 }
-                // An idle upstream connection is missed least.
-                if !shard.pool.give_one_up(&shard)
-                    && !shard.clients.end_longest_idle(Instant::NEVER)
-                {
+                if !spare_one(&shard) {
                     lateen_ring::sleep(limits::ACCEPT_RETRY_AFTER).await;
                 }
             }
+        }
+    }
+}
+
+/// How long to let nobody in: the worker can't keep up, or the process has next to nothing left and nobody can
+/// be spared for who comes. One who is alone is always let in: nothing would be gained by its waiting.
+fn waits_for(shard: &Shard) -> Option<Duration> {
+    if shard.clients.count() == 0 {
+        return None;
+    }
+    if shard.lag.is_lagging() {
+        return Some(limits::ACCEPT_LOOK_LAG);
+    }
+    let can_spare = shard.pool.count() > 0 || shard.clients.has_idle();
+    (is_full(shard) && !can_spare).then_some(limits::ACCEPT_LOOK_PRESSURE)
+}
+
+/// Whether the process has next to nothing left of something.
+fn is_full(shard: &Shard) -> bool {
+    shard.pressure().is_tight() && shard.pressure().levels().worst() == Level::Full
+}
+
+/// Ends somebody who is idle, because another one has come. An upstream connection is missed least.
+fn spare_one(shard: &Shard) -> bool {
+    shard.pool.give_one_up(shard) || shard.clients.end_longest_idle(Instant::NEVER)
+}
+
+/// Lets nobody in, as long as there is a reason. Whoever comes waits in the kernel's queue.
+#[cold]
+async fn await_room(shard: &Shard, listener: &Listener, mut wait: Duration) {
+    listener.pause();
+    shard.metrics().overload.accept_paused.increment();
+    loop {
+        lateen_ring::sleep(wait).await;
+        match waits_for(shard) {
+            Some(longer) => wait = longer,
+            None => return,
         }
     }
 }
@@ -106,4 +150,88 @@ async fn turn_away(stream: &Stream, reply: Vec<u8>) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use lateen_ring::{Address, sleep};
+
+    use super::*;
+    use crate::decide::overload::pressure::Levels;
+    use crate::testing::{TestWorker, listening, on_worker};
+    use crate::worker::{Accepting, drain};
+
+    const LOOKS: Duration = Duration::from_millis(250);
+
+    /// A worker that accepts at the address.
+    fn accepting(worker: &mut TestWorker, address: SocketAddr) -> Accepting {
+        let mut snapshot = listening(&[address]);
+        snapshot.listeners[0].protocol = Protocol::Http;
+        snapshot.listeners[0].tcp = None;
+        worker.switch(snapshot);
+        let listener = Listener::bind(&Address::from(address)).expect("it is free");
+        Accepting::begin(&worker.shard, ListenerSlot(0), Rc::new(listener))
+    }
+
+    async fn connect(address: SocketAddr) -> Stream {
+        let stream = Stream::connect(&Address::from(address)).await.expect("it listens");
+        sleep(LOOKS).await;
+        stream
+    }
+
+    fn set_lag(shard: &Shard, busy: Duration) {
+        let now = lateen_ring::now();
+        shard.lag.turned(busy, now);
+        shard.lag.turned(busy, now + limits::LAG_INTERVAL);
+    }
+
+    #[test]
+    fn a_worker_that_lags_lets_nobody_in_until_it_keeps_up_and_drains_all_the_same() {
+        on_worker(&["--drain-timeout=1s"], async |mut worker| {
+            let shard = worker.shard.clone();
+            let address = SocketAddr::from(([10, 0, 0, 1], 80));
+            let accepting = accepting(&mut worker, address);
+            set_lag(&shard, 2 * limits::LAG_TARGET);
+            let _first = connect(address).await;
+            let seen = || (shard.clients.count(), shard.metrics().overload.accept_paused.value());
+            assert_eq!(seen(), (1, 1), "one who is alone is let in");
+            let (_second, _third) = (connect(address).await, connect(address).await);
+            assert_eq!(seen(), (1, 1));
+            set_lag(&shard, Duration::ZERO);
+            sleep(LOOKS).await;
+            assert_eq!(seen(), (3, 1), "who waited is let in");
+            set_lag(&shard, 2 * limits::LAG_TARGET);
+            let _fourth = connect(address).await;
+            assert_eq!(seen(), (4, 2), "that accept was under way");
+            let _fifth = connect(address).await;
+            assert_eq!(seen(), (4, 2));
+            drain(&shard, vec![accepting]).await;
+            assert_eq!(shard.clients.count(), 0);
+        });
+    }
+
+    #[test]
+    fn where_nothing_is_left_one_is_spared_for_who_comes() {
+        on_worker(&[], async |mut worker| {
+            let shard = worker.shard.clone();
+            let address = SocketAddr::from(([10, 0, 0, 1], 80));
+            let _accepting = accepting(&mut worker, address);
+            let idle = shard.clients.enter(ListenerSlot(0));
+            shard.clients.became_idle(idle, lateen_ring::now());
+            assert!(shard.clients.has_idle());
+            shard.clients.became_busy(idle);
+            shard.pressure().set(Levels { memory: Level::Full, ..Levels::default() });
+            let _first = connect(address).await;
+            let _second = connect(address).await;
+            let before = shard.metrics().overload.accept_paused.value();
+            assert_eq!(before, 1, "all are busy");
+            shard.pressure().set(Levels { memory: Level::Tight, ..Levels::default() });
+            sleep(LOOKS).await;
+            let _third = connect(address).await;
+            assert_eq!(shard.metrics().overload.accept_paused.value(), 1);
+            shard.clients.leave(idle);
+        });
+    }
 }

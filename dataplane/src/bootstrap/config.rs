@@ -30,6 +30,8 @@ pub struct Config {
     pub sizes: Sizes,
     /// Client connections at a time, in the whole process; at least one per worker.
     pub connections_max: usize,
+    /// Bytes of memory that the process may use; `None`: any.
+    pub memory_max: Option<u64>,
     /// Upstream connections kept between requests.
     pub pool: PoolLimits,
     /// How the process ends.
@@ -156,6 +158,7 @@ impl Config {
         object.number("target_bytes_max", self.sizes.target_bytes_max as u64);
         object.optional_number("body_bytes_max", self.sizes.body_bytes_max);
         object.number("connections_max", self.connections_max as u64);
+        object.optional_number("memory_max", self.memory_max);
         object.number("pool_idle_max", self.pool.idle_max as u64);
         object.number("pool_idle_total_max", self.pool.total_max as u64);
         object.number("pool_idle_timeout_ms", milliseconds(self.pool.idle_timeout));

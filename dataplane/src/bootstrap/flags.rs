@@ -228,6 +228,13 @@ struct ProcessFlags {
     #[arg(long, value_name = "N", help_heading = LIMITS, value_parser = connections)]
     connections_max: Option<usize>,
 
+    /// Bytes of memory of the whole process, by which requests are turned away [default: of the cgroup]
+    ///
+    /// From 90 % on Sheddable requests are answered 503 and answers close their connection; from 95 % on only
+    /// Critical ones are answered, and new connections wait. The default is none without a cgroup's memory.max.
+    #[arg(long, value_name = "SIZE|none", help_heading = LIMITS, value_parser = memory)]
+    memory_max: Option<OrNone<ByteSize>>,
+
     /// Idle connections kept to each upstream service, in the whole process; 0 keeps none.
     ///
     /// To all services together no more are kept than this or a quarter of the descriptors, whichever
@@ -353,6 +360,10 @@ impl ProcessFlags {
                 body_bytes_max: self.body_bytes_max.0.map(|size| size.0),
             },
             connections_max,
+            memory_max: match self.memory_max {
+                Some(asked) => asked.0.map(|size| size.0),
+                None => host.memory_max,
+            },
             pool: PoolLimits {
                 idle_max: self.pool_idle_max,
                 total_max: self.pool_idle_max.max(pool_share as usize),
@@ -488,6 +499,15 @@ fn head_bytes(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
     if !(least..=most).contains(&size.0) {
         return Err(format!("is not between {} and {}", ByteSize(least), ByteSize(most)));
+    }
+    Ok(size)
+}
+
+fn memory(text: &str) -> Result<OrNone<ByteSize>, String> {
+    let size: OrNone<ByteSize> = text.parse()?;
+    let least = limits::MEMORY_BYTES_MAX_LEAST;
+    if size.0.is_some_and(|size| size.0 < least) {
+        return Err(format!("is less than {}, which the process needs", ByteSize(least)));
     }
     Ok(size)
 }

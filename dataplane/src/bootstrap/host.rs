@@ -4,6 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::limits;
+use crate::pressure::memory_of_cgroup;
 
 /// What the machine gives this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,13 +15,20 @@ pub struct Host {
     pub usable_cpus: usize,
     /// Descriptors that the process may open.
     pub descriptors_max: u64,
+    /// Bytes of memory that its cgroup lets it have; `None`: any.
+    pub memory_max: Option<u64>,
 }
 
 impl Host {
     /// Looks at this machine and raises the limit of descriptors as far as it goes. To be called
     /// once, early, on the main thread before any thread is pinned.
     pub fn observe() -> Self {
-        Self { cpus: affinity_cpus(), usable_cpus: usable_cpus(), descriptors_max: raise_nofile() }
+        Self {
+            cpus: affinity_cpus(),
+            usable_cpus: usable_cpus(),
+            descriptors_max: raise_nofile(),
+            memory_max: memory_of_cgroup(),
+        }
     }
 }
 

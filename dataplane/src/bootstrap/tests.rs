@@ -9,7 +9,7 @@ use super::config::{AccessLogTarget, EngineChoice};
 use super::*;
 
 fn host() -> Host {
-    Host { cpus: vec![2, 3, 5, 7], usable_cpus: 3, descriptors_max: 1_000 }
+    Host { cpus: vec![2, 3, 5, 7], usable_cpus: 3, descriptors_max: 1_000, memory_max: None }
 }
 
 const LEAST: [&str; 4] = ["--listen", "127.0.0.1:8080", "--upstream", "127.0.0.1:9000"];

@@ -7,3 +7,5 @@
 
 pub mod codel;
 pub mod gradient;
+pub mod lag;
+pub mod pressure;

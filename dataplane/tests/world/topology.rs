@@ -329,6 +329,7 @@ fn draw_config() -> Config {
             body_bytes_max: percent(10).then(|| one_of(&[0, 1_000, 50_000])),
         },
         connections_max: 100,
+        memory_max: None,
         pool: PoolLimits {
             idle_max: one_of(&[0, 1, 2, 8]),
             total_max: one_of(&[1, 3, 100]),

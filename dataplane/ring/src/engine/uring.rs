@@ -99,6 +99,11 @@ impl Uring {
         self.quiet.shrink_to_fit();
     }
 
+    /// Whether something is done that was not handled: the next turn won't wait.
+    pub(crate) fn is_due(&mut self) -> bool {
+        !self.finished.is_empty() || self.ring.submission().taskrun()
+    }
+
     /// May published buffers be taken back now? Only if the kernel picks them inside
     /// `io_uring_enter` alone, and every buffer that it picked has been seen: a submission in the
     /// midst of a turn, or an overflow, leaves completions that name buffers still counted as

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use lateen_snapshot::model::overload::Priority;
 
 use crate::bulkhead::adaptive::AdaptiveTotal;
-use crate::observe::counter::Counter;
+use crate::observe::counter::{Counter, Gauge};
+use crate::pressure::Pressure;
 
 /// Every priority, at its index, and the label's value.
 pub const PRIORITIES: [(Priority, &str); 3] = [
@@ -22,17 +23,27 @@ pub enum ShedCause {
     QueueDelay,
     /// The same, where how long requests take says how much room there is.
     Concurrency,
+    /// The worker can't keep up.
+    Lag,
+    /// The process has next to no memory left.
+    Memory,
+    /// The same for descriptors.
+    Descriptors,
 }
 
 impl ShedCause {
     /// Every cause, at its index.
-    pub const ALL: [Self; 2] = [Self::QueueDelay, Self::Concurrency];
+    pub const ALL: [Self; 5] =
+        [Self::QueueDelay, Self::Concurrency, Self::Lag, Self::Memory, Self::Descriptors];
 
     /// The label's value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::QueueDelay => "queue_delay",
             Self::Concurrency => "concurrency",
+            Self::Lag => "lag",
+            Self::Memory => "memory",
+            Self::Descriptors => "descriptors",
         }
     }
 }
@@ -41,6 +52,12 @@ impl ShedCause {
 #[derive(Debug, Default)]
 pub struct OverloadMetrics {
     shed: [[Counter; PRIORITIES.len()]; ShedCause::ALL.len()],
+    /// `overload_held_total`: requests that waited because the worker could not keep up.
+    pub held: Counter,
+    /// `overload_accept_paused_total`: times that a listener let nobody in.
+    pub accept_paused: Counter,
+    /// Whether the worker can't keep up; part of `overload_active{cause="lag"}`.
+    pub lagging: Gauge,
 }
 
 impl OverloadMetrics {
@@ -55,6 +72,8 @@ impl OverloadMetrics {
 pub struct OverloadFigures {
     /// `overload_concurrency_limit{cluster}`.
     limits: Mutex<Vec<(String, Weak<AdaptiveTotal>)>>,
+    /// How close the process is to the end of what it may use; written by the main thread alone.
+    pub pressure: Pressure,
 }
 
 impl OverloadFigures {
