@@ -19,6 +19,7 @@ pub mod load;
 pub mod locality;
 pub mod service;
 pub mod slow_start;
+pub mod turns;
 pub mod weighted;
 
 use std::cell::Cell;
@@ -32,7 +33,8 @@ use consistent::Table;
 use latency::Latency;
 use load::{Load, OutOfService};
 use slow_start::SlowStart;
-use weighted::{Turns, Weights};
+use turns::Turns;
+use weighted::Weights;
 
 /// Position of an endpoint in its cluster's list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -242,8 +244,8 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     /// before the rest.
     ///
     /// Cost: two probes whatever the count; [`limits::EXTRA_PROBES_MAX`] more when both fall on
-    /// penalised or tried endpoints; a scan of the list only when these fail too. Turns by weight and a
-    /// ring cost a search besides. Does not allocate.
+    /// penalised or tried endpoints; a scan of the list only when these fail too. A ring
+    /// costs a search besides. Does not allocate.
     #[inline]
     pub fn pick(&self) -> Option<EndpointIndex> {
         let count = self.endpoints.len() as u64;
