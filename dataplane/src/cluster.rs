@@ -240,7 +240,7 @@ impl Cluster {
     /// panic threshold counts along. One that is in service again is as new for a slow start. Views of the
     /// cluster that older snapshots have see the endpoint change, but count no more.
     pub fn set_out_of_service(&self, index: EndpointIndex, why: OutOfService, is_out: bool) {
-        let is_back = self.service.set(&self.endpoint(index).load, why, is_out);
+        let is_back = self.service.set(index.as_usize(), &self.endpoint(index).load, why, is_out);
         if let Some(slow) = self.balancer.slow_start()
             && is_back
         {
@@ -349,6 +349,7 @@ impl Cluster {
         }
         let choice = Choice {
             endpoints: &self.endpoints,
+            service: &self.service,
             balancer: &self.balancer,
             now_ns,
             random: shard.random(),

@@ -17,6 +17,7 @@ pub mod key;
 pub mod latency;
 pub mod load;
 pub mod locality;
+pub mod positions;
 pub mod service;
 pub mod slow_start;
 pub mod turns;
@@ -32,6 +33,7 @@ use crate::limits;
 use consistent::Table;
 use latency::Latency;
 use load::{Load, OutOfService};
+use service::InService;
 use slow_start::SlowStart;
 use turns::Turns;
 use weighted::Weights;
@@ -216,6 +218,8 @@ impl Balancer {
 pub struct Choice<'a, E> {
     /// Those to choose from.
     pub endpoints: &'a [E],
+    /// Which of them are in service.
+    pub service: &'a InService,
     /// How to choose.
     pub balancer: &'a Balancer,
     /// The worker's clock.
@@ -244,7 +248,8 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     /// before the rest.
     ///
     /// Cost: two probes whatever the count; [`limits::EXTRA_PROBES_MAX`] more when both fall on
-    /// penalised or tried endpoints; a scan of the list only when these fail too. A ring
+    /// penalised or tried endpoints; when these fail too a look at those in service, however many are not,
+    /// one after the other until one is usable, but at no more than [`limits::SCAN_STEPS_MAX`]. A ring
     /// costs a search besides. Does not allocate.
     #[inline]
     pub fn pick(&self) -> Option<EndpointIndex> {
@@ -437,15 +442,24 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     /// The start is random, so that one survivor's neighbour does not get all that the dead would
     /// have.
     fn scan(&self, start: u64) -> Option<EndpointIndex> {
-        let count = self.endpoints.len() as u64;
+        let in_service = match self.panics {
+            true => None,
+            false => self.soonest(self.service.round(start as usize)),
+        };
+        // For a request of an older snapshot it may have changed.
+        let in_service = in_service.filter(|index| !self.is_out(self.load(u64::from(index.0))));
+        let count = self.endpoints.len();
+        let all = (start as usize..count).chain(0..start as usize);
+        in_service.or_else(|| self.soonest(all))
+    }
+
+    /// The first usable one of these, else the untried one whose penalty ends first. Those that were tried
+    /// are few: what is looked at in vain is bounded by the rest.
+    fn soonest(&self, indexes: impl Iterator<Item = usize>) -> Option<EndpointIndex> {
         let mut soonest: Option<((bool, u64), EndpointIndex)> = None;
-        for step in 0..count {
-            let at = wrap(start + step, count);
-            let index = EndpointIndex(at as u32);
-            if self.tried.contains(&index) {
-                continue;
-            }
-            let load = self.load(at);
+        let indexes = indexes.map(EndpointIndex::new).filter(|index| !self.tried.contains(index));
+        for index in indexes.take(limits::SCAN_STEPS_MAX) {
+            let load = self.load(u64::from(index.0));
             let rank = (self.is_out(load), load.penalty_until_ns().max(self.now_ns));
             if rank == (false, self.now_ns) {
                 return Some(index);

@@ -59,8 +59,9 @@ impl World {
         tried: &[EndpointIndex],
     ) -> Option<EndpointIndex> {
         let Self { loads, balancer } = self;
-        let panics = InService::of(loads.iter().map(AsRef::as_ref), 50).is_panicking();
-        Choice { endpoints: loads, balancer, now_ns, random, key, tried, panics }.pick()
+        let service = &InService::of(loads.iter().map(AsRef::as_ref), 50);
+        let panics = service.is_panicking();
+        Choice { endpoints: loads, service, balancer, now_ns, random, key, tried, panics }.pick()
     }
 
     /// Gives a request to an endpoint.
