@@ -20,6 +20,7 @@ use lateen_snapshot::model::retry::RetryBudget;
 use lateen_snapshot::model::{self, ClusterId, HashKey};
 
 use crate::bulkhead::{Bulkhead, caps_of};
+use crate::decide::balance::aperture::Seat;
 use crate::decide::balance::load::{Load, OutOfService};
 use crate::decide::balance::service::InService;
 use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared, Wish};
@@ -362,7 +363,13 @@ impl Cluster {
         {
             return Some(wished);
         }
-        let picked = choice.pick();
+        let picked = match self.balancer.aperture() {
+            None => choice.pick(),
+            Some(_) => choice.pick_near().or_else(|| {
+                metrics.endpoint_pick_aperture_widened.increment();
+                choice.pick()
+            }),
+        };
         if self.hash_keys().is_some() && tried.is_empty() {
             match key {
                 None => metrics.endpoint_pick_keyless.increment(),
@@ -397,7 +404,9 @@ const fn method_index(balancing: &model::Balancing) -> usize {
 }
 
 fn draw(shard: &Shard) -> Draw {
-    Draw { random: shard.random(), now_ns: lateen_ring::now().as_nanos() }
+    let (worker, workers) = (shard.worker() as u32, shard.config.workers as u32);
+    let seat = Seat { worker, workers };
+    Draw { random: shard.random(), now_ns: lateen_ring::now().as_nanos(), seat }
 }
 
 /// The clusters that this worker has used, by name.

@@ -193,6 +193,9 @@ pub const EXTRA_PROBES_MAX: usize = 8;
 /// Where so many in a row refuse, the one that may be asked again first is as good as what the rest could
 /// have. Source: ours.
 pub const SCAN_STEPS_MAX: usize = 1_024;
+/// The same within a worker's aperture. Where so many in a row can't be had, any other endpoint is better
+/// than a longer look. Source: ours.
+pub const APERTURE_STEPS_MAX: u64 = 128;
 /// Points of an endpoint of the weight 1 on a hash ring. Source: issue.
 pub const RING_POINTS: u32 = 160;
 /// Points on one hash ring. Source: issue; Envoy's `maximum_ring_size`.

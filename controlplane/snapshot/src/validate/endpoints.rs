@@ -2,7 +2,7 @@
 
 use super::text::Problem;
 use super::{in_range, positive_duration};
-use crate::limits::AGGRESSION_PERCENT_MAX;
+use crate::limits::{AGGRESSION_PERCENT_MAX, ENDPOINTS_MAX};
 use crate::model::{Balancing, Cluster};
 
 pub(super) fn check_policy(cluster: &Cluster) -> Result<(), Problem> {
@@ -24,6 +24,19 @@ pub(super) fn check_policy(cluster: &Cluster) -> Result<(), Problem> {
         }
         if !(1..=100).contains(&slow.min_percent) {
             return Err(Problem::new("slow_start.min_percent", slow.min_percent, "from 1 to 100"));
+        }
+    }
+    if let Some(aperture) = policy.aperture {
+        if matches!(
+            cluster.balancing,
+            Balancing::Random | Balancing::RingHash(_) | Balancing::Maglev(_)
+        ) {
+            let wanted = "none where chance alone or keys decide";
+            return Err(Problem::new("aperture", "given", wanted));
+        }
+        if !(1..=ENDPOINTS_MAX as u32).contains(&aperture.min_endpoints) {
+            let wanted = format!("from 1 to {ENDPOINTS_MAX}");
+            return Err(Problem::new("aperture.min_endpoints", aperture.min_endpoints, wanted));
         }
     }
     let terminating = &policy.terminating;
@@ -59,6 +72,7 @@ pub(super) fn check_failover(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::aperture::Aperture;
     use crate::model::failover::Failover;
     use crate::model::slow_start::SlowStart;
     use crate::model::{ClusterId, ClusterPolicy, Endpoint, HashKey, Hashing};
@@ -78,6 +92,7 @@ mod tests {
                     aggression_percent: 1,
                     min_percent: 1,
                 })),
+                aperture: Some(Aperture { min_endpoints: 1 }),
                 terminating: vec![0, 2],
                 failover: Some(Failover { to: ClusterId(1), threshold_percent: 50 }),
                 ..ClusterPolicy::default()
@@ -98,8 +113,12 @@ mod tests {
             spoil(&mut cluster.policy);
             check(&cluster).expect_err("it is wrong").at(&"cluster").field
         };
-        let table: [(Spoil, &str); 6] = [
+        let table: [(Spoil, &str); 7] = [
             (|policy| policy.panic_threshold_percent = Some(101), "panic_threshold_percent"),
+            (
+                |policy| policy.aperture = Some(Aperture { min_endpoints: 0 }),
+                "aperture.min_endpoints",
+            ),
             (|policy| policy.terminating = vec![2, 0], "terminating"),
             (|policy| policy.terminating = vec![3], "terminating"),
             (
@@ -132,5 +151,11 @@ mod tests {
         keyed.balancing =
             Balancing::Maglev(Box::new(Hashing { keys: vec![HashKey::Path], bound_percent: None }));
         assert_eq!(check(&keyed).expect_err("keys decide").at(&"cluster").field, "slow_start");
+        keyed.policy.slow_start = None;
+        assert_eq!(check(&keyed).expect_err("keys decide").at(&"cluster").field, "aperture");
+        keyed.balancing = Balancing::Random;
+        assert_eq!(check(&keyed).expect_err("chance decides").at(&"cluster").field, "aperture");
+        keyed.policy.aperture = None;
+        assert!(check(&keyed).is_ok());
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::service::InService;
 use super::*;
 
-const DRAW: Draw = Draw { random: 1, now_ns: 0 };
+const DRAW: Draw = Draw { random: 1, now_ns: 0, seat: Seat { worker: 0, workers: 1 } };
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Endpoints and what is known of them.
