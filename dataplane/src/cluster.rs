@@ -22,6 +22,7 @@ use lateen_snapshot::model::{self, ClusterId, HashKey};
 
 use crate::bulkhead::Bulkhead;
 use crate::cluster::shares::{Retries, Shares};
+use crate::decide::balance::aperture::Seat;
 use crate::decide::balance::load::{Load, OutOfService};
 use crate::decide::balance::service::InService;
 use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared, Wish};
@@ -234,7 +235,7 @@ impl Cluster {
     /// panic threshold counts along. One that is in service again is as new for a slow start. Views of the
     /// cluster that older snapshots have see the endpoint change, but count no more.
     pub fn set_out_of_service(&self, index: EndpointIndex, why: OutOfService, is_out: bool) {
-        let is_back = self.service.set(&self.endpoint(index).load, why, is_out);
+        let is_back = self.service.set(index.as_usize(), &self.endpoint(index).load, why, is_out);
         if let Some(slow) = self.balancer.slow_start()
             && is_back
         {
@@ -347,6 +348,7 @@ impl Cluster {
         }
         let choice = Choice {
             endpoints: &self.endpoints,
+            service: &self.service,
             balancer: &self.balancer,
             now_ns,
             random: shard.random(),
@@ -359,7 +361,13 @@ impl Cluster {
         {
             return Some(wished);
         }
-        let picked = choice.pick();
+        let picked = match self.balancer.aperture() {
+            None => choice.pick(),
+            Some(_) => choice.pick_near().or_else(|| {
+                metrics.endpoint_pick_aperture_widened.increment();
+                choice.pick()
+            }),
+        };
         if self.hash_keys().is_some() && tried.is_empty() {
             match key {
                 None => metrics.endpoint_pick_keyless.increment(),
@@ -390,7 +398,9 @@ const fn method_index(balancing: &model::Balancing) -> usize {
 }
 
 fn draw(shard: &Shard) -> Draw {
-    Draw { random: shard.random(), now_ns: lateen_ring::now().as_nanos() }
+    let (worker, workers) = (shard.worker() as u32, shard.config.workers as u32);
+    let seat = Seat { worker, workers };
+    Draw { random: shard.random(), now_ns: lateen_ring::now().as_nanos(), seat }
 }
 
 /// The clusters that this worker has used, by name.

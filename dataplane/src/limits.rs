@@ -196,6 +196,13 @@ pub const REFUSAL_PENALTY_MAX: Duration = Duration::from_secs(30);
 /// Endpoints looked at beyond the two choices before the whole list is scanned. With half of the
 /// endpoints penalised the scan then comes once in 2^10 picks.
 pub const EXTRA_PROBES_MAX: usize = 8;
+/// Endpoints that are looked at one after the other once chance found none: of those in service, or of all.
+/// Where so many in a row refuse, the one that may be asked again first is as good as what the rest could
+/// have. Source: ours.
+pub const SCAN_STEPS_MAX: usize = 1_024;
+/// The same within a worker's aperture. Where so many in a row can't be had, any other endpoint is better
+/// than a longer look. Source: ours.
+pub const APERTURE_STEPS_MAX: u64 = 128;
 /// Points of an endpoint of the weight 1 on a hash ring. Source: issue.
 pub const RING_POINTS: u32 = 160;
 /// Points on one hash ring. Source: issue; Envoy's `maximum_ring_size`.

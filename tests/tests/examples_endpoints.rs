@@ -1,7 +1,7 @@
 //! Examples of endpoints that come and go: each is applied to a real proxy, then changed.
 
 use lateen_tests::example::Example;
-use lateen_tests::http::read_response;
+use lateen_tests::http::{exchange, read_response};
 use lateen_tests::peer::Peer;
 use lateen_tests::proxy::Engine;
 use lateen_tests::upstream::{Upstream, ok};
@@ -12,6 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// What the four instances of the aperture answer.
+const NAMES: [&str; 4] = ["one", "two", "three", "four"];
+
 lateen_tests::on_both_engines!(
     a_new_instance_gets_its_share_little_by_little,
     an_instance_that_is_taken_away_finishes_and_gets_no_more,
@@ -19,6 +22,8 @@ lateen_tests::on_both_engines!(
     a_session_stays_at_its_instance_until_that_goes,
     requests_stay_near_until_too_little_is_in_service_there,
     what_nobody_near_takes_goes_further,
+    each_worker_calls_its_part_of_the_instances,
+    a_worker_whose_part_is_gone_calls_any_other,
 );
 
 fn a_new_instance_gets_its_share_little_by_little(engine: Engine) {
@@ -223,4 +228,48 @@ fn requests_stay_near_until_too_little_is_in_service_there(engine: Engine) {
         assert_eq!(example.get(""), "near");
     }
     assert_eq!(further(), 20.0);
+}
+
+fn each_worker_calls_its_part_of_the_instances(engine: Engine) {
+    let upstreams = NAMES.map(Upstream::fixed);
+    let addresses: Vec<_> = upstreams.iter().map(Upstream::address).collect();
+    let example = Example::apply_on(engine, 2, "aperture.yaml", &addresses);
+    let connections = || upstreams.each_ref().map(Upstream::connections);
+    // The kernel gives both workers some of the clients.
+    let ask_often = || (0..100).for_each(|_| drop(example.get("")));
+    ask_often();
+    assert_eq!(connections(), [1; 4], "one for each instance, whatever the workers");
+    let metrics = example.proxy.metrics();
+    assert_eq!(metrics.sum("tcp_open_connections", &[("side", "upstream")]), 4.0);
+    assert_eq!(metrics.sum("endpoint_pick_aperture_widened_total", &[]), 0.0);
+    example.change("    aperture: {minEndpoints: 2}", "    # all");
+    ask_often();
+    assert_eq!(connections(), [2; 4], "one for each instance and worker");
+}
+
+fn a_worker_whose_part_is_gone_calls_any_other(engine: Engine) {
+    let mut upstreams: Vec<Upstream> = NAMES.map(closing).into();
+    let addresses: Vec<_> = upstreams.iter().map(Upstream::address).collect();
+    let example = Example::apply_on(engine, 2, "aperture.yaml", &addresses);
+    let widened = || example.proxy.metrics().sum("endpoint_pick_aperture_widened_total", &[]);
+    // A client stays at its worker, and is served by that one's two instances.
+    let mut client = Peer::connect(example.listen);
+    let mut ask = || {
+        let response = exchange(&mut client, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
+        assert_eq!(response.status, 200, "{response:?}");
+        String::from_utf8_lossy(&response.body).into_owned()
+    };
+    let near: BTreeSet<String> = (0..20).map(|_| ask()).collect();
+    assert_eq!(near.len(), 2, "{near:?}");
+    assert_eq!(widened(), 0.0);
+    for (name, address) in NAMES.into_iter().zip(addresses) {
+        if near.contains(name) {
+            upstreams.retain(|upstream| upstream.address() != address);
+            eventually("it refuses", || TcpStream::connect(address).is_err().then_some(()));
+        }
+    }
+    let others: BTreeSet<String> = (0..20).map(|_| ask()).collect();
+    assert_eq!(others.len(), 2, "{others:?}");
+    assert!(others.is_disjoint(&near), "{others:?}, and {near:?} are gone");
+    assert_eq!(widened(), 20.0, "each request looked beyond its worker's part once");
 }

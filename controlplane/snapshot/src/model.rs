@@ -5,6 +5,7 @@
 //! name is resolved, every default that the control plane knows is filled in, every reference is an
 //! index into a list of the same snapshot.
 
+pub mod aperture;
 pub mod breaker;
 pub mod bulkhead;
 pub mod failover;
@@ -427,6 +428,9 @@ pub struct ClusterPolicy {
     pub panic_threshold_percent: Option<u8>,
     /// How the share of a new one grows; `None`: it has all of it at once. Not where keys decide.
     pub slow_start: Option<Box<slow_start::SlowStart>>,
+    /// Each worker calls but a part of it; `None`: all of it. Only where turns or the less loaded of two
+    /// decide.
+    pub aperture: Option<aperture::Aperture>,
     /// Positions of those that are being taken away, in their order: they get no new requests while there
     /// are others.
     pub terminating: Vec<u32>,

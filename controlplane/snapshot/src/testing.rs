@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::limits::{BOUND_PERCENT_MAX, BYTES_PER_S_MAX, DENOMINATOR_MAX, ENDPOINT_WEIGHT_MAX};
+use crate::model::aperture::Aperture;
 use crate::model::breaker::{BreakerMode, CircuitBreaker, Fallback, FallbackResponse};
 use crate::model::bulkhead::Caps;
 use crate::model::faults::{AbortKind, FaultAbort, FaultBandwidth, FaultDelay, Faults, Share};
@@ -96,6 +97,8 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                     proxy_protocol: versions[endpoints.len() % 3],
                     panic_threshold_percent: endpoints.len().is_multiple_of(2).then_some(100),
                     slow_start: (!is_keyed).then(|| Box::new(slow)),
+                    aperture: matches!(balancing, Balancing::LeastRequest)
+                        .then_some(Aperture { min_endpoints: 12 }),
                     terminating: (1..endpoints.len() as u32).collect(),
                     ordered_out: (0..endpoints.len() as u32).step_by(2).collect(),
                     failover: None,

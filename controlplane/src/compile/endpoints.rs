@@ -106,6 +106,9 @@ fn cluster_of(
         // Of the service, where its port is balanced otherwise.
         policy.slow_start = None;
     }
+    if matches!(balancing, Balancing::Random | Balancing::RingHash(_) | Balancing::Maglev(_)) {
+        policy.aperture = None;
+    }
     let labels = match endpoints.iter().any(|found| found.labels.is_some()) {
         true => endpoints
             .iter()

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use lateen_snapshot::limits::DURATION_MS_MAX;
+use lateen_snapshot::model::aperture::Aperture;
 use lateen_snapshot::model::proxy_protocol::ProxyVersion;
 use lateen_snapshot::model::slow_start::SlowStart;
 use lateen_snapshot::model::{Balancing, ClusterPolicy, HashKey, Hashing, PeakEwma, RoutePolicy};
@@ -49,6 +50,9 @@ const LOCALITY_FAILOVER_PERCENT: u8 = 50;
 /// How the share of a new endpoint grows. Source: Envoy's.
 const SLOW_START_AGGRESSION_PERCENT: u32 = 100;
 const SLOW_START_MIN_PERCENT: u8 = 10;
+
+/// How many endpoints a worker calls at least. Source: Finagle's `minDeterministicAperture`.
+const APERTURE_ENDPOINTS: u32 = 12;
 
 /// What policies say; `None`: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,6 +110,7 @@ fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
         proxy_protocol: this.proxy_protocol.or(other.proxy_protocol),
         panic_threshold_percent: this.panic_threshold_percent.or(other.panic_threshold_percent),
         slow_start: this.slow_start.or_else(|| other.slow_start.clone()),
+        aperture: this.aperture.or(other.aperture),
         terminating: Vec::new(),
         // Of orders.
         ordered_out: Vec::new(),
@@ -327,6 +332,9 @@ fn settings_of(
             slow_start: balancing
                 .and_then(|all| all.slow_start.as_ref())
                 .map(|slow| Box::new(slow_start_of(slow))),
+            aperture: balancing.and_then(|all| all.aperture.as_ref()).map(|written| Aperture {
+                min_endpoints: written.min_endpoints.unwrap_or(APERTURE_ENDPOINTS),
+            }),
             terminating: Vec::new(),
             ordered_out: Vec::new(),
             failover: None,

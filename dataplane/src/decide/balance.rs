@@ -12,13 +12,16 @@
 //! Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS
 //! 12(10), 2001.
 
+pub mod aperture;
 pub mod consistent;
 pub mod key;
 pub mod latency;
 pub mod load;
 pub mod locality;
+pub mod positions;
 pub mod service;
 pub mod slow_start;
+pub mod turns;
 pub mod weighted;
 
 use std::cell::Cell;
@@ -28,11 +31,14 @@ use std::sync::Arc;
 use lateen_snapshot::model::{Balancing, Cluster, PeakEwma};
 
 use crate::limits;
+use aperture::{Aperture, Circle, Seat};
 use consistent::Table;
 use latency::Latency;
 use load::{Load, OutOfService};
+use service::InService;
 use slow_start::SlowStart;
-use weighted::{Turns, Weights};
+use turns::Turns;
+use weighted::Weights;
 
 /// Position of an endpoint in its cluster's list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,16 +72,20 @@ pub struct Shared {
     weights: Option<Arc<Weights>>,
     /// Where keys lead, if they count.
     table: Option<Arc<Table>>,
+    /// The order of which each worker calls a part, if it does.
+    circle: Option<Arc<Circle>>,
 }
 
 impl Shared {
     /// `None`: there is nothing to share.
     ///
-    /// Cost: that of a [`Table`], so never on a worker.
+    /// Cost: that of a [`Table`] or of a [`Circle`], so never on a worker.
     pub fn of(cluster: &Cluster) -> Option<Self> {
         let weights = Weights::of(&cluster.weights).map(Arc::new);
         let table = Table::of(cluster).map(Arc::new);
-        (weights.is_some() || table.is_some()).then_some(Self { weights, table })
+        let circle = Circle::of(cluster).map(Arc::new);
+        let is_any = weights.is_some() || table.is_some() || circle.is_some();
+        is_any.then_some(Self { weights, table, circle })
     }
 }
 
@@ -86,6 +96,8 @@ pub struct Draw {
     pub random: u64,
     /// The worker's clock.
     pub now_ns: u64,
+    /// Which of the workers it is.
+    pub seat: Seat,
 }
 
 /// How one worker chooses in a cluster, and what it remembers for that.
@@ -94,6 +106,7 @@ pub struct Balancer {
     shared: Shared,
     method: Method,
     slow_start: Option<Box<SlowStart>>,
+    aperture: Option<Box<Aperture>>,
 }
 
 #[derive(Debug)]
@@ -122,8 +135,12 @@ impl Balancer {
     /// Begins.
     pub fn new(cluster: &Cluster, shared: Shared, draw: Draw) -> Self {
         let stayed = vec![None; cluster.endpoints.len()];
-        let none =
-            Self { shared: Shared::default(), method: Method::LeastRequest, slow_start: None };
+        let none = Self {
+            shared: Shared::default(),
+            method: Method::LeastRequest,
+            slow_start: None,
+            aperture: None,
+        };
         let terms = cluster.policy.slow_start.as_deref();
         let slow_start = terms.map(|terms| Box::new(SlowStart::begin(*terms, stayed.len())));
         Self { slow_start, ..none.as_in(cluster, shared, draw, &stayed) }
@@ -168,7 +185,15 @@ impl Balancer {
             let before = self.slow_start.as_deref();
             Box::new(SlowStart::follow(*terms, before, stayed, draw.now_ns))
         });
-        Self { shared, method, slow_start }
+        let circle = shared.circle.as_deref();
+        let aperture = circle.and_then(|of| Aperture::of(of, cluster, draw.seat, draw.random));
+        Self { shared, method, slow_start, aperture: aperture.map(Box::new) }
+    }
+
+    /// The part of the cluster that it chooses from, if that is not all of it.
+    #[inline]
+    pub fn aperture(&self) -> Option<&Aperture> {
+        self.aperture.as_deref()
     }
 
     /// Endpoints that are new, if their share grows.
@@ -214,6 +239,8 @@ impl Balancer {
 pub struct Choice<'a, E> {
     /// Those to choose from.
     pub endpoints: &'a [E],
+    /// Which of them are in service.
+    pub service: &'a InService,
     /// How to choose.
     pub balancer: &'a Balancer,
     /// The worker's clock.
@@ -242,8 +269,9 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     /// before the rest.
     ///
     /// Cost: two probes whatever the count; [`limits::EXTRA_PROBES_MAX`] more when both fall on
-    /// penalised or tried endpoints; a scan of the list only when these fail too. Turns by weight and a
-    /// ring cost a search besides. Does not allocate.
+    /// penalised or tried endpoints; when these fail too a look at those in service, however many are not,
+    /// one after the other until one is usable, but at no more than [`limits::SCAN_STEPS_MAX`]. A ring
+    /// costs a search besides. Does not allocate.
     #[inline]
     pub fn pick(&self) -> Option<EndpointIndex> {
         let count = self.endpoints.len() as u64;
@@ -268,7 +296,7 @@ impl<E: AsRef<Load>> Choice<'_, E> {
             }
             Method::WeightedRoundRobin(turns) => return self.pick_by_turns(turns),
             Method::Random => {
-                let index = self.draw(self.random);
+                let index = self.everyone().draw(self.random);
                 return if self.is_usable(index) {
                     Some(EndpointIndex(index as u32))
                 } else {
@@ -277,13 +305,46 @@ impl<E: AsRef<Load>> Choice<'_, E> {
             }
             Method::Keyed(keyed) => return self.pick_by_key(keyed),
         }
-        let (first, second) = self.draw_two(count);
-        match (self.is_usable(first), self.is_usable(second)) {
-            (true, true) => Some(self.better(first, second)),
-            (true, false) => Some(EndpointIndex(first as u32)),
-            (false, true) => Some(EndpointIndex(second as u32)),
-            (false, false) => self.pick_further(),
+        self.pick_of_two(&self.everyone()).or_else(|| self.pick_further())
+    }
+
+    /// Chooses within the worker's [`Aperture`]. `None`: there is none, or nothing in it is better than last
+    /// choice.
+    ///
+    /// Cost: that of [`pick`](Self::pick), the scan being of what is in it, and of no more than
+    /// [`limits::APERTURE_STEPS_MAX`].
+    #[inline]
+    pub fn pick_near(&self) -> Option<EndpointIndex> {
+        let aperture = self.balancer.aperture()?;
+        let field = Field::of(aperture);
+        let picked = match self.balancer.method {
+            Method::RoundRobin(_) | Method::WeightedRoundRobin(_) => (0..=limits::EXTRA_PROBES_MAX)
+                .map_while(|_| aperture.turn())
+                .map(|place| field.at(place))
+                .find(|index| self.is_usable(*index))
+                .map(|index| EndpointIndex(index as u32)),
+            _ => self.pick_of_two(&field),
+        };
+        picked.or_else(|| self.probe_further(&field)).or_else(|| self.scan_near(&field))
+    }
+
+    /// The better of two by chance, if it can be had.
+    #[inline]
+    fn pick_of_two(&self, field: &Field<'_>) -> Option<EndpointIndex> {
+        let (first, second) = field.draw_two(self.random);
+        match (self.is_usable(field.at(first)), self.is_usable(field.at(second))) {
+            (true, true) => Some(self.better(field, first, second)),
+            (true, false) => Some(EndpointIndex(field.at(first) as u32)),
+            (false, true) => Some(EndpointIndex(field.at(second) as u32)),
+            (false, false) => None,
         }
+    }
+
+    /// All of them.
+    #[inline]
+    fn everyone(&self) -> Field<'_> {
+        let weights = self.balancer.shared.weights.as_deref();
+        Field { members: None, count: self.endpoints.len() as u64, weights }
     }
 
     #[inline]
@@ -317,65 +378,33 @@ impl<E: AsRef<Load>> Choice<'_, E> {
             .is_some_and(|slow| slow.passes_over(index, self.random, self.now_ns))
     }
 
-    #[inline]
-    fn weights(&self) -> Option<&Weights> {
-        self.balancer.shared.weights.as_deref()
-    }
-
-    /// One by chance and weight.
-    #[inline]
-    fn draw(&self, random: u64) -> u64 {
-        match self.weights() {
-            None => below(random >> 32, self.endpoints.len() as u64),
-            Some(weights) => weights.draw(random),
-        }
-    }
-
-    /// Two different ones by chance and weight.
-    #[inline]
-    fn draw_two(&self, count: u64) -> (u64, u64) {
-        let first = self.draw(self.random);
-        if self.weights().is_none() {
-            let offset = 1 + below(self.random & 0xffff_ffff, count - 1);
-            return (first, wrap(first + offset, count));
-        }
-        let mut random = self.random;
-        for _ in 0..limits::EXTRA_PROBES_MAX {
-            random = mix(random);
-            let second = self.draw(random);
-            if second != first {
-                return (first, second);
-            }
-        }
-        (first, wrap(first + 1, count))
-    }
-
     /// The better one of two. On a tie the first wins; chance chose it evenly.
     #[inline]
-    fn better(&self, first: u64, second: u64) -> EndpointIndex {
-        let second_is_better = match (&self.balancer.method, self.weights()) {
+    fn better(&self, field: &Field<'_>, first: u64, second: u64) -> EndpointIndex {
+        let waiting = |place: u64| self.load(field.at(place)).in_flight();
+        let second_is_better = match (&self.balancer.method, field.weights) {
             (Method::PeakEwma { terms, latencies }, weights) => {
-                let cost = |index: u64| {
-                    let in_flight = f64::from(self.load(index).in_flight());
-                    let in_flight = in_flight / weights.map_or(1.0, |of| of.over_mean(index));
-                    latencies[index as usize].cost(terms, in_flight, self.now_ns)
+                let cost = |place: u64| {
+                    let in_flight = f64::from(waiting(place));
+                    let in_flight = in_flight / weights.map_or(1.0, |of| of.over_mean(place));
+                    latencies[field.at(place) as usize].cost(terms, in_flight, self.now_ns)
                 };
                 cost(second) < cost(first)
             }
-            (_, None) => self.load(second).in_flight() < self.load(first).in_flight(),
+            (_, None) => waiting(second) < waiting(first),
             // Both were drawn by their weights: a heavier one is as good with as much more to do.
             (_, Some(weights)) => {
-                let waiting = |index: u64| u64::from(self.load(index).in_flight());
-                let weight = |index: u64| u64::from(weights.of_one(index));
-                waiting(second) * weight(first) < waiting(first) * weight(second)
+                let weight = |place: u64| u64::from(weights.of_one(place));
+                u64::from(waiting(second)) * weight(first)
+                    < u64::from(waiting(first)) * weight(second)
             }
         };
-        EndpointIndex(if second_is_better { second } else { first } as u32)
+        EndpointIndex(field.at(if second_is_better { second } else { first }) as u32)
     }
 
     /// The next by turn, passing over those that are unusable.
     fn pick_by_turns(&self, turns: &Turns) -> Option<EndpointIndex> {
-        let weights = self.weights().expect("turns are made of them");
+        let weights = self.balancer.shared.weights.as_deref().expect("turns are made of them");
         for _ in 0..=limits::EXTRA_PROBES_MAX {
             let index = turns.take(weights)?;
             if self.is_usable(index) {
@@ -408,29 +437,43 @@ impl<E: AsRef<Load>> Choice<'_, E> {
         full.or_else(|| self.pick_further())
     }
 
-    /// The choices were unusable: a few more probes, still keeping the better of two where that is
-    /// asked for, then the scan.
+    /// The choices were unusable: a few more probes, then the scan.
     #[cold]
     fn pick_further(&self) -> Option<EndpointIndex> {
-        let count = self.endpoints.len() as u64;
+        let field = self.everyone();
+        let probed = self.probe_further(&field);
+        probed.or_else(|| self.scan(below(mix(self.random) >> 32, field.count)))
+    }
+
+    /// A few more probes, still keeping the better of two where that is asked for.
+    #[cold]
+    fn probe_further(&self, field: &Field<'_>) -> Option<EndpointIndex> {
         let compares =
             matches!(self.balancer.method, Method::LeastRequest | Method::PeakEwma { .. });
         let mut found = None;
         for probe in 1..=limits::EXTRA_PROBES_MAX as u64 {
-            let index = self.draw(mix(self.random.wrapping_add(probe)));
-            if !self.is_usable(index) {
+            let place = field.draw(mix(self.random.wrapping_add(probe)));
+            if !self.is_usable(field.at(place)) {
                 continue;
             }
             match found {
-                None if !compares => return Some(EndpointIndex(index as u32)),
-                None => found = Some(index),
-                Some(other) => return Some(self.better(other, index)),
+                None if compares => found = Some(place),
+                None => return Some(EndpointIndex(field.at(place) as u32)),
+                Some(other) => return Some(self.better(field, other, place)),
             }
         }
-        match found {
-            Some(index) => Some(EndpointIndex(index as u32)),
-            None => self.scan(below(mix(self.random) >> 32, count)),
-        }
+        found.map(|place| EndpointIndex(field.at(place) as u32))
+    }
+
+    /// The first that can be had from a random place on: as in a scan of all, one that is new is not passed
+    /// over, and the neighbour of the dead does not get all that they would have.
+    #[cold]
+    fn scan_near(&self, field: &Field<'_>) -> Option<EndpointIndex> {
+        let start = below(mix(self.random) >> 32, field.count);
+        let steps = field.count.min(limits::APERTURE_STEPS_MAX);
+        let indexes = (start..start + steps).map(|place| field.at(wrap(place, field.count)));
+        let mut indexes = indexes.map(|index| EndpointIndex(index as u32));
+        indexes.find(|index| self.allows(*index))
     }
 
     /// The first usable endpoint from `start` on, else the untried one whose penalty ends first; those out
@@ -438,18 +481,28 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     /// The start is random, so that one survivor's neighbour does not get all that the dead would
     /// have.
     fn scan(&self, start: u64) -> Option<EndpointIndex> {
-        let count = self.endpoints.len() as u64;
+        let in_service = match self.panics {
+            true => None,
+            false => self.soonest(self.service.round(start as usize)),
+        };
+        // For a request of an older snapshot it may have changed.
+        let in_service = in_service.filter(|index| !self.is_out(self.load(u64::from(index.0))));
+        let count = self.endpoints.len();
+        let all = (start as usize..count).chain(0..start as usize);
+        in_service.or_else(|| self.soonest(all))
+    }
+
+    /// The first usable one of these, else the untried one whose penalty ends first. Those that were tried
+    /// are few: what is looked at in vain is bounded by the rest.
+    fn soonest(&self, indexes: impl Iterator<Item = usize>) -> Option<EndpointIndex> {
         let mut soonest: Option<((bool, u64), EndpointIndex)> = None;
-        for step in 0..count {
-            let at = wrap(start + step, count);
-            let index = EndpointIndex(at as u32);
-            if self.tried.contains(&index) {
-                continue;
-            }
-            let load = self.load(at);
-            if load.is_out_for(OutOfService::Ordered) {
-                continue;
-            }
+        let is_left = |index: &EndpointIndex| {
+            let is_ordered_out = self.load(u64::from(index.0)).is_out_for(OutOfService::Ordered);
+            !is_ordered_out && !self.tried.contains(index)
+        };
+        let indexes = indexes.map(EndpointIndex::new).filter(is_left);
+        for index in indexes.take(limits::SCAN_STEPS_MAX) {
+            let load = self.load(u64::from(index.0));
             let rank = (self.is_out(load), load.penalty_until_ns().max(self.now_ns));
             if rank == (false, self.now_ns) {
                 return Some(index);
@@ -459,6 +512,56 @@ impl<E: AsRef<Load>> Choice<'_, E> {
             }
         }
         soonest.map(|(_, index)| index)
+    }
+}
+
+/// What chance draws from, by place: all endpoints of a cluster, or the members of an aperture.
+struct Field<'a> {
+    /// Who stands at each place; `None`: all stand at their own.
+    members: Option<&'a [u32]>,
+    count: u64,
+    weights: Option<&'a Weights>,
+}
+
+impl<'a> Field<'a> {
+    #[inline]
+    fn of(aperture: &'a Aperture) -> Self {
+        let members = aperture.members();
+        Self { members: Some(members), count: members.len() as u64, weights: aperture.weights() }
+    }
+
+    /// The endpoint at a place.
+    #[inline]
+    fn at(&self, place: u64) -> u64 {
+        self.members.map_or(place, |members| members[place as usize].into())
+    }
+
+    /// A place by chance and weight.
+    #[inline]
+    fn draw(&self, random: u64) -> u64 {
+        match self.weights {
+            None => below(random >> 32, self.count),
+            Some(weights) => weights.draw(random),
+        }
+    }
+
+    /// Two places by chance and weight; different ones, unless there is but one.
+    #[inline]
+    fn draw_two(&self, random: u64) -> (u64, u64) {
+        let first = self.draw(random);
+        if self.weights.is_none() {
+            let offset = 1 + below(random & 0xffff_ffff, self.count - 1);
+            return (first, wrap(first + offset, self.count));
+        }
+        let mut random = random;
+        for _ in 0..limits::EXTRA_PROBES_MAX {
+            random = mix(random);
+            let second = self.draw(random);
+            if second != first {
+                return (first, second);
+            }
+        }
+        (first, wrap(first + 1, self.count))
     }
 }
 
@@ -485,3 +588,5 @@ const fn mix(value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod bounded_tests;

@@ -302,6 +302,9 @@ pub struct WorkerMetrics {
     pub endpoint_pick_panic: Counter,
     /// `endpoint_pick_slow_start_total`: choices while an endpoint of the cluster was new.
     pub endpoint_pick_slow_start: Counter,
+    /// `endpoint_pick_aperture_widened_total`: choices that found nothing in the worker's part of a cluster,
+    /// and were made from all of it.
+    pub endpoint_pick_aperture_widened: Counter,
     /// `endpoint_pick_failover_total`: requests and connections that went further because too few of the
     /// nearer endpoints were in service.
     pub endpoint_pick_failover: Counter,
@@ -363,6 +366,7 @@ impl Default for WorkerMetrics {
             hedge: HedgeMetrics::default(),
             endpoint_pick_panic: Counter::default(),
             endpoint_pick_slow_start: Counter::default(),
+            endpoint_pick_aperture_widened: Counter::default(),
             endpoint_pick_failover: Counter::default(),
             faults: FaultMetrics::default(),
             proxy_protocol: ProxyProtocolMetrics::default(),

@@ -39,6 +39,7 @@ fn a_fresh_page_has_every_name_of_the_contract() {
         "endpoint_pick_total{method=\"maglev\"}",
         "endpoint_pick_keyless_total",
         "endpoint_pick_moved_total",
+        "endpoint_pick_aperture_widened_total",
         "ejections_total{cause=\"latency\"}",
         "ejections_declined_total",
         "readmissions_total{by=\"connect\"}",

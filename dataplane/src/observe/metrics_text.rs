@@ -217,6 +217,10 @@ impl Page<'_, '_> {
         let slow = self.sum(|worker| worker.endpoint_pick_slow_start.value());
         let help = "Choices while an endpoint of the cluster was new";
         self.counter("endpoint_pick_slow_start", help, slow)?;
+        let widened = self.sum(|worker| worker.endpoint_pick_aperture_widened.value());
+        let help =
+            "Choices from all of a cluster, as nothing in the worker's part of it could be had";
+        self.counter("endpoint_pick_aperture_widened", help, widened)?;
         let further = self.sum(|worker| worker.endpoint_pick_failover.value());
         let help = "Requests that went further because too few nearer endpoints were in service";
         self.counter("endpoint_pick_failover", help, further)

@@ -2,7 +2,7 @@
 
 use super::text::{self, Problem};
 use super::{in_range, positive_duration};
-use crate::limits::AGGRESSION_PERCENT_MAX;
+use crate::limits::{AGGRESSION_PERCENT_MAX, ENDPOINTS_MAX};
 use crate::model::{Balancing, Cluster};
 
 pub(super) fn check_policy(cluster: &Cluster) -> Result<(), Problem> {
@@ -27,6 +27,19 @@ pub(super) fn check_policy(cluster: &Cluster) -> Result<(), Problem> {
         }
         if !(1..=100).contains(&slow.min_percent) {
             return Err(Problem::new("slow_start.min_percent", slow.min_percent, "from 1 to 100"));
+        }
+    }
+    if let Some(aperture) = policy.aperture {
+        if matches!(
+            cluster.balancing,
+            Balancing::Random | Balancing::RingHash(_) | Balancing::Maglev(_)
+        ) {
+            let wanted = "none where chance alone or keys decide";
+            return Err(Problem::new("aperture", "given", wanted));
+        }
+        if !(1..=ENDPOINTS_MAX as u32).contains(&aperture.min_endpoints) {
+            let wanted = format!("from 1 to {ENDPOINTS_MAX}");
+            return Err(Problem::new("aperture.min_endpoints", aperture.min_endpoints, wanted));
         }
     }
     check_positions("terminating", &policy.terminating, cluster.endpoints.len())?;
@@ -69,6 +82,7 @@ pub(super) fn check_failover(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::aperture::Aperture;
     use crate::model::failover::Failover;
     use crate::model::slow_start::SlowStart;
     use crate::model::{ClusterId, ClusterPolicy, Endpoint, HashKey, Hashing};
@@ -88,6 +102,7 @@ mod tests {
                     aggression_percent: 1,
                     min_percent: 1,
                 })),
+                aperture: Some(Aperture { min_endpoints: 1 }),
                 terminating: vec![0, 2],
                 ordered_out: vec![1, 2],
                 failover: Some(Failover { to: ClusterId(1), threshold_percent: 50 }),
@@ -109,8 +124,12 @@ mod tests {
             spoil(&mut cluster.policy);
             check(&cluster).expect_err("it is wrong").at(&"cluster").field
         };
-        let table: [(Spoil, &str); 9] = [
+        let table: [(Spoil, &str); 10] = [
             (|policy| policy.panic_threshold_percent = Some(101), "panic_threshold_percent"),
+            (
+                |policy| policy.aperture = Some(Aperture { min_endpoints: 0 }),
+                "aperture.min_endpoints",
+            ),
             (|policy| policy.terminating = vec![2, 0], "terminating"),
             (|policy| policy.terminating = vec![3], "terminating"),
             (|policy| policy.ordered_out = vec![2, 0], "ordered_out"),
@@ -146,5 +165,11 @@ mod tests {
         keyed.balancing =
             Balancing::Maglev(Box::new(Hashing { keys: vec![HashKey::Path], bound_percent: None }));
         assert_eq!(check(&keyed).expect_err("keys decide").at(&"cluster").field, "slow_start");
+        keyed.policy.slow_start = None;
+        assert_eq!(check(&keyed).expect_err("keys decide").at(&"cluster").field, "aperture");
+        keyed.balancing = Balancing::Random;
+        assert_eq!(check(&keyed).expect_err("chance decides").at(&"cluster").field, "aperture");
+        keyed.policy.aperture = None;
+        assert!(check(&keyed).is_ok());
     }
 }

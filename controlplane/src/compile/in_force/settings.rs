@@ -63,6 +63,7 @@ pub(super) const OF_ENDPOINTS: &[(&str, Merge)] = &[
     ("loadBalancing.type", OfBackend),
     ("loadBalancing.panicThresholdPercent", OfBackend),
     ("loadBalancing.slowStart", OfBackend),
+    ("loadBalancing.aperture", OfBackend),
     ("loadBalancing.locality", OfBackend),
     ("outlierDetection", OfBackend),
     ("healthCheck", OfBackend),

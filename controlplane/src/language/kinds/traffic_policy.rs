@@ -1,5 +1,6 @@
 //! `TrafficPolicy`: how requests to services or of routes are treated, attached by `targetRefs`.
 
+pub mod aperture;
 pub mod breaker;
 pub mod bulkhead;
 pub mod faults;
@@ -135,6 +136,10 @@ pub struct LoadBalancing {
     /// `RingHash` and `Maglev`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<slow_start::SlowStart>,
+    /// Each worker of a proxy calls but some of the endpoints; all of them unless told otherwise. Only with
+    /// `LeastRequest`, `PeakEwma` and `RoundRobin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aperture: Option<aperture::Aperture>,
     /// Requests stay near; all endpoints are equal unless told otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locality: Option<locality::LocalityFailover>,

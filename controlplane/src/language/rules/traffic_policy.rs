@@ -102,6 +102,13 @@ fn check_balancing(balancing: &LoadBalancing, findings: &mut Findings<'_>) {
             findings.error_with_help(path, "`window` is 0", "at least `1ms`");
         }
     }
+    if balancing.aperture.is_some() && (is_hashed || kind == LoadBalancingType::Random) {
+        let why = if is_hashed { "keys decide" } else { "chance alone decides" };
+        let message = format!(
+            "`aperture` is for the types `LeastRequest`, `PeakEwma` and `RoundRobin`; with `{kind:?}` {why}"
+        );
+        findings.conflict("spec.loadBalancing.aperture", "spec.loadBalancing.type", message);
+    }
     match &balancing.hash {
         None if is_hashed => {
             let message = format!("the type `{kind:?}` needs `hash`");

@@ -357,6 +357,7 @@ const TRAFFIC_POLICY: Table = &[
     ("loadBalancing.slowStart.window", Text(Format::Duration)),
     ("loadBalancing.slowStart.aggressionPercent", Range(1, 10_000)),
     ("loadBalancing.slowStart.minPercent", Range(1, 100)),
+    ("loadBalancing.aperture.minEndpoints", Range(1, 1_048_576)),
     ("proxyProtocol.version", Numbers(&[1, 2])),
     ("faults.headers", Items(1, 16)),
     ("faults.headers[].name", Text(Format::HeaderName)),

@@ -214,6 +214,11 @@ fn maglev_entries(endpoints: usize) -> u64 {
     (least..=MAGLEV_ENTRIES_MAX).find(is_prime).unwrap_or(MAGLEV_ENTRIES_MAX)
 }
 
+/// Of an address, the same on every proxy.
+pub(super) fn address_hash(address: SocketAddr) -> u64 {
+    XxHash64::oneshot(0, &address_bytes(address))
+}
+
 fn address_bytes(address: SocketAddr) -> Vec<u8> {
     let mut bytes = match address.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),

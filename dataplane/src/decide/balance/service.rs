@@ -8,6 +8,7 @@
 use std::cell::Cell;
 
 use super::load::{Load, OutOfService};
+use super::positions::Positions;
 
 /// What an endpoint counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct InService {
     /// Those of them that were found bad.
     out: Cell<u32>,
     threshold_percent: u32,
+    /// Who is in service.
+    positions: Positions,
 }
 
 impl InService {
@@ -47,17 +50,18 @@ impl InService {
     /// 0: it always does.
     pub fn of<'l>(loads: impl Iterator<Item = &'l Load>, threshold_percent: u8) -> Self {
         let (mut counted, mut out) = (0, 0);
-        for standing in loads.map(Standing::of) {
+        let positions = Positions::of(loads.map(Standing::of).map(|standing| {
             counted += u32::from(standing != Standing::Leaving);
             out += u32::from(standing == Standing::Out);
-        }
+            standing == Standing::In
+        }));
         let threshold_percent = threshold_percent.into();
-        Self { counted: Cell::new(counted), out: Cell::new(out), threshold_percent }
+        Self { counted: Cell::new(counted), out: Cell::new(out), threshold_percent, positions }
     }
 
-    /// Takes an endpoint of the cluster out of service for a reason, or lets that reason go. True if it
-    /// is in service again.
-    pub fn set(&self, load: &Load, why: OutOfService, is_out: bool) -> bool {
+    /// Takes an endpoint of the cluster, the one at `index` of its list, out of service for a reason, or
+    /// lets that reason go. True if it is in service again.
+    pub fn set(&self, index: usize, load: &Load, why: OutOfService, is_out: bool) -> bool {
         let before = Standing::of(load);
         load.set_out_of_service(why, is_out);
         let after = Standing::of(load);
@@ -67,7 +71,16 @@ impl InService {
         let counts = |standing| standing != Standing::Leaving;
         change(&self.counted, counts(before), counts(after));
         change(&self.out, before == Standing::Out, after == Standing::Out);
+        if (before == Standing::In) != (after == Standing::In) {
+            self.positions.set(index, after == Standing::In);
+        }
         before != Standing::In && after == Standing::In
+    }
+
+    /// Those in service, each once, beginning with the first from `from` on. An endpoint that changed for
+    /// another view of the cluster may stand here as it was.
+    pub fn round(&self, from: usize) -> impl Iterator<Item = usize> {
+        self.positions.round(from)
     }
 
     /// How many are in service.
@@ -110,11 +123,11 @@ mod tests {
             let service = InService::of(loads.iter(), threshold);
             assert!(!service.is_panicking());
             for (index, load) in loads.iter().enumerate() {
-                service.set(load, OutOfService::Ejected, true);
+                service.set(index, load, OutOfService::Ejected, true);
                 assert_eq!(service.is_panicking(), index + 1 >= panics_from, "{threshold} %");
             }
             for (index, load) in loads.iter().enumerate() {
-                assert!(service.set(load, OutOfService::Ejected, false));
+                assert!(service.set(index, load, OutOfService::Ejected, false));
                 assert_eq!(service.is_panicking(), 9 - index >= panics_from, "{threshold} %");
             }
         }
@@ -125,12 +138,12 @@ mod tests {
         let loads = loads(4);
         let service = InService::of(loads.iter(), 50);
         assert_eq!(service.percent(), 100);
-        service.set(&loads[0], OutOfService::Ejected, true);
+        service.set(0, &loads[0], OutOfService::Ejected, true);
         assert_eq!(service.percent(), 75);
-        service.set(&loads[1], OutOfService::Terminating, true);
+        service.set(1, &loads[1], OutOfService::Terminating, true);
         assert_eq!(service.percent(), 66);
-        for load in &loads {
-            service.set(load, OutOfService::Terminating, true);
+        for (index, load) in loads.iter().enumerate() {
+            service.set(index, load, OutOfService::Terminating, true);
         }
         assert_eq!(service.percent(), 0);
     }
@@ -139,15 +152,15 @@ mod tests {
     fn what_is_taken_away_is_no_reason() {
         let loads = loads(10);
         let service = InService::of(loads.iter(), 50);
-        for load in &loads[..8] {
-            service.set(load, OutOfService::Terminating, true);
+        for (index, load) in loads[..8].iter().enumerate() {
+            service.set(index, load, OutOfService::Terminating, true);
         }
         assert!(!service.is_panicking(), "the two that are left are both in service");
-        service.set(&loads[8], OutOfService::Unhealthy, true);
+        service.set(8, &loads[8], OutOfService::Unhealthy, true);
         assert!(!service.is_panicking(), "half of them");
-        service.set(&loads[9], OutOfService::Unhealthy, true);
+        service.set(9, &loads[9], OutOfService::Unhealthy, true);
         assert!(service.is_panicking());
-        assert!(!service.set(&loads[0], OutOfService::Ejected, true));
+        assert!(!service.set(0, &loads[0], OutOfService::Ejected, true));
     }
 
     proptest! {
@@ -164,10 +177,11 @@ mod tests {
                 OutOfService::Ordered,
             ];
             for (endpoint, reason, is_out) in changes {
-                service.set(&loads[endpoint], reasons[reason], is_out);
+                service.set(endpoint, &loads[endpoint], reasons[reason], is_out);
                 let anew = InService::of(loads.iter(), 50);
                 prop_assert_eq!(service.counted.get(), anew.counted.get());
                 prop_assert_eq!(service.out.get(), anew.out.get());
+                prop_assert!(service.round(3).eq(anew.round(3)));
             }
         }
     }

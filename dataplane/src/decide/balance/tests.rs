@@ -8,7 +8,7 @@ use super::*;
 
 mod ordered_out;
 
-const DRAW: Draw = Draw { random: 1, now_ns: 0 };
+const DRAW: Draw = Draw { random: 1, now_ns: 0, seat: Seat { worker: 0, workers: 1 } };
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Endpoints and what is known of them.
@@ -61,8 +61,9 @@ impl World {
         tried: &[EndpointIndex],
     ) -> Option<EndpointIndex> {
         let Self { loads, balancer } = self;
-        let panics = InService::of(loads.iter().map(AsRef::as_ref), 50).is_panicking();
-        Choice { endpoints: loads, balancer, now_ns, random, key, tried, panics }.pick()
+        let service = &InService::of(loads.iter().map(AsRef::as_ref), 50);
+        let panics = service.is_panicking();
+        Choice { endpoints: loads, service, balancer, now_ns, random, key, tried, panics }.pick()
     }
 
     /// Gives a request to an endpoint.

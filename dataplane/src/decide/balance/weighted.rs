@@ -1,11 +1,7 @@
-//! Shares by weight: a draw by chance, and turns.
+//! Shares by weight: a draw by chance.
 //!
 //! Before: a snapshot has weights for a cluster. [`Weights`] are made of them once per process; a worker
-//! makes its own [`Turns`]. After: a choice draws from them. Chance comes from the caller.
-
-use std::cell::RefCell;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+//! makes its own [turns](super::turns) of them. After: a choice draws from them. Chance comes from the caller.
 
 use super::{below, mix};
 
@@ -65,6 +61,11 @@ impl Weights {
         f64::from(self.each[index as usize]) / self.mean
     }
 
+    /// All of them.
+    pub(super) fn each(&self) -> &[u32] {
+        &self.each
+    }
+
     /// The weight of one.
     #[inline]
     pub fn of_one(&self, index: u64) -> u32 {
@@ -81,69 +82,18 @@ impl Weights {
     }
 }
 
-/// Turns by weight, spread as evenly as they can be: each has its next turn at a time of its own, and
-/// the earliest comes first.
-///
-/// Source: the earliest-deadline-first order of Envoy's and gRPC's weighted round robin; for equal times
-/// the order is that of a smooth round robin.
-#[derive(Debug)]
-pub struct Turns {
-    next: RefCell<BinaryHeap<Reverse<(u64, u32)>>>,
-}
-
-/// The time between two turns of an endpoint with the weight 1.
-const ROUND: u64 = 1 << 32;
-
-impl Turns {
-    /// Nobody had a turn yet. `random` spreads the first turns, so that workers do not go in step.
-    ///
-    /// Cost: linear in their number.
-    pub fn new(weights: &Weights, random: u64) -> Self {
-        let first = |(index, weight): (usize, &u32)| {
-            let between = ROUND / u64::from(*weight);
-            let at = below(mix(random.wrapping_add(index as u64)) >> 32, between);
-            Reverse((at, index as u32))
-        };
-        Self { next: RefCell::new(weights.each.iter().enumerate().map(first).collect()) }
-    }
-
-    /// Whose turn it is.
-    ///
-    /// Cost: logarithmic in their number.
-    pub(super) fn take(&self, weights: &Weights) -> Option<u64> {
-        let mut next = self.next.borrow_mut();
-        let mut first = next.peek_mut()?;
-        let Reverse((at, index)) = *first;
-        let between = ROUND / u64::from(weights.each[index as usize]);
-        // 2^64 is four billion turns of the weight 1: past it, all begin anew.
-        *first = Reverse((at.checked_add(between).unwrap_or(0), index));
-        Some(u64::from(index))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::decide::balance::turns::Turns;
 
     #[test]
     fn equal_weights_are_none() {
         assert!(Weights::of(&[]).is_none());
         assert!(Weights::of(&[7]).is_none());
         assert!(Weights::of(&[7, 7, 7]).is_none());
-    }
-
-    #[test]
-    fn turns_are_spread() {
-        let weights = Weights::of(&[5, 1, 1]).expect("they differ");
-        let turns = Turns::new(&weights, 3);
-        for _ in 0..100 {
-            let round: Vec<u64> =
-                (0..7).map(|_| turns.take(&weights).expect("there are some")).collect();
-            assert_eq!(round.iter().filter(|index| **index == 0).count(), 5, "{round:?}");
-            assert!(round.contains(&1) && round.contains(&2), "{round:?}");
-            assert!(!round.windows(2).any(|pair| pair == [1, 1] || pair == [2, 2]), "{round:?}");
-        }
     }
 
     proptest! {
