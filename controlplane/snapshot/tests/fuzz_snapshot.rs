@@ -8,12 +8,16 @@
 //! payload under a header that fits, and as a few small changes to the payload of a valid snapshot of
 //! the corpus.
 
+#[path = "fuzz_snapshot/written.rs"]
+mod written;
+
 use std::path::PathBuf;
 
 use bolero::check;
 use lateen_snapshot::encoding::{HEADER_BYTES, VERSION, decode, encode};
 use lateen_snapshot::frame::Frame;
 use lateen_snapshot::message::{ToControl, ToProxy};
+use lateen_snapshot::model::Epoch;
 use sha2::{Digest, Sha256};
 
 #[test]
@@ -34,6 +38,47 @@ fn message() {
         check_message(input);
         check_message(&mutate(input, &seeds));
     });
+}
+
+/// What hangs on the bytes of the model is as the model is now.
+#[test]
+fn the_corpus_is_of_this_model() {
+    let writes = std::env::var_os("LATEEN_WRITE_CORPUS").is_some();
+    for (name, bytes) in written::files() {
+        let path = folder("snapshot").join(name);
+        if writes {
+            std::fs::write(&path, &bytes).expect("the corpus can be written");
+        }
+        let is_same = std::fs::read(&path).is_ok_and(|there| there == bytes);
+        assert!(is_same, "{name} is of another model: LATEEN_WRITE_CORPUS=1 writes it anew");
+    }
+}
+
+/// Each that is hostile is refused for what is wrong with it.
+#[test]
+fn what_is_wrong_with_a_file_is_what_it_is_refused_for() {
+    let reasons = [
+        ("check", "header"),
+        ("digest", "digest"),
+        ("cut", "bytes"),
+        ("trailing", "bytes"),
+        ("length-long", "bytes"),
+        ("length-short", "bytes"),
+        ("no-store", "epoch"),
+        ("no-number", "epoch"),
+        ("version-0", "version"),
+        ("version-2", "version"),
+        ("empty-names", "name"),
+        ("header-injection", "response_headers"),
+        ("regex", "path"),
+    ];
+    let files = corpus("snapshot");
+    for (name, word) in reasons {
+        let found = files.iter().find(|(of, _)| *of == format!("hostile-{name}"));
+        let (_, bytes) = found.expect("it is in the corpus");
+        let refusal = decode(bytes).expect_err("it is hostile").to_string();
+        assert!(refusal.contains(word), "{name}: {refusal}");
+    }
 }
 
 /// A file whose name begins with `valid` is accepted, with `hostile` refused: so the corpus can't
@@ -99,10 +144,16 @@ fn check_message(bytes: &[u8]) {
 
 /// The payload under a header that fits it, made without the code under test.
 fn with_header(payload: &[u8]) -> Vec<u8> {
-    let mut bytes = b"lateen\0s\x01\0".to_vec();
-    bytes.extend((payload.len() as u64).to_le_bytes());
-    bytes.extend(7_u64.to_le_bytes());
-    bytes.extend(9_u64.to_le_bytes());
+    with_header_of(1, payload.len() as u64, Epoch { store: 7, number: 9 }, payload)
+}
+
+/// The payload under a header that says this, and whose checks fit.
+fn with_header_of(version: u16, length: u64, epoch: Epoch, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = b"lateen\0s".to_vec();
+    bytes.extend(version.to_le_bytes());
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(epoch.store.to_le_bytes());
+    bytes.extend(epoch.number.to_le_bytes());
     bytes.extend(Sha256::digest(payload));
     let check = Sha256::digest(&bytes);
     bytes.extend(&check[..8]);
@@ -137,14 +188,16 @@ fn valid_corpus(target: &str) -> Vec<Vec<u8>> {
 
 /// The files of a target's corpus, in the order of their names.
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
-    let folder: PathBuf =
-        [env!("CARGO_MANIFEST_DIR"), "tests/__fuzz__", target, "corpus"].iter().collect();
     let mut files = Vec::new();
-    for file in std::fs::read_dir(&folder).expect("a committed corpus") {
+    for file in std::fs::read_dir(folder(target)).expect("a committed corpus") {
         let path = file.expect("a readable folder").path();
         let name = path.file_name().expect("a file").to_string_lossy().into_owned();
         files.push((name, std::fs::read(&path).expect("a readable file")));
     }
     files.sort();
     files
+}
+
+fn folder(target: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests/__fuzz__", target, "corpus"].iter().collect()
 }

@@ -496,13 +496,12 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     /// are few: what is looked at in vain is bounded by the rest.
     fn soonest(&self, indexes: impl Iterator<Item = usize>) -> Option<EndpointIndex> {
         let mut soonest: Option<((bool, u64), EndpointIndex)> = None;
-        let is_left = |index: &EndpointIndex| {
-            let is_ordered_out = self.load(u64::from(index.0)).is_out_for(OutOfService::Ordered);
-            !is_ordered_out && !self.tried.contains(index)
-        };
-        let indexes = indexes.map(EndpointIndex::new).filter(is_left);
+        let indexes = indexes.map(EndpointIndex::new).filter(|index| !self.tried.contains(index));
         for index in indexes.take(limits::SCAN_STEPS_MAX) {
             let load = self.load(u64::from(index.0));
+            if load.is_out_for(OutOfService::Ordered) {
+                continue;
+            }
             let rank = (self.is_out(load), load.penalty_until_ns().max(self.now_ns));
             if rank == (false, self.now_ns) {
                 return Some(index);
