@@ -32,7 +32,7 @@ use crate::forward::held::hold_request;
 use crate::forward::obtain::take_pooled;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
-use crate::forward::request_body::send_request_body;
+use crate::forward::request_body::{Upload, send_request_body};
 use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Timer, one, send};
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
@@ -303,16 +303,13 @@ async fn converse_with_body(
     let kept = std::mem::take(&mut request.message);
     let moved = Moved::default();
     let outcome = {
-        let sending = send_request_body(
-            connection,
-            exchange,
-            &upstream.stream,
-            received,
-            &mut body,
-            &moved,
-            timer.until,
-            request.up_flow(),
-        );
+        let upload = Upload {
+            upstream: &upstream.stream,
+            moved: &moved,
+            until: timer.until,
+            flow: request.up_flow(),
+        };
+        let sending = send_request_body(connection, exchange, received, &mut body, upload);
         let mut sending = pin!(sending);
         let call = Call {
             connection,

@@ -172,8 +172,7 @@ fn who_leaves_while_its_body_waits_is_noticed(engine: Engine) {
     example.proxy.await_metric("tcp_open_connections", &[("side", "upstream")], 0.0);
 
     let mut leaving = Peer::connect(example.listen);
-    leaving
-        .send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 100000000\r\n\r\n".to_owned());
+    leaving.send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 100000000\r\n\r\n");
     leaving.send(body(200_000));
     example.proxy.await_metric("tcp_open_connections", &[("side", "upstream")], 1.0);
     leaving.reset();
