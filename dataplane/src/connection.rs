@@ -24,6 +24,7 @@ use crate::decide::balance::key::key_of_connection;
 use crate::failure::{Failure, Stage};
 use crate::forward::connect::connect;
 use crate::forward::introduce::introduce;
+use crate::forward::leaving::unless_gone;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
@@ -409,7 +410,7 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
             let left = timeout.saturating_sub(lateen_ring::now().since(began)) / others as u32;
             let deadline = &connection.deadline;
             let room = cluster.bulkhead.enter(deadline, Instant::NEVER);
-            let unit = match room.await {
+            let unit = match unless_gone(connection, room).await.and_then(|unit| unit) {
                 Ok(unit) => unit,
                 Err(overflow) => {
                     failure = overflow;

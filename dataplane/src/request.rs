@@ -29,6 +29,7 @@ use crate::exchange::{CutWatch, Exchange, Request};
 use crate::failure::{Cause, Failure, Side, Stage};
 use crate::forward::fault::inject;
 use crate::forward::held::hold_request;
+use crate::forward::leaving::unless_gone;
 use crate::forward::obtain::take_pooled;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
@@ -263,7 +264,8 @@ async fn enter(
     exchange: &Exchange,
     way: &Way,
 ) -> Result<RequestUnit, Failure> {
-    way.cluster.bulkhead.enter(&connection.deadline, exchange.due.get()).await
+    let entering = way.cluster.bulkhead.enter(&connection.deadline, exchange.due.get());
+    unless_gone(connection, entering).await?
 }
 
 /// Whose fault a failure is: that a caller waits no longer than it said is no endpoint's.

@@ -19,6 +19,7 @@ lateen_tests::on_both_engines!(
     every_answer_says_what_is_left,
     who_connects_too_often_is_reset,
     a_service_that_hangs_takes_no_more_than_its_caps,
+    who_leaves_a_queue_makes_room_in_it,
     one_request_at_a_time_and_nobody_waits,
     a_client_too_many_waits_and_is_reset,
 );
@@ -252,6 +253,29 @@ fn a_service_that_hangs_takes_no_more_than_its_caps(engine: Engine) {
     example.proxy.await_metric("response_flags_total", &[("flag", "UO")], 3.0);
     assert_eq!(hanging.most_at_work.load(Ordering::Acquire), 2);
     assert!(metrics.sum("tcp_open_connections", &[("side", "upstream")]) <= 2.0);
+}
+
+fn who_leaves_a_queue_makes_room_in_it(engine: Engine) {
+    let hanging = Hanging::start();
+    let example = Example::apply_on(engine, 2, "bulkhead.yaml", &[hanging.upstream.address()]);
+    let queued = [("resource", "connections")];
+    let at_work = [begin(&example), begin(&example)];
+    hanging.await_work(2);
+    let leaving = [begin(&example), begin(&example)];
+    example.proxy.await_metric("bulkhead_queued_total", &queued, 2.0);
+    for peer in leaving {
+        peer.reset();
+    }
+    example.proxy.await_metric("response_flags_total", &[("flag", "DC")], 2.0);
+    let waiting = [begin(&example), begin(&example)];
+    example.proxy.await_metric("bulkhead_queued_total", &queued, 4.0);
+    hanging.hang(false);
+    for peer in at_work.into_iter().chain(waiting) {
+        assert_eq!(status(peer), 200);
+    }
+    let metrics = example.proxy.metrics();
+    assert_eq!(overflow(&metrics, "connections", "queue_full"), 0.0);
+    assert_eq!(overflow(&metrics, "connections", "timeout"), 0.0);
 }
 
 fn one_request_at_a_time_and_nobody_waits(engine: Engine) {

@@ -15,6 +15,7 @@ use crate::exchange::Exchange;
 use crate::failure::{Cause, Failure, Stage};
 use crate::forward::connect::connect;
 use crate::forward::introduce::introduce;
+use crate::forward::leaving::unless_gone;
 use crate::forward::pool::Upstream;
 use crate::forward::transfer::Timer;
 use crate::health::tries::note_connect_failed;
@@ -83,7 +84,8 @@ pub async fn obtain(
             Patience::None => cluster.bulkhead.try_enter().map(Room::Unit),
             Patience::Queues if takes_any => Some(room(connection, cluster, timer).await?),
             Patience::Queues => {
-                Some(Room::Unit(cluster.bulkhead.enter(timer.deadline, timer.until).await?))
+                let entering = cluster.bulkhead.enter(timer.deadline, timer.until);
+                Some(Room::Unit(unless_gone(connection, entering).await??))
             }
         };
         let Some(room) = room else { return Err(Failure::overflow(Stage::Decide)) };
@@ -126,7 +128,7 @@ async fn room(
 ) -> Result<Room, Failure> {
     let shard = &connection.shard;
     let idle = || shard.pool.take_any(shard, cluster);
-    cluster.bulkhead.room(timer.deadline, timer.until, idle).await
+    unless_gone(connection, cluster.bulkhead.room(timer.deadline, timer.until, idle)).await?
 }
 
 /// A new connection to the endpoint, once there is room for it.
@@ -140,7 +142,8 @@ pub async fn dial(
     timer: Timer<'_>,
 ) -> Result<Upstream, Failure> {
     let bulkhead = &chosen.cluster.bulkhead;
-    let unit = bulkhead.enter(timer.deadline, timer.until).await?;
+    let entering = bulkhead.enter(timer.deadline, timer.until);
+    let unit = unless_gone(connection, entering).await??;
     dial_with(connection, exchange, chosen, unit, timer).await
 }
 
