@@ -27,11 +27,12 @@ use crate::forward::introduce::introduce;
 use crate::forward::leaving::unless_gone;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
-use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
+use crate::forward::tunnel::{Bounds, End, Passed, end_tunnel, tunnel};
 use crate::in_flight::InFlight;
 use crate::limits;
 use crate::observe::access_log::Entry;
 use crate::observe::metrics::CloseReason;
+use crate::observe::metrics::lasted::Lasted;
 use crate::plant::{self, Plant};
 use crate::rate_limit::Limits;
 use crate::rate_limit::flow::Flows;
@@ -97,8 +98,8 @@ enum Spoken {
 struct Connected {
     upstream: Upstream,
     in_flight: InFlight,
-    /// How long the tunnel may be silent.
-    idle_timeout: Duration,
+    /// How long the tunnel may be silent, and there.
+    bounds: Bounds,
     /// What limits its bytes.
     flows: Option<Box<Flows>>,
     /// Of the snapshot.
@@ -263,6 +264,9 @@ fn serve_http1<'a>(
             connection.unfinished.set(true);
             let after = boxed(proxy_request(connection, received)).await;
             connection.unfinished.set(false);
+            if !matches!(after, After::KeepAlive) && connection.has_lasted() {
+                connection.shard.metrics().lasted[Lasted::Client as usize].increment();
+            }
             match after {
                 After::KeepAlive => {
                     patience = connection.shard.config.timeouts.idle;
@@ -360,7 +364,7 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
             None => return,
         },
     };
-    let Connected { upstream, in_flight, idle_timeout, flows, epoch, said } = *connected;
+    let Connected { upstream, in_flight, bounds, flows, epoch, said } = *connected;
     let mut from_upstream = Received::default();
     if let Some(said) = said {
         from_upstream.push(said);
@@ -372,13 +376,13 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
         End { stream: &connection.stream, counts: connection.counts(), received },
         End { stream: &upstream.stream, counts: shard.upstream_counts(), received: from_upstream },
         &connection.deadline,
-        idle_timeout,
+        bounds,
         shard.metrics(),
         &line.passed,
         flows.as_deref(),
     )
     .await;
-    line.tell(end_tunnel(connection, upstream, ended));
+    line.tell(end_tunnel(connection, upstream, ended).await);
 }
 
 /// Connects the client to any endpoint that can be had. `None`: there is none; the client gets a
@@ -389,7 +393,7 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
     let mut tried = Vec::new();
     let mut failure = Failure::no_healthy_upstream();
     let before = connection.unfinished.replace(true);
-    let TcpWay { cluster, idle_timeout, epoch, is_limited, flows } = tcp_way(connection);
+    let TcpWay { cluster, idle_timeout, most_ms, epoch, is_limited, flows } = tcp_way(connection);
     line.epoch.set(epoch);
     line.set_due(true);
     if is_limited {
@@ -426,8 +430,9 @@ async fn connect_any(connection: &Connection, line: &TcpLine<'_>) -> Option<Box<
                 Ok(upstream) => {
                     connection.unfinished.set(before);
                     let said = None;
-                    let connected =
-                        Connected { upstream, in_flight, idle_timeout, flows, epoch, said };
+                    let ends = connection.tunnel_ends(cluster, upstream.opened, most_ms);
+                    let bounds = Bounds { idle_timeout, ends };
+                    let connected = Connected { upstream, in_flight, bounds, flows, epoch, said };
                     return Some(Box::new(connected));
                 }
                 Err(failed) => failure = failed,
@@ -449,6 +454,8 @@ struct TcpWay {
     cluster: Option<Rc<Cluster>>,
     /// How long the tunnel may be silent.
     idle_timeout: Duration,
+    /// How long it may be there, if the route says so.
+    most_ms: Option<u32>,
     /// Of the snapshot.
     epoch: Epoch,
     /// It is over a limit of its rate.
@@ -478,7 +485,8 @@ fn tcp_way(connection: &Connection) -> TcpWay {
     let own = route.and_then(|route| route.idle_timeout_ms);
     let idle_timeout =
         own.map_or(shard.config.timeouts.idle, |ms| Duration::from_millis(ms.into()));
-    TcpWay { cluster, idle_timeout, epoch: live.loaded.epoch, is_limited, flows }
+    let most_ms = route.and_then(|route| route.connection_ms_max);
+    TcpWay { cluster, idle_timeout, most_ms, epoch: live.loaded.epoch, is_limited, flows }
 }
 
 /// What the log tells of a TCP connection. A line that is due when it is dropped is told then: its

@@ -36,7 +36,7 @@ use crate::forward::received::Received;
 use crate::forward::request_body::{Upload, send_request_body};
 use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Timer, one, send};
-use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
+use crate::forward::tunnel::{Bounds, End, Passed, end_tunnel, tunnel};
 use crate::health::tries::{note_answered, note_failed};
 use crate::hedged::{call, respond_hedged};
 use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head};
@@ -385,10 +385,10 @@ async fn join(
     };
     let server =
         End { stream: &upstream.stream, counts: shard.upstream_counts(), received: from_upstream };
-    let idle_timeout = shard.config.timeouts.idle;
+    let bounds = Bounds { idle_timeout: shard.config.timeouts.idle, ends: Instant::NEVER };
     let (deadline, metrics) = (&connection.deadline, shard.metrics());
-    let ended = tunnel(client, server, deadline, idle_timeout, metrics, &passed, flows).await;
-    exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended));
+    let ended = tunnel(client, server, deadline, bounds, metrics, &passed, flows).await;
+    exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended).await);
     Done { keep_alive: false, sends_on: false }
 }
 
@@ -430,8 +430,7 @@ async fn fall_back(connection: &Connection, exchange: &Exchange, request: &Reque
     let Some(fallback) = rule.and_then(|rule| rule.fallback.as_ref()) else {
         return fail(connection, exchange, Failure::overflow(Stage::Decide), Some(request)).await;
     };
-    let keep_alive =
-        exchange.request_whole.get() && request.keep_alive && !shard.is_leaving(connection.slot);
+    let keep_alive = exchange.request_whole.get() && request.keep_alive && connection.may_go_on();
     let added = added_to_failure(connection, exchange, Some(request));
     let mut reply = spare_vector();
     let local = LocalReply {
@@ -503,7 +502,7 @@ async fn answer_failure(
     let keep_alive = exchange.request_whole.get()
         && wanted
         && failure.side != Side::Downstream
-        && !shard.is_leaving(connection.slot);
+        && connection.may_go_on();
     let added = added_to_failure(connection, exchange, request);
     let mut reply = spare_vector();
     let local = LocalReply {

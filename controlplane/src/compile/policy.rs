@@ -100,6 +100,7 @@ fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
     ClusterPolicy {
         retry_budget: this.retry_budget.or(other.retry_budget),
         proxy_protocol: this.proxy_protocol.or(other.proxy_protocol),
+        connection_ms_max: this.connection_ms_max.or(other.connection_ms_max),
         panic_threshold_percent: this.panic_threshold_percent.or(other.panic_threshold_percent),
         slow_start: this.slow_start.or_else(|| other.slow_start.clone()),
         // Of the endpoints, not of a policy.
@@ -301,6 +302,8 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
         let path = format!("spec.timeouts.{field}");
         timeout_ms(policy.declared, text, &path, findings)
     };
+    let longest = written.max_connection_duration.as_deref();
+    let connection_ms_max = time_limit(longest, "maxConnectionDuration").map(never_is_long);
     let balancing = policy.spec.load_balancing.as_ref();
     Settings {
         connect_timeout_ms: time_limit(written.connect.as_deref(), "connect").map(never_is_long),
@@ -311,6 +314,7 @@ fn settings_of(policy: &Item<'_, TrafficPolicySpec>, findings: &mut Findings) ->
                 1 => ProxyVersion::V1,
                 _ => ProxyVersion::V2,
             }),
+            connection_ms_max,
             panic_threshold_percent: balancing.and_then(|all| all.panic_threshold_percent),
             slow_start: balancing
                 .and_then(|all| all.slow_start.as_ref())

@@ -9,6 +9,7 @@ pub mod bulkhead;
 pub mod faults;
 pub mod health;
 pub mod proxy_protocol;
+pub mod lasted;
 pub mod rate_limit;
 pub mod retry;
 pub mod sessions;
@@ -24,6 +25,7 @@ use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
 use crate::observe::metrics::bulkhead::BulkheadMetrics;
 use crate::observe::metrics::faults::FaultMetrics;
+use crate::observe::metrics::lasted::Lasted;
 use crate::observe::metrics::proxy_protocol::ProxyProtocolMetrics;
 use crate::observe::metrics::rate_limit::RateLimitMetrics;
 use crate::observe::metrics::retry::{HedgeMetrics, RetryMetrics};
@@ -315,6 +317,9 @@ pub struct WorkerMetrics {
     pub rate_limit: RateLimitMetrics,
     /// Of requests whose route has a breaker.
     pub breaker: BreakerMetrics,
+    /// `connection_lasted_total{of}`: connections that were closed because they had lasted as long as they
+    /// may, at [`Lasted`].
+    pub lasted: [Counter; Lasted::ALL.len()],
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -368,6 +373,7 @@ impl Default for WorkerMetrics {
             breaker: BreakerMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
+            lasted: Default::default(),
             pool_evicted: Counter::default(),
             bytes_spliced: Counter::default(),
             bytes_copied: Counter::default(),

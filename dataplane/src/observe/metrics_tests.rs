@@ -51,6 +51,7 @@ fn a_fresh_page_has_every_name_of_the_contract() {
         "breaker_rejected_total",
         "breaker_fallback_total",
         "breaker_probes_total",
+        "connection_lasted_total{of=\"client\"}",
         "pool_hit_total",
         "pool_miss_total",
         "pool_evicted_total",
