@@ -19,6 +19,7 @@ use crate::decide::retry::RetryReason;
 use crate::decide::route::plan::RoutePlan;
 use crate::exchange::{Exchange, Request};
 use crate::failure::{Cause, Failure, Side};
+use crate::forward::leaving::unless_gone;
 use crate::forward::mirror::mirror;
 use crate::forward::obtain::{Patience, dial, obtain};
 use crate::forward::pool::Upstream;
@@ -218,7 +219,7 @@ async fn obtain_after(
 ) -> Result<Try, Failure> {
     let tried = &request.tries().expect("who has none claims none").tried;
     loop {
-        lateen_ring::sleep(wait).await;
+        unless_gone(connection, lateen_ring::sleep(wait)).await?;
         let failure = match connect_try(connection, exchange, way, None, tried).await {
             Ok(next) => return Ok(next),
             Err(failure) => failure,

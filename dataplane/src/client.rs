@@ -6,11 +6,14 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use lateen_ring::{Deadline, Instant, Stream};
 
 use crate::accept::clients::ClientId;
+use crate::cluster::Cluster;
 use crate::codec::proxy_protocol::Ends;
+use crate::decide::lasting::lasts_ns;
 use crate::forward::transfer::Timer;
 use crate::loaded::ListenerSlot;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
@@ -50,6 +53,10 @@ impl Connection {
         shard.metrics().connections(ConnectionSide::Downstream).on_open();
         // A v4 client of a dual-stack listener is a v4 client.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let ends = ends(&shard, slot);
+        if ends != Instant::NEVER {
+            shard.endings.enter(client, ends);
+        }
         Self {
             shard,
             stream,
@@ -95,6 +102,27 @@ impl Connection {
         Timer { deadline: &self.deadline, until: Instant::NEVER }
     }
 
+    /// Whether it has lasted as long as it may.
+    #[inline]
+    pub fn has_lasted(&self) -> bool {
+        let ends = self.shard.endings.of(self.client);
+        ends != Instant::NEVER && lateen_ring::now() >= ends
+    }
+
+    /// Whether it may carry another request after this one.
+    #[inline]
+    pub fn may_go_on(&self) -> bool {
+        !self.shard.closes_after(self.slot) && !self.has_lasted()
+    }
+
+    /// When a tunnel has lasted as long as its route says, else its cluster; but no longer than this
+    /// connection may. Its upstream was `opened` then.
+    pub fn tunnel_ends(&self, cluster: &Cluster, opened: Instant, most_ms: Option<u32>) -> Instant {
+        let of_route = most_ms.map(|ms| opened + Duration::from_millis(ms.into()));
+        let own = of_route.or_else(|| cluster.connection_ends(opened));
+        own.unwrap_or(Instant::NEVER).min(self.shard.endings.of(self.client))
+    }
+
     /// Detection got a request's first byte at `at`.
     pub fn request_began(&self, at: Instant) {
         self.first_byte_at.set(at);
@@ -124,8 +152,19 @@ impl Drop for Connection {
         }
         self.counts().on_close(self.close_reason.get());
         self.shard.destinations.leave(self.client);
+        self.shard.endings.leave(self.client);
         self.shard.clients.leave(self.client);
     }
+}
+
+/// When a connection that begins now at `slot` has lasted as long as it may; `NEVER`: it may for ever.
+fn ends(shard: &Shard, slot: ListenerSlot) -> Instant {
+    let live = shard.views.of_slot(slot);
+    let most_ms = live.listener(slot).and_then(|listener| listener.connection_ms_max);
+    most_ms.map_or(Instant::NEVER, |ms| {
+        let lasts_ns = lasts_ns(u64::from(ms) * 1_000_000, shard.random());
+        lateen_ring::now() + Duration::from_nanos(lasts_ns)
+    })
 }
 
 /// The longest text of an IP address, `ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff`: none is written

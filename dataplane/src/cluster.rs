@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lateen_ring::Instant;
 use lateen_snapshot::model::proxy_protocol::ProxyVersion;
 use lateen_snapshot::model::{self, ClusterId, HashKey};
 
@@ -26,6 +27,7 @@ use crate::decide::balance::aperture::Seat;
 use crate::decide::balance::load::{Load, OutOfService};
 use crate::decide::balance::service::InService;
 use crate::decide::balance::{Balancer, Choice, Draw, EndpointIndex, Shared, Wish};
+use crate::decide::lasting::{lasts_ns, scattered};
 use crate::decide::session::endpoint_mark;
 use crate::forward::pool::{ClusterIdle, IdleList};
 use crate::health::watch::{self, Watch};
@@ -214,6 +216,14 @@ impl Cluster {
     /// Until a connection to one of them stands.
     pub fn connect_timeout(&self, of_process: Duration) -> Duration {
         self.spec.connect_timeout_ms.map_or(of_process, |ms| Duration::from_millis(ms.into()))
+    }
+
+    /// How long a connection to one of them that opened at `opened` lasts; `None`: as config does not say.
+    #[inline]
+    pub fn connection_ends(&self, opened: Instant) -> Option<Instant> {
+        let most_ns = u64::from(self.spec.policy.connection_ms_max?) * 1_000_000;
+        let lasts_ns = lasts_ns(most_ns, scattered(opened.as_nanos()));
+        Some(opened + Duration::from_nanos(lasts_ns))
     }
 
     /// The header that connections to its endpoints begin with, if any. Such a connection serves one

@@ -22,6 +22,7 @@ use crate::forward::received::Received;
 use crate::forward::tunnel::{End, end_tunnel, tunnel};
 use crate::limits;
 use crate::observe::metrics::CloseReason;
+use crate::observe::metrics::lasted::Lasted;
 use crate::plant::{self, Plant};
 use crate::reach::{Connected, Haste, Reached, TcpLine, connect_any};
 use crate::request::{After, proxy_request};
@@ -258,6 +259,9 @@ fn serve_http1<'a>(
             }
             let after = boxed(proxy_request(connection, received)).await;
             connection.unfinished.set(false);
+            if !matches!(after, After::KeepAlive) && connection.has_lasted() {
+                connection.shard.metrics().lasted[Lasted::Client as usize].increment();
+            }
             match after {
                 After::KeepAlive => {
                     patience = connection.shard.config.timeouts.idle;
@@ -363,7 +367,7 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
             Reached::Nobody | Reached::NoRoom => return,
         },
     };
-    let Connected { upstream, in_flight, idle_timeout, flows, epoch, limits, said } = *connected;
+    let Connected { upstream, in_flight, bounds, flows, epoch, limits, said } = *connected;
     if limits.is_some_and(|limits| limits.ask(&shard, None, connection.peer.ip()).is_some()) {
         close_upstream(upstream, CloseReason::Orderly);
         connection.stream.reset_on_close();
@@ -380,13 +384,13 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
         End { stream: &connection.stream, counts: connection.counts(), received },
         End { stream: &upstream.stream, counts: shard.upstream_counts(), received: from_upstream },
         &connection.deadline,
-        idle_timeout,
+        bounds,
         shard.metrics(),
         &line.passed,
         flows.as_deref(),
     )
     .await;
-    line.tell(end_tunnel(connection, upstream, ended));
+    line.tell(end_tunnel(connection, upstream, ended).await);
 }
 
 #[cfg(test)]

@@ -123,6 +123,8 @@ pub enum Cause {
     Injected(u16),
     /// A fault of its route resets the client's connection.
     InjectedReset,
+    /// The connection has lasted as long as its route or its listener says.
+    Lasted,
     /// The proxy broke it off itself: a drain's grace was over, or its task panicked.
     CutOff,
 }
@@ -155,7 +157,8 @@ pub enum ResponseFlag {
     UpstreamProtocolError,
     /// UT: upstream request timeout.
     UpstreamTimeout,
-    /// DT: the client took too long.
+    /// DT: the client took too long; or a connection that is not HTTP lasted as long as it may, for which
+    /// Envoy has these letters.
     DownstreamTimeout,
     /// UO: over a cap.
     Overflow,
@@ -377,6 +380,11 @@ impl Failure {
         Self { stage: Stage::Decide, side: Side::Local, cause, retryable: false }
     }
 
+    /// A tunnel has lasted as long as it may.
+    pub const fn lasted() -> Self {
+        Self { stage: Stage::Tunnel, side: Side::Local, cause: Cause::Lasted, retryable: false }
+    }
+
     /// The proxy broke it off: the endpoint may be working on the request, so never repeated.
     pub const fn cut_off(stage: Stage) -> Self {
         Self { stage, side: Side::Local, cause: Cause::CutOff, retryable: false }
@@ -409,12 +417,13 @@ impl Failure {
             Cause::UpstreamTimeout | Cause::DeadlinePassed => (Some(504), Flag::UpstreamTimeout),
             Cause::Injected(status) => (Some(status), Flag::FaultInjected),
             Cause::InjectedReset => (None, Flag::FaultInjected),
+            Cause::Lasted => (None, Flag::DownstreamTimeout),
             Cause::CutOff => (None, Flag::LocalReset),
         };
         let classification = match (self.side, self.cause) {
             // Asked for what is not there, or for too much: the client's mistake, although it is
             // answered here.
-            (Side::Downstream, _) | (_, Cause::NoRoute | Cause::RateLimited) => {
+            (Side::Downstream, _) | (_, Cause::NoRoute | Cause::RateLimited | Cause::Lasted) => {
                 Classification::Success
             }
             (_, Cause::Injected(status)) => Classification::of_status(status),
@@ -444,6 +453,7 @@ mod tests {
             (Failure::no_cluster(), Some(500), "NC", "failure"),
             (Failure::client_gone(Stage::ResponseBody), None, "DC", "success"),
             (Failure::cut_off(Stage::Request), None, "LR", "failure"),
+            (Failure::lasted(), None, "DT", "success"),
             (Failure::injected(AbortKind::Status(429)), Some(429), "FI", "success"),
             (Failure::injected(AbortKind::Status(503)), Some(503), "FI", "failure"),
             (Failure::injected(AbortKind::Reset), None, "FI", "failure"),

@@ -578,7 +578,7 @@ fn own_answer(
 /// Whether the client's connection can carry another request after an answer to this head alone.
 fn goes_on_after(connection: &Connection, head: &RequestHead<'_>) -> bool {
     let bodyless = matches!(head.framing, Framing::None | Framing::Length(0));
-    head.keep_alive && bodyless && !connection.shard.closes_after(connection.slot)
+    head.keep_alive && bodyless && connection.may_go_on()
 }
 
 fn answer_as_last_hop(connection: &Connection, live: &Live, head: &RequestHead<'_>) -> Head {

@@ -12,6 +12,7 @@ use crate::attempt::Way;
 use crate::client::Connection;
 use crate::exchange::Exchange;
 use crate::failure::{Cause, Failure, Stage};
+use crate::forward::leaving::unless_gone;
 use crate::observe::metrics::overload::ShedCause;
 use crate::shard::Shard;
 
@@ -55,7 +56,8 @@ pub fn try_enter(exchange: &Exchange, way: &Way) -> bool {
 /// As [`Bulkhead::enter`](crate::bulkhead::Bulkhead::enter).
 pub async fn enter(connection: &Connection, exchange: &Exchange, way: &Way) -> Result<(), Failure> {
     let (deadline, until) = (&connection.deadline, exchange.due.get());
-    let unit = way.cluster.bulkhead.enter(exchange.priority.get(), deadline, until).await?;
+    let entering = way.cluster.bulkhead.enter(exchange.priority.get(), deadline, until);
+    let unit = unless_gone(connection, entering).await??;
     *exchange.entered.borrow_mut() = Some(unit);
     Ok(())
 }

@@ -21,8 +21,9 @@ use crate::decide::balance::key::key_of_connection;
 use crate::failure::{Failure, Stage};
 use crate::forward::connect::connect;
 use crate::forward::introduce::introduce;
+use crate::forward::leaving::unless_gone;
 use crate::forward::pool::Upstream;
-use crate::forward::tunnel::Passed;
+use crate::forward::tunnel::{Bounds, Passed};
 use crate::in_flight::InFlight;
 use crate::limits;
 use crate::observe::access_log::Entry;
@@ -36,8 +37,8 @@ pub struct Connected {
     pub upstream: Upstream,
     /// The endpoint, of which it is load.
     pub in_flight: InFlight,
-    /// How long the tunnel may be silent.
-    pub idle_timeout: Duration,
+    /// How long the tunnel may be silent, and there.
+    pub bounds: Bounds,
     /// What limits its bytes.
     pub flows: Option<Box<Flows>>,
     /// Of the snapshot.
@@ -87,12 +88,14 @@ pub async fn connect_any(connection: &Connection, line: &TcpLine<'_>, haste: Has
     match reached {
         Ok(Some((in_flight, upstream))) => {
             connection.unfinished.set(before);
-            let TcpWay { idle_timeout, epoch, limits, .. } = way;
+            let TcpWay { idle_timeout, most_ms, epoch, limits, .. } = way;
+            let of = &in_flight.chosen().cluster;
+            let ends = connection.tunnel_ends(of, upstream.opened, most_ms);
+            let bounds = Bounds { idle_timeout, ends };
             let flows = limits.as_ref().and_then(|it| it.flows(shard, None, connection.peer.ip()));
             let limits = limits.filter(|_| haste == Haste::Early);
             let said = None;
-            let connected =
-                Connected { upstream, in_flight, idle_timeout, flows, epoch, limits, said };
+            let connected = Connected { upstream, in_flight, bounds, flows, epoch, limits, said };
             Reached::Endpoint(Box::new(connected))
         }
         Ok(None) => {
@@ -141,7 +144,8 @@ async fn connect_one_of(
                 None => return Ok(None),
             },
             Haste::Due => {
-                cluster.bulkhead.enter(Priority::Default, deadline, Instant::NEVER).await?
+                let entering = cluster.bulkhead.enter(Priority::Default, deadline, Instant::NEVER);
+                unless_gone(connection, entering).await??
             }
         };
         // One timeout for all of them: the first, if it is a black hole, must leave some to the rest.
@@ -170,6 +174,8 @@ struct TcpWay {
     clusters: Vec<Rc<Cluster>>,
     /// How long the tunnel may be silent.
     idle_timeout: Duration,
+    /// How long it may be there, if the route says so.
+    most_ms: Option<u32>,
     /// Of the snapshot.
     epoch: Epoch,
     /// Of the rate of connections.
@@ -195,7 +201,8 @@ fn tcp_way(connection: &Connection) -> TcpWay {
     let own = route.and_then(|route| route.idle_timeout_ms);
     let idle_timeout =
         own.map_or(shard.config.timeouts.idle, |ms| Duration::from_millis(ms.into()));
-    TcpWay { clusters, idle_timeout, epoch: live.loaded.epoch, limits }
+    let most_ms = route.and_then(|route| route.connection_ms_max);
+    TcpWay { clusters, idle_timeout, most_ms, epoch: live.loaded.epoch, limits }
 }
 
 /// What the log tells of a TCP connection. A line that is due when it is dropped is told then: its

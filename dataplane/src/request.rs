@@ -33,10 +33,10 @@ use crate::forward::held::hold_request;
 use crate::forward::obtain::take_pooled;
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
-use crate::forward::request_body::send_request_body;
+use crate::forward::request_body::{Upload, send_request_body};
 use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Timer, one, send};
-use crate::forward::tunnel::{End, Passed, end_tunnel, tunnel};
+use crate::forward::tunnel::{Bounds, End, Passed, end_tunnel, tunnel};
 use crate::health::tries::{note_answered, note_failed};
 use crate::hedged::{call, respond_hedged};
 use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head};
@@ -304,15 +304,13 @@ async fn converse_with_body(
     let kept = std::mem::take(&mut request.message);
     let moved = Moved::default();
     let outcome = {
-        let sending = send_request_body(
-            connection,
-            exchange,
-            &upstream.stream,
-            received,
-            &mut body,
-            &moved,
-            (timer.until, request.up_flow()),
-        );
+        let upload = Upload {
+            upstream: &upstream.stream,
+            moved: &moved,
+            until: timer.until,
+            flow: request.up_flow(),
+        };
+        let sending = send_request_body(connection, exchange, received, &mut body, upload);
         let mut sending = pin!(sending);
         let call = Call {
             connection,
@@ -386,10 +384,10 @@ async fn join(
     };
     let server =
         End { stream: &upstream.stream, counts: shard.upstream_counts(), received: from_upstream };
-    let idle_timeout = shard.config.timeouts.idle;
+    let bounds = Bounds { idle_timeout: shard.config.timeouts.idle, ends: Instant::NEVER };
     let (deadline, metrics) = (&connection.deadline, shard.metrics());
-    let ended = tunnel(client, server, deadline, idle_timeout, metrics, &passed, flows).await;
-    exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended));
+    let ended = tunnel(client, server, deadline, bounds, metrics, &passed, flows).await;
+    exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended).await);
     Done { keep_alive: false, sends_on: false }
 }
 
@@ -431,8 +429,7 @@ async fn fall_back(connection: &Connection, exchange: &Exchange, request: &Reque
     let Some(Fallback::Response(fallback)) = rule.and_then(|rule| rule.fallback.as_ref()) else {
         return fail(connection, exchange, Failure::overflow(Stage::Decide), Some(request)).await;
     };
-    let keep_alive =
-        exchange.request_whole.get() && request.keep_alive && !shard.closes_after(connection.slot);
+    let keep_alive = exchange.request_whole.get() && request.keep_alive && connection.may_go_on();
     let added = added_to_failure(connection, exchange, Some(request));
     let mut reply = spare_vector();
     let local = LocalReply {
@@ -504,7 +501,7 @@ async fn answer_failure(
     let keep_alive = exchange.request_whole.get()
         && wanted
         && failure.side != Side::Downstream
-        && !shard.closes_after(connection.slot);
+        && connection.may_go_on();
     let added = added_to_failure(connection, exchange, request);
     let mut reply = spare_vector();
     let local = LocalReply {

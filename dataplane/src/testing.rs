@@ -100,8 +100,14 @@ pub(crate) fn listening(addresses: &[SocketAddr]) -> Snapshot {
         address: *address,
         protocol: Protocol::Tcp,
         proxy_sources: Vec::new(),
+        connection_ms_max: None,
         http: Vec::new(),
-        tcp: Some(TcpRoute { name: "t".to_owned(), backends: Vec::new(), idle_timeout_ms: None }),
+        tcp: Some(TcpRoute {
+            name: "t".to_owned(),
+            backends: Vec::new(),
+            idle_timeout_ms: None,
+            connection_ms_max: None,
+        }),
     };
     let listeners = addresses.iter().enumerate().map(listener).collect();
     Snapshot { listeners, ..Snapshot::default() }

@@ -239,6 +239,7 @@ impl Mesh {
             address,
             protocol: Protocol::Http,
             proxy_sources: Vec::new(),
+            connection_ms_max: None,
             http: vec![HostRoutes { host: HostPattern::Any, table }],
             tcp: None,
         });
@@ -252,11 +253,13 @@ impl Mesh {
             address,
             protocol: Protocol::Tcp,
             proxy_sources: Vec::new(),
+            connection_ms_max: None,
             http: Vec::new(),
             tcp: Some(TcpRoute {
                 name: "tcp".to_owned(),
                 backends: vec![TcpBackend { cluster: Some(cluster), weight: 1, rate_limits: None }],
                 idle_timeout_ms: None,
+                connection_ms_max: None,
             }),
         });
     }

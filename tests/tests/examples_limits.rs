@@ -20,6 +20,7 @@ lateen_tests::on_both_engines!(
     who_connects_too_often_is_reset,
     a_service_that_hangs_takes_no_more_than_its_caps,
     who_says_nothing_takes_no_place_in_the_queue,
+    who_leaves_a_queue_makes_room_in_it,
     one_request_at_a_time_and_nobody_waits,
     a_client_too_many_waits_and_is_reset,
 );
@@ -273,6 +274,29 @@ fn who_says_nothing_takes_no_place_in_the_queue(engine: Engine) {
     silent.send(REQUEST);
     assert_eq!(status(silent), 200);
     assert_eq!(overflow(&example.proxy.metrics(), "connections", "timeout"), 0.0);
+}
+
+fn who_leaves_a_queue_makes_room_in_it(engine: Engine) {
+    let hanging = Hanging::start();
+    let example = Example::apply_on(engine, 2, "bulkhead.yaml", &[hanging.upstream.address()]);
+    let queued = [("resource", "connections")];
+    let at_work = [begin(&example), begin(&example)];
+    hanging.await_work(2);
+    let leaving = [begin(&example), begin(&example)];
+    example.proxy.await_metric("bulkhead_queued_total", &queued, 2.0);
+    for peer in leaving {
+        peer.reset();
+    }
+    example.proxy.await_metric("response_flags_total", &[("flag", "DC")], 2.0);
+    let waiting = [begin(&example), begin(&example)];
+    example.proxy.await_metric("bulkhead_queued_total", &queued, 4.0);
+    hanging.hang(false);
+    for peer in at_work.into_iter().chain(waiting) {
+        assert_eq!(status(peer), 200);
+    }
+    let metrics = example.proxy.metrics();
+    assert_eq!(overflow(&metrics, "connections", "queue_full"), 0.0);
+    assert_eq!(overflow(&metrics, "connections", "timeout"), 0.0);
 }
 
 fn one_request_at_a_time_and_nobody_waits(engine: Engine) {

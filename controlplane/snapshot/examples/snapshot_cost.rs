@@ -104,6 +104,7 @@ fn mesh(clusters: usize, endpoints: usize) -> Snapshot {
         address: ([127, 0, 0, 1], 15002).into(),
         protocol: Protocol::Http,
         proxy_sources: Vec::new(),
+        connection_ms_max: None,
         http: vec![HostRoutes { host: HostPattern::Any, table: RouteTableId(0) }],
         tcp: None,
     };

@@ -98,6 +98,9 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Connections from these begin with a header of the PROXY protocol, by which their client is known.
     pub proxy_sources: Vec<proxy_protocol::AddressRange>,
+    /// How long a connection lasts, in milliseconds, more than 0; `None`: as long as it likes. Some end up
+    /// to a tenth of it sooner.
+    pub connection_ms_max: Option<u32>,
     /// For HTTP: by the request's host, the most specific first match wins (exact before longer
     /// suffix before shorter suffix before any). A host that none matches is answered 404. Empty for
     /// [`Protocol::Tcp`].
@@ -380,6 +383,8 @@ pub struct TcpRoute {
     pub backends: Vec<TcpBackend>,
     /// Without a byte either way, in milliseconds; `None`: the proxy's own `--idle-timeout`.
     pub idle_timeout_ms: Option<u32>,
+    /// How long a connection lasts, in milliseconds, more than 0; `None`: as its cluster says.
+    pub connection_ms_max: Option<u32>,
 }
 
 /// A backend and its share of the connections.
@@ -423,6 +428,9 @@ pub struct ClusterPolicy {
     pub retry_budget: Option<RetryBudget>,
     /// Connections to them begin with a header of the PROXY protocol, and serve one client each.
     pub proxy_protocol: Option<proxy_protocol::ProxyVersion>,
+    /// How long a connection to one of them lasts, in milliseconds, more than 0; `None`: the proxy's own
+    /// `--pool-lifetime` if HTTP requests share it, else as long as it likes.
+    pub connection_ms_max: Option<u32>,
     /// Where fewer than so many percent of them are in service, those that are not get requests too: at
     /// most 100; 0: never; `None`: the proxy's own default.
     pub panic_threshold_percent: Option<u8>,

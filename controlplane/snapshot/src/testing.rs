@@ -95,6 +95,7 @@ fn clusters() -> impl Strategy<Value = Vec<Arc<Cluster>>> {
                     part_of: (endpoints.len() == 1).then(|| "shop/whole:80".into()),
                     retry_budget: (!endpoints.is_empty()).then(RetryBudget::default),
                     proxy_protocol: versions[endpoints.len() % 3],
+                    connection_ms_max: endpoints.len().is_multiple_of(3).then_some(1_000),
                     panic_threshold_percent: endpoints.len().is_multiple_of(2).then_some(100),
                     slow_start: (!is_keyed).then(|| Box::new(slow)),
                     aperture: matches!(balancing, Balancing::LeastRequest)
@@ -212,7 +213,17 @@ fn listeners(tables: u32, clusters: u32) -> impl Strategy<Value = Vec<Listener>>
             let index: usize = index;
             let name = format!("{name}-{index}");
             let proxy_sources = proxy_sources(address);
-            Listener { name, direction, address, protocol, proxy_sources, http, tcp }
+            let connection_ms_max = address.port().is_multiple_of(2).then_some(60_000);
+            Listener {
+                name,
+                direction,
+                address,
+                protocol,
+                proxy_sources,
+                connection_ms_max,
+                http,
+                tcp,
+            }
         };
         listeners.into_iter().enumerate().map(into_listener).collect()
     })
@@ -256,8 +267,12 @@ fn tcp_route(clusters: u32) -> impl Strategy<Value = TcpRoute> {
         weight,
         rate_limits: None,
     });
-    ("TCPRoute/[a-z]{1,8}/0", vec(backend, 0..3), option::of(0..100_000_u32))
-        .prop_map(|(name, backends, idle_timeout_ms)| TcpRoute { name, backends, idle_timeout_ms })
+    ("TCPRoute/[a-z]{1,8}/0", vec(backend, 0..3), option::of(0..100_000_u32)).prop_map(
+        |(name, backends, idle_timeout_ms)| {
+            let connection_ms_max = idle_timeout_ms.map(|span_ms| span_ms + 1);
+            TcpRoute { name, backends, idle_timeout_ms, connection_ms_max }
+        },
+    )
 }
 
 fn route_table(prefixed: Vec<bool>) -> impl Strategy<Value = RouteTable> {

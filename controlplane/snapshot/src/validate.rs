@@ -260,6 +260,10 @@ fn duration(field: &'static str, span_ms: Option<u32>) -> Result<(), Problem> {
     }
 }
 
+fn connection_duration(span_ms: Option<u32>) -> Result<(), Problem> {
+    span_ms.map_or(Ok(()), |span_ms| positive_duration("connection_ms_max", span_ms))
+}
+
 fn check_listeners(snapshot: &Snapshot, origin: Origin) -> Result<(), Invalid> {
     let mut names = HashSet::new();
     let mut addresses = HashSet::new();
@@ -270,6 +274,7 @@ fn check_listeners(snapshot: &Snapshot, origin: Origin) -> Result<(), Invalid> {
             .and_then(|()| check_address(listener, origin, &mut addresses))
             .and_then(|()| check_protocol(listener))
             .and_then(|()| check_proxy_sources(listener))
+            .and_then(|()| connection_duration(listener.connection_ms_max))
             .and_then(|()| check_host_routes(&listener.http, snapshot.route_tables.len()))
             .and_then(|()| match &listener.tcp {
                 Some(route) => {
@@ -362,6 +367,7 @@ fn in_range(
 fn check_tcp(route: &TcpRoute, clusters: usize) -> Result<(), Problem> {
     text::name(&route.name)?;
     duration("idle_timeout_ms", route.idle_timeout_ms)?;
+    connection_duration(route.connection_ms_max)?;
     at_most(route.backends.len(), BACKENDS_MAX, "backends")?;
     for (index, backend) in route.backends.iter().enumerate() {
         check_share(backend.cluster, backend.weight, clusters)

@@ -34,7 +34,7 @@ use crate::language::kinds::proxy::{
     Target,
 };
 use crate::language::schema::check::nearest;
-use crate::language::text::address_range;
+use crate::language::text::{address_range, duration_ms};
 
 /// Adds a proxy's listeners to its snapshot, and what they lead to.
 pub(super) fn add_listeners<'d>(
@@ -94,6 +94,7 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
             name,
             backends: vec![TcpBackend { cluster: Some(cluster), weight: 1, rate_limits }],
             idle_timeout_ms: settings.idle_timeout_ms,
+            connection_ms_max: None,
         };
         let any = vec![HostPattern::Any];
         let hosts = vec![VirtualHost { hosts: any, port: None, rules: vec![rule_to(route)] }];
@@ -216,7 +217,12 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
                 if is_tcp {
                     let route = self.selection.whole.tcp_of(key).cloned();
                     // Nobody gets the bytes: a reset.
-                    let nobody = TcpRoute { name, backends: Vec::new(), idle_timeout_ms: None };
+                    let nobody = TcpRoute {
+                        name,
+                        backends: Vec::new(),
+                        idle_timeout_ms: None,
+                        connection_ms_max: None,
+                    };
                     tcp = Some(self.selection.take_tcp(route.unwrap_or(nobody)));
                     continue;
                 }
@@ -236,6 +242,7 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
                 address: SocketAddr::new(written.address.unwrap_or(EVERYWHERE), own_port),
                 protocol: if is_tcp { Protocol::Tcp } else { Protocol::Http },
                 proxy_sources: proxy_sources(written),
+                connection_ms_max: connection_ms_max(written),
                 http,
                 tcp,
             };
@@ -285,7 +292,18 @@ impl<'a, 'd> Draft<'_, 'a, 'd> {
         let tcp = tcp.filter(|_| protocol != Protocol::Http);
         let name = written.name.clone();
         let proxy_sources = proxy_sources(written);
-        self.add(Listener { name, direction, address, protocol, proxy_sources, http, tcp }, path);
+        let connection_ms_max = connection_ms_max(written);
+        let listener = Listener {
+            name,
+            direction,
+            address,
+            protocol,
+            proxy_sources,
+            connection_ms_max,
+            http,
+            tcp,
+        };
+        self.add(listener, path);
     }
 
     fn add_table(&mut self, name: String, hosts: Vec<VirtualHost>) -> RouteTableId {
@@ -404,4 +422,10 @@ fn mesh_names(service: &Service<'_>, caller: &str) -> Vec<HostPattern> {
         names.push(HostPattern::Exact(name.to_owned()));
     }
     names
+}
+
+/// The language saw to its bounds.
+fn connection_ms_max(written: &ProxyListener) -> Option<u32> {
+    let span_ms = duration_ms(written.max_connection_duration.as_deref()?)?;
+    u32::try_from(span_ms).ok()
 }

@@ -108,6 +108,7 @@ fn either_cluster(this: ClusterPolicy, other: &ClusterPolicy) -> ClusterPolicy {
         part_of: None,
         retry_budget: this.retry_budget.or(other.retry_budget),
         proxy_protocol: this.proxy_protocol.or(other.proxy_protocol),
+        connection_ms_max: this.connection_ms_max.or(other.connection_ms_max),
         panic_threshold_percent: this.panic_threshold_percent.or(other.panic_threshold_percent),
         slow_start: this.slow_start.or_else(|| other.slow_start.clone()),
         aperture: this.aperture.or(other.aperture),
@@ -317,6 +318,8 @@ fn settings_of(
         let path = format!("spec.timeouts.{field}");
         timeout_ms(policy.declared, text, &path, findings)
     };
+    let longest = written.max_connection_duration.as_deref();
+    let connection_ms_max = time_limit(longest, "maxConnectionDuration").map(never_is_long);
     let balancing = policy.spec.load_balancing.as_ref();
     Settings {
         connect_timeout_ms: time_limit(written.connect.as_deref(), "connect").map(never_is_long),
@@ -328,6 +331,7 @@ fn settings_of(
                 1 => ProxyVersion::V1,
                 _ => ProxyVersion::V2,
             }),
+            connection_ms_max,
             panic_threshold_percent: balancing.and_then(|all| all.panic_threshold_percent),
             slow_start: balancing
                 .and_then(|all| all.slow_start.as_ref())

@@ -90,6 +90,7 @@ fn compile<'d>(
             name: format!("TCPRoute/{namespace}/{name}/0"),
             backends,
             idle_timeout_ms: said.idle_timeout_ms,
+            connection_ms_max: said.policy.connection_ms_max,
         },
     }
 }

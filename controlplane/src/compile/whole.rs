@@ -131,6 +131,7 @@ impl<'d> Whole<'d> {
                 rate_limits: of_connections(&self.settings[port.0 as usize].of_requests),
             }],
             idle_timeout_ms: self.settings[port.0 as usize].idle_timeout_ms,
+            connection_ms_max: None,
         })
     }
 
@@ -320,6 +321,8 @@ impl<'d> Linker<'_, 'd> {
         let mut route = chosen.route.clone();
         let idle_ms = route.idle_timeout_ms.or(of_parent.and_then(|of| of.idle_timeout_ms));
         route.idle_timeout_ms = idle_ms.or(chosen.backend_idle_timeout_ms);
+        let of_parent_ms = of_parent.and_then(|of| of.policy.connection_ms_max);
+        route.connection_ms_max = route.connection_ms_max.or(of_parent_ms);
         let of_parent = || of_parent.and_then(|of| of_connections(&of.of_requests));
         if let Some(limits) = chosen.rate_limits.clone().or_else(of_parent) {
             for backend in &mut route.backends {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use lateen_snapshot::model::{Action, ClusterId, Listener, Route, Snapshot, TcpBackend};
+use lateen_snapshot::model::{Action, ClusterId, Listener, Route, Snapshot, TcpBackend, TcpRoute};
 use serde::{Deserialize, Serialize};
 
 use crate::serve::plan::Snapshots;
@@ -99,12 +99,14 @@ fn changes(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Pa
 
 fn write_listener(snapshot: &Snapshot, listener: &Listener) -> String {
     let mut text = format!("{:?} {} {:?}", listener.direction, listener.address, listener.protocol);
+    let _ = write!(text, " {:?}", listener.connection_ms_max);
     for hosts in &listener.http {
         let table = snapshot.route_tables.get(hosts.table.0 as usize).map(|table| &table.name);
         let _ = write!(text, " {:?} {table:?}", hosts.host);
     }
     if let Some(tcp) = &listener.tcp {
-        let _ = write!(text, " {} {:?}", tcp.name, tcp.idle_timeout_ms);
+        let TcpRoute { name, idle_timeout_ms, connection_ms_max, .. } = tcp;
+        let _ = write!(text, " {name} {idle_timeout_ms:?} {connection_ms_max:?}");
         for backend in &tcp.backends {
             let TcpBackend { cluster: to, weight, rate_limits } = backend;
             let _ = write!(text, " {:?} {weight} {rate_limits:?}", cluster(snapshot, *to));
@@ -174,7 +176,7 @@ fn cluster(snapshot: &Snapshot, id: Option<ClusterId>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use lateen_snapshot::model::{Balancing, Cluster, ClusterPolicy, TcpRoute};
+    use lateen_snapshot::model::{Balancing, Cluster, ClusterPolicy};
     use lateen_snapshot::model::{Direction, Endpoint, Protocol};
 
     use super::*;
@@ -199,6 +201,7 @@ mod tests {
                 rate_limits: None,
             }],
             idle_timeout_ms: None,
+            connection_ms_max: None,
         };
         let listener = Listener {
             name: "l".into(),
@@ -206,6 +209,7 @@ mod tests {
             address: ([127, 0, 0, 1], 1).into(),
             protocol: Protocol::Tcp,
             proxy_sources: Vec::new(),
+            connection_ms_max: None,
             http: Vec::new(),
             tcp: Some(tcp),
         };

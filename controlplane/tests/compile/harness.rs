@@ -223,5 +223,6 @@ fn tcp_route(route: &TcpRoute, snapshot: &Snapshot) -> String {
         })
         .collect();
     let idle = route.idle_timeout_ms.map(|ms| format!(" idle {ms} ms")).unwrap_or_default();
-    format!("{} [{}]{idle}", route.name, shares.join(", "))
+    let longest = route.connection_ms_max.map(|ms| format!(" for {ms} ms")).unwrap_or_default();
+    format!("{} [{}]{idle}{longest}", route.name, shares.join(", "))
 }

@@ -2,5 +2,6 @@
 
 pub mod listener;
 pub mod clients;
+pub mod endings;
 pub mod proxied;
 pub mod detect;

@@ -35,6 +35,7 @@ pub fn snapshot(
         direction: Direction::Gateway,
         address: *address,
         proxy_sources: Vec::new(),
+        connection_ms_max: None,
         protocol: match protocol {
             ProtocolFlag::Auto => Protocol::Auto,
             ProtocolFlag::Http => Protocol::Http,
@@ -50,6 +51,7 @@ pub fn snapshot(
                 name: "upstream".to_owned(),
                 backends: vec![TcpBackend { cluster: Some(cluster), weight: 1, rate_limits: None }],
                 idle_timeout_ms: None,
+                connection_ms_max: None,
             }),
         },
     };

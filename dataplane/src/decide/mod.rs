@@ -6,6 +6,7 @@ pub mod cors;
 pub mod hedge;
 pub mod fault;
 pub mod lease;
+pub mod lasting;
 pub mod limit_key;
 pub mod health_check;
 pub mod outlier;

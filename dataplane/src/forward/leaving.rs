@@ -3,10 +3,33 @@
 //! Before: nothing is read from the client for a while, and nothing is sent. After: who waits is told, and
 //! gives up. A client that only closed its direction has not left: it may still want its answer.
 
-use std::task::Context;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
 
 use crate::client::Connection;
+use crate::failure::{Failure, Stage};
 use crate::observe::metrics::CloseReason;
+
+/// Waits for `waiting`, unless the client leaves first. What need not wait costs nothing beside.
+///
+/// # Errors
+/// The client left; the future has been dropped.
+pub async fn unless_gone<F: Future>(
+    connection: &Connection,
+    waiting: F,
+) -> Result<F::Output, Failure> {
+    let mut waiting = pin!(waiting);
+    let mut client = ClientWatch::new(connection);
+    poll_fn(|cx| match waiting.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending if client.poll_gone(cx) => {
+            Poll::Ready(Err(Failure::client_gone(Stage::Decide)))
+        }
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
 
 /// Looks after a client.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ use crate::exchange::Exchange;
 use crate::failure::{Cause, Failure, Stage};
 use crate::forward::connect::connect;
 use crate::forward::introduce::introduce;
+use crate::forward::leaving::unless_gone;
 use crate::forward::pool::Upstream;
 use crate::forward::transfer::Timer;
 use crate::health::tries::note_connect_failed;
@@ -95,7 +96,8 @@ pub async fn obtain(
             }
             Patience::Queues => {
                 let (bulkhead, priority) = (&cluster.bulkhead, exchange.priority.get());
-                Some(Room::Unit(bulkhead.enter(priority, timer.deadline, timer.until).await?))
+                let entering = bulkhead.enter(priority, timer.deadline, timer.until);
+                Some(Room::Unit(unless_gone(connection, entering).await??))
             }
         };
         let Some(room) = room else { return Err(Failure::overflow(Stage::Decide)) };
@@ -139,7 +141,8 @@ async fn room(
 ) -> Result<Room, Failure> {
     let shard = &connection.shard;
     let idle = || shard.pool.take_any(shard, cluster);
-    cluster.bulkhead.room(&cluster.idle, priority, timer.deadline, timer.until, idle).await
+    let room = cluster.bulkhead.room(&cluster.idle, priority, timer.deadline, timer.until, idle);
+    unless_gone(connection, room).await?
 }
 
 /// A new connection to the endpoint, once there is room for it.
@@ -153,7 +156,8 @@ pub async fn dial(
     timer: Timer<'_>,
 ) -> Result<Upstream, Failure> {
     let bulkhead = &chosen.cluster.bulkhead;
-    let unit = bulkhead.enter(exchange.priority.get(), timer.deadline, timer.until).await?;
+    let entering = bulkhead.enter(exchange.priority.get(), timer.deadline, timer.until);
+    let unit = unless_gone(connection, entering).await??;
     dial_with(connection, exchange, chosen, unit, timer).await
 }
 

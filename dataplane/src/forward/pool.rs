@@ -19,6 +19,7 @@ use crate::bulkhead::{Bulkhead, ConnectionUnit};
 use crate::cluster::{Chosen, Cluster, Endpoint};
 use crate::decide::balance::EndpointIndex;
 use crate::limits;
+use crate::observe::metrics::lasted::Lasted;
 use crate::observe::metrics::{CloseReason, ConnectionSide};
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
@@ -58,6 +59,8 @@ struct Idle {
     since: Instant,
     /// When it is too old, or idle for too long.
     dies: Instant,
+    /// When it is too old.
+    ends: Instant,
 }
 
 /// The idle connections of one endpoint; the last in is the first out, the first is the oldest. A
@@ -189,8 +192,10 @@ impl Pool {
         let now = lateen_ring::now();
         let cluster = &chosen.cluster.idle;
         let endpoint = chosen.endpoint();
-        let dies = (now + self.limits.idle_timeout).min(upstream.opened + self.limits.lifetime);
-        let idle = Idle { upstream, since: now, dies };
+        let ends = chosen.cluster.connection_ends(upstream.opened);
+        let ends = ends.unwrap_or(upstream.opened + self.limits.lifetime);
+        let dies = (now + self.limits.idle_timeout).min(ends);
+        let idle = Idle { upstream, since: now, dies, ends };
         if self.count_max == 0 || now >= dies || endpoint.is_retired() || shard.is_draining() {
             return evict(shard, idle);
         }
@@ -412,6 +417,9 @@ fn is_stale(news: bool) -> bool {
 
 fn evict(shard: &Shard, idle: Idle) {
     shard.metrics().pool_evicted.increment();
+    if lateen_ring::now() >= idle.ends {
+        shard.metrics().lasted[Lasted::Pooled as usize].increment();
+    }
     close_upstream(idle.upstream, CloseReason::Orderly);
 }
 

@@ -14,6 +14,19 @@ use crate::forward::received::Received;
 use crate::forward::transfer::{BodyStop, Stopped, Timer, Way, transfer_body};
 use crate::rate_limit::flow::Flow;
 
+/// Where a request's body goes, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Upload<'a> {
+    /// Who gets it.
+    pub upstream: &'a Stream,
+    /// What was spliced.
+    pub moved: &'a Moved,
+    /// When all of it must be over.
+    pub until: Instant,
+    /// What holds it back, if anything does.
+    pub flow: Option<&'a Flow>,
+}
+
 /// Sends the rest of a request's body; `received` holds what has come of it and afterwards what came
 /// behind it.
 ///
@@ -22,12 +35,11 @@ use crate::rate_limit::flow::Flow;
 pub async fn send_request_body(
     connection: &Connection,
     exchange: &Exchange,
-    upstream: &Stream,
     received: &mut Received,
     body: &mut BodyProgress,
-    moved: &Moved,
-    (until, flow): (Instant, Option<&Flow>),
+    upload: Upload<'_>,
 ) -> Result<(), Failure> {
+    let Upload { upstream, moved, until, flow } = upload;
     let shard = &connection.shard;
     let deadline = Deadline::new();
     let held = flow.map(|flow| Held { flow: Some(flow), pace: None, is_up: true });

@@ -385,7 +385,7 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     if again.is_none() && decides {
         breaker::note_head(exchange, head.status);
     }
-    let goes_on = request.keep_alive && whole && !shard.closes_after(connection.slot);
+    let goes_on = request.keep_alive && whole && connection.may_go_on();
     let live = if request.edits_response { exchange.live() } else { None };
     let is_final = !head.is_interim();
     let with_token = live.as_deref().filter(|_| is_final).and_then(|live| {

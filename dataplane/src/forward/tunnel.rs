@@ -23,6 +23,7 @@ use crate::failure::{Failure, Stage};
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::limits;
+use crate::observe::metrics::lasted::Lasted;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, WorkerMetrics};
 use crate::rate_limit::flow::{Flow, Flows};
 
@@ -48,6 +49,17 @@ pub enum TunnelEnd {
     UpstreamBroke(CloseReason),
     /// Neither side said anything for the idle timeout.
     Idle,
+    /// It has lasted as long as it may.
+    Lasted,
+}
+
+/// How long a tunnel may be what.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Silent.
+    pub idle_timeout: Duration,
+    /// There, whatever passes; [`Instant::NEVER`]: for ever.
+    pub ends: Instant,
 }
 
 /// Bytes that passed, client to upstream and back.
@@ -64,7 +76,7 @@ pub async fn tunnel(
     mut client: End<'_>,
     mut upstream: End<'_>,
     deadline: &Deadline,
-    idle_timeout: Duration,
+    bounds: Bounds,
     metrics: &WorkerMetrics,
     passed: &Passed,
     flows: Option<&Flows>,
@@ -95,7 +107,8 @@ pub async fn tunnel(
     let mut up = pin!(relay(up, from_client, &moved_at));
     let mut down = pin!(relay(down, from_upstream, &moved_at));
     let mut sent = 0;
-    deadline.set_after(idle_timeout);
+    let Bounds { idle_timeout, ends } = bounds;
+    deadline.set((moved_at.get() + idle_timeout).min(ends));
     let ended = poll_fn(|cx| {
         if !up_done.get() {
             match up.as_mut().poll(cx) {
@@ -134,6 +147,9 @@ pub async fn tunnel(
         // Not moved for each message, but once it has passed.
         while deadline.poll_past(cx).is_ready() {
             let now = lateen_ring::now();
+            if now >= ends {
+                return Poll::Ready(TunnelEnd::Lasted);
+            }
             if client.stream.is_sending() || upstream.stream.is_sending() {
                 // What a slow reader takes of a send wakes nobody.
                 let before = sent;
@@ -145,7 +161,7 @@ pub async fn tunnel(
             if now >= moved_at.get() + idle_timeout {
                 return Poll::Ready(TunnelEnd::Idle);
             }
-            deadline.set(moved_at.get() + idle_timeout);
+            deadline.set((moved_at.get() + idle_timeout).min(ends));
         }
         Poll::Pending
     })
@@ -155,7 +171,7 @@ pub async fn tunnel(
 }
 
 /// Closes both ends of a tunnel as it ended, and says what to count.
-pub fn end_tunnel(
+pub async fn end_tunnel(
     connection: &Connection,
     upstream: Upstream,
     ended: TunnelEnd,
@@ -170,6 +186,13 @@ pub fn end_tunnel(
             close_upstream(upstream, CloseReason::TimedOut);
             None
         }
+        TunnelEnd::Lasted => {
+            connection.shard.metrics().lasted[Lasted::Tunnel as usize].increment();
+            let ends = [&connection.stream, &upstream.stream];
+            Box::pin(see_off(ends, &connection.deadline)).await;
+            close_upstream(upstream, CloseReason::Orderly);
+            Some(Failure::lasted())
+        }
         TunnelEnd::ClientBroke(reason) => {
             connection.closes_for(reason);
             upstream.stream.reset_on_close();
@@ -180,6 +203,27 @@ pub fn end_tunnel(
             connection.stream.reset_on_close();
             close_upstream(upstream, reason);
             Some(Failure::upstream_reset(Stage::Tunnel, false))
+        }
+    }
+}
+
+/// Closes both ends so that their peers get what is on its way to them: what they still send for a moment is
+/// thrown away, since closing over unread bytes is a reset, which overtakes the end.
+async fn see_off(ends: [&Stream; 2], deadline: &Deadline) {
+    deadline.set_after(limits::DISCARD_TIMEOUT);
+    for end in ends {
+        if matches!(deadline.guard(end.flush()).await, Ok(Ok(()))) {
+            // It may be gone already.
+            let _ = end.shutdown(Shutdown::Write);
+        }
+    }
+    let mut left = limits::DISCARD_BYTES_MAX;
+    for end in ends {
+        while left > 0 {
+            match deadline.guard(end.recv()).await {
+                Ok(Ok(Some(lease))) => left = left.saturating_sub(lease.len()),
+                _ => break,
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod faults;
 pub mod health;
 pub mod overload;
 pub mod proxy_protocol;
+pub mod lasted;
 pub mod rate_limit;
 pub mod retry;
 pub mod sessions;
@@ -25,6 +26,7 @@ use crate::failure::{Classification, Failure, ResponseFlag};
 use crate::observe::counter::{Counter, Gauge, Histogram};
 use crate::observe::metrics::bulkhead::BulkheadMetrics;
 use crate::observe::metrics::faults::FaultMetrics;
+use crate::observe::metrics::lasted::Lasted;
 use crate::observe::metrics::overload::{OverloadFigures, OverloadMetrics};
 use crate::observe::metrics::proxy_protocol::ProxyProtocolMetrics;
 use crate::observe::metrics::rate_limit::RateLimitMetrics;
@@ -322,6 +324,9 @@ pub struct WorkerMetrics {
     pub breaker: BreakerMetrics,
     /// Who was turned away.
     pub overload: OverloadMetrics,
+    /// `connection_lasted_total{of}`: connections that were closed because they had lasted as long as they
+    /// may, at [`Lasted`].
+    pub lasted: [Counter; Lasted::ALL.len()],
     /// `pool_hit_total`: requests that found a pooled connection.
     pub pool_hit: Counter,
     /// `pool_miss_total`: requests that had to connect.
@@ -377,6 +382,7 @@ impl Default for WorkerMetrics {
             overload: OverloadMetrics::default(),
             pool_hit: Counter::default(),
             pool_miss: Counter::default(),
+            lasted: Default::default(),
             pool_evicted: Counter::default(),
             bytes_spliced: Counter::default(),
             bytes_copied: Counter::default(),

@@ -56,6 +56,7 @@ fn a_fresh_page_has_every_name_of_the_contract() {
         "breaker_fallback_total{to=\"response\"}",
         "breaker_fallback_total{to=\"backend\"}",
         "breaker_probes_total",
+        "connection_lasted_total{of=\"client\"}",
         "pool_hit_total",
         "pool_miss_total",
         "pool_evicted_total",

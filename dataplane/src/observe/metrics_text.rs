@@ -19,6 +19,7 @@ use crate::bulkhead::total::Resource;
 use crate::decide::retry::RetryReason;
 use crate::failure::{Classification, ResponseFlag};
 use crate::observe::metrics::bulkhead::Overflow;
+use crate::observe::metrics::lasted::Lasted;
 use crate::observe::metrics::rate_limit::{LimitOutcome, Limited};
 use crate::observe::metrics::retry::{HedgeEnd, RetryDenied};
 use crate::observe::metrics::{
@@ -250,6 +251,11 @@ impl Page<'_, '_> {
     }
 
     fn pools_and_bytes(&mut self) -> Result<(), Error> {
+        let lasted = Lasted::ALL.map(|of| {
+            ([("of", of.as_str())], self.sum(|worker| worker.lasted[of as usize].value()))
+        });
+        let help = "Connections that were closed because they had lasted as long as they may";
+        self.counters("connection_lasted", help, lasted)?;
         let hit = self.sum(|worker| worker.pool_hit.value());
         self.counter("pool_hit", "Requests that found a pooled connection", hit)?;
         let miss = self.sum(|worker| worker.pool_miss.value());

@@ -17,6 +17,7 @@ fn example() -> Snapshot {
         address: "127.0.0.1:15002".parse().expect("an address"),
         protocol: Protocol::Http,
         proxy_sources: Vec::new(),
+        connection_ms_max: Some(60_000),
         http: vec![HostRoutes { host: HostPattern::Any, table: RouteTableId(0) }],
         tcp: None,
     };
@@ -34,6 +35,7 @@ fn example() -> Snapshot {
                 rate_limits: None,
             }],
             idle_timeout_ms: Some(1000),
+            connection_ms_max: None,
         }),
         ..http.clone()
     };
@@ -221,6 +223,14 @@ fn refuses_bad_listeners() {
         (
             |s| tcp(s).backends[0].weight = 1_000_001,
             "listener 1 (\"db\"): tcp.backends[0].weight: 1000001: at most 1000000",
+        ),
+        (
+            |s| tcp(s).connection_ms_max = Some(0),
+            "listener 1 (\"db\"): tcp.connection_ms_max: 0: at least 1",
+        ),
+        (
+            |s| s.listeners[0].connection_ms_max = Some(0),
+            "listener 0 (\"web\"): connection_ms_max: 0: at least 1",
         ),
         (
             |s| tcp(s).idle_timeout_ms = Some(u32::MAX),

@@ -138,6 +138,7 @@ fn of_route(path_pattern: &str, field: &str) -> Snapshot {
         proxy_sources: Vec::new(),
         http: vec![HostRoutes { host: HostPattern::Any, table: RouteTableId(0) }],
         tcp: None,
+        connection_ms_max: None,
     };
     Snapshot {
         listeners: vec![listener],

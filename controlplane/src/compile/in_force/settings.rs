@@ -34,6 +34,7 @@ pub(super) const OF_HTTP: &[(&str, Merge)] = &[
     ("timeouts.request", Longest(|of| of.of_requests.request_timeout_ms)),
     ("timeouts.backendRequest", Longest(|of| of.of_requests.backend_request_timeout_ms)),
     ("timeouts.connect", OfBackend),
+    ("timeouts.maxConnectionDuration", OfBackend),
     ("retry", Unanimous(|one, other| one.of_requests.retry == other.of_requests.retry)),
     ("retryBudget", OfBackend),
     ("hedging", Unanimous(|one, other| one.of_requests.hedging == other.of_requests.hedging)),
@@ -54,6 +55,7 @@ pub(super) const OF_HTTP: &[(&str, Merge)] = &[
 pub(super) const OF_TCP: &[(&str, Merge)] = &[
     ("timeouts.idle", Longest(|of| of.idle_timeout_ms)),
     ("timeouts.connect", OfBackend),
+    ("timeouts.maxConnectionDuration", OfEachBackend),
     ("rateLimits", OfEachBackend),
     ("subset", OfRoute),
 ];

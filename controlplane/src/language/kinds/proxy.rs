@@ -50,6 +50,10 @@ pub struct ProxyListener {
     /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<ListenerProtocol>,
+    /// How long a client's connection lasts at the most, or up to a tenth less, so that not all end at once.
+    /// After that the next answer is the last; what is not HTTP is closed then. Never unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connection_duration: Option<String>,
     /// Load balancers in front say whom a connection is from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<AcceptedProxyProtocol>,

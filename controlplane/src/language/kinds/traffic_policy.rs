@@ -113,6 +113,11 @@ pub struct Timeouts {
     /// TCP: without a byte either way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<String>,
+    /// How long a connection lasts at the most. Of a Service: one that HTTP requests share takes none after
+    /// that, or after up to a tenth less, so that not all end at once; an hour unless told otherwise, or as
+    /// the proxy's flags say. TCP: both sides are closed then, whatever passes; never unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connection_duration: Option<String>,
 }
 
 /// Which endpoint gets a request.

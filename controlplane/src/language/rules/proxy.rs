@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use lateen_snapshot::limits::DURATION_MS_MAX;
+
 use crate::language::kinds::proxy::{ListenerProtocol, ListenerType, ProxyListener, ProxySpec};
 use crate::language::rules::findings::Findings;
 use crate::language::rules::proxy_sources;
 use crate::language::schema::check::list_of;
+use crate::language::text::duration_ms;
 
 pub(super) fn check(proxy: &ProxySpec, findings: &mut Findings<'_>) {
     let listeners = &proxy.listeners;
@@ -38,7 +41,7 @@ enum Presence {
 use Presence::{May, Must, Not};
 
 /// For each field that not every listener has: for `Inbound`, `Outbound` and `Gateway`.
-const FIELDS: [(&str, [Presence; 3]); 8] = [
+const FIELDS: [(&str, [Presence; 3]); 9] = [
     ("port", [Must, Must, Not]),
     ("protocol", [May, May, Not]),
     ("service", [May, Not, Not]),
@@ -47,6 +50,7 @@ const FIELDS: [(&str, [Presence; 3]); 8] = [
     ("gateway", [Not, Not, Must]),
     ("portOffset", [Not, Not, May]),
     ("proxyProtocol", [May, May, May]),
+    ("maxConnectionDuration", [May, May, May]),
 ];
 
 fn check_listener(listener: &ProxyListener, path: &str, findings: &mut Findings<'_>) {
@@ -73,8 +77,24 @@ fn check_listener(listener: &ProxyListener, path: &str, findings: &mut Findings<
         }
     }
     proxy_sources::check(listener, path, findings);
+    check_duration(listener, path, findings);
     if listener.r#type == ListenerType::Outbound {
         check_backend(listener, path, findings);
+    }
+}
+
+fn check_duration(listener: &ProxyListener, path: &str, findings: &mut Findings<'_>) {
+    let path = format!("{path}.maxConnectionDuration");
+    match listener.max_connection_duration.as_deref().and_then(duration_ms) {
+        Some(0) => {
+            let help = "leave it out where a connection may last for ever";
+            findings.error_with_help(&path, "`maxConnectionDuration` is 0", help);
+        }
+        Some(span_ms) if span_ms > DURATION_MS_MAX.into() => {
+            let message = "`maxConnectionDuration` is too long";
+            findings.error_with_help(&path, message, "at most 30 days (`720h`)");
+        }
+        _ => {}
     }
 }
 

@@ -174,6 +174,10 @@ fn check_timeouts(timeouts: &Timeouts, targets: &[TargetRef], findings: &mut Fin
     if timeouts.idle.is_some() {
         check_fits("timeouts.idle", |kind| kind != "HTTPRoute", targets, findings);
     }
+    if timeouts.max_connection_duration.is_some() {
+        let field = "timeouts.maxConnectionDuration";
+        check_fits(field, |kind| kind != "HTTPRoute", targets, findings);
+    }
     let ms = |text: &Option<String>| text.as_deref().and_then(duration_ms);
     if let (Some(request_ms), Some(backend_ms)) =
         (ms(&timeouts.request), ms(&timeouts.backend_request))

@@ -71,6 +71,7 @@ pub(super) fn listener(http: Vec<HostRoutes>) -> Listener {
         address: ([127, 0, 0, 1], 80).into(),
         protocol: Protocol::Http,
         proxy_sources: Vec::new(),
+        connection_ms_max: None,
         http,
         tcp: None,
     }
