@@ -23,7 +23,7 @@ const EVERYTHING_BYTES_MAX: usize = 1_000;
 const DRAWS: usize = 2_000;
 
 /// The files, by name.
-pub fn files() -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn files() -> Vec<(&'static str, Vec<u8>)> {
     let drawn = drawn();
     let everything = chosen(&drawn, |_| true);
     let of_protocol = |protocol| {
