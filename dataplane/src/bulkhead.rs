@@ -291,7 +291,7 @@ impl Bulkhead {
             return Err(self.turn_away(of, priority));
         }
         if now >= until {
-            return Err(Failure::upstream_timeout(Stage::Connect));
+            return Err(Failure::upstream_timeout(Stage::Decide));
         }
         gate.set_failing();
         Err(overflow(Overflow::TimedOut))
@@ -332,14 +332,17 @@ impl Bulkhead {
         Ok(())
     }
 
-    /// How many wait for a connection that nobody here could be handed: of other workers, or for a unit
-    /// alone.
+    /// How many wait for a connection who can't be handed one of this cluster's here: of other workers, for
+    /// another part of the service, or for a unit alone.
     #[inline]
-    pub fn wanted_elsewhere(&self) -> usize {
-        match self.waiting_here.get() {
-            0 => self.gate(Resource::Connection).waiting(),
-            _ => 0,
+    pub fn wanted_elsewhere(&self, of: &Rc<ClusterIdle>) -> usize {
+        let waiting = self.gate(Resource::Connection).waiting();
+        if waiting == 0 || self.waiting_here.get() == 0 {
+            return waiting;
         }
+        let waiters = self.waiters.borrow();
+        let here = waiters.iter().filter(|waiter| Rc::ptr_eq(&waiter.cluster, of)).count();
+        waiting.saturating_sub(here)
     }
 
     /// A connection idles: who asks for one can have it, on whatever worker.
@@ -423,9 +426,9 @@ impl ConnectionUnit {
 }
 
 impl RequestUnit {
-    /// The request was sent at `began` and answered at `ended`.
+    /// The request had been sent at `began`, and was answered at `ended`; `None`: not in time.
     #[inline]
-    pub fn observe(&self, began: Instant, ended: Instant) {
+    pub fn observe(&self, began: Instant, ended: Option<Instant>) {
         let adaptive = self.0.adaptive.borrow();
         if let Some(adaptive) = &*adaptive {
             adaptive.observe(began, ended);

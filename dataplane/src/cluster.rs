@@ -114,6 +114,8 @@ pub struct Cluster {
     /// What it tells and hears of its endpoints' health.
     pub watch: Watch,
     retries: Rc<Retries>,
+    /// A newer snapshot's view has taken its place.
+    is_superseded: Cell<bool>,
 }
 
 impl Cluster {
@@ -128,7 +130,6 @@ impl Cluster {
         let endpoints: Box<[Rc<Endpoint>]> = spec.endpoints.iter().map(|_| Rc::default()).collect();
         let balancer = Balancer::new(&spec, shared, draw);
         let method_index = method_index(&spec.balancing);
-        bulkhead.follow(&spec);
         Self {
             service: in_service(&spec, &endpoints),
             marks: OnceCell::new(),
@@ -141,6 +142,7 @@ impl Cluster {
             totals,
             watch,
             retries,
+            is_superseded: Cell::new(false),
         }
     }
 
@@ -166,6 +168,7 @@ impl Cluster {
             marks: OnceCell::new(),
             bulkhead: Rc::clone(&self.bulkhead),
             retries: Rc::clone(&self.retries),
+            is_superseded: Cell::new(false),
             spec,
             endpoints,
             balancer,
@@ -259,13 +262,30 @@ impl Cluster {
         self.service.is_panicking()
     }
 
+    /// Hears what was decided of its endpoints. A view that another one has taken the place of hears nothing
+    /// more: its endpoints are that one's too, which counts along.
+    #[inline]
+    fn look(&self) {
+        if self.totals.health.version() != self.watch.followed() && !self.is_superseded.get() {
+            watch::follow(self);
+        }
+    }
+
+    /// How many of these endpoints are in service.
+    pub fn in_service_among(&self, endpoints: &[EndpointIndex]) -> usize {
+        let is_in = |index: &&EndpointIndex| !self.endpoint(**index).load.is_out_of_service();
+        endpoints.iter().filter(is_in).count()
+    }
+
     /// How many of its endpoints are in service.
     pub fn in_service_count(&self) -> usize {
+        self.look();
         self.service.count() as usize
     }
 
     /// How much of it is in service.
     pub fn in_service_percent(&self) -> u32 {
+        self.look();
         self.service.percent()
     }
 
@@ -339,9 +359,7 @@ impl Cluster {
         wish: Option<Wish>,
         tried: &[EndpointIndex],
     ) -> Option<EndpointIndex> {
-        if self.totals.health.version() != self.watch.followed() {
-            watch::follow(self);
-        }
+        self.look();
         let key = match wish {
             Some(Wish::Key(key)) => Some(key),
             Some(Wish::Endpoint(_)) | None => None,
@@ -468,6 +486,8 @@ impl Clusters {
             if serial < shard.views.live().loaded.serial {
                 cluster.endpoints.iter().for_each(|endpoint| endpoint.retired.set(true));
             } else {
+                // Another part of the service may go by an older snapshot still.
+                cluster.bulkhead.follow(cluster.spec());
                 known.insert(Known { cluster: cluster.clone(), serial });
             }
             return cluster;
@@ -492,12 +512,14 @@ impl Clusters {
         let shared = loaded.shared_of(id);
         let cluster = Rc::new(entry.cluster.as_in(spec.clone(), shared, draw(shard), stayed));
         if entry.serial > serial {
+            cluster.is_superseded.set(true);
             return cluster;
         }
         cluster.note_leaving();
         let last = known.replace(Known { cluster: cluster.clone(), serial });
         drop(known);
         let last = last.expect("it was found").cluster;
+        last.is_superseded.set(true);
         for at in gone {
             last.endpoints[*at as usize].retired.set(true);
         }

@@ -347,6 +347,11 @@ impl Exchange {
         self.endpoint.set(Some(endpoint));
     }
 
+    /// It goes to another cluster, of whose endpoints none is chosen yet.
+    pub fn chose_none(&self) {
+        self.endpoint.set(None);
+    }
+
     /// The endpoint that it went to last.
     #[inline]
     pub fn endpoint(&self) -> Option<EndpointIndex> {
@@ -355,7 +360,7 @@ impl Exchange {
 
     fn upstream_address(&self, shard: &Shard, live: &Live) -> Option<SocketAddr> {
         let endpoint = self.endpoint.get()?;
-        Some(self.cluster(shard, live)?.address_of(endpoint))
+        self.cluster(shard, live)?.endpoint_specs().get(endpoint.as_usize()).map(|of| of.address)
     }
 
     /// Keeps what the log line will say of the head.

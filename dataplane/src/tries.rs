@@ -36,7 +36,8 @@ pub struct Tried {
 
 #[derive(Debug)]
 struct GoneOn {
-    /// Where it was first.
+    /// Whose stand-ins they are, and where it was first.
+    of: ClusterId,
     from: ClusterId,
     /// How many of those that stand in for it are done with.
     passed: usize,
@@ -50,26 +51,32 @@ impl Tried {
         Rc::clone(gone_on.as_ref().map_or(first, |gone_on| &gone_on.to))
     }
 
-    /// Goes on to the part of the service that comes next, once every endpoint that is in service here was
-    /// tried; `None`: there is none, or not every one was.
-    pub fn go_on(&self, shard: &Shard, exchange: &Exchange, here: &Cluster) -> Option<Rc<Cluster>> {
-        if self.count() < here.in_service_count() {
-            return None;
-        }
+    /// Whether it went to every endpoint that is in service here.
+    pub fn is_all_of(&self, here: &Cluster) -> bool {
+        self.with(0, |tried| here.in_service_among(tried)) >= here.in_service_count()
+    }
+
+    /// Goes on to the part of the service that comes next; `None`: there is none.
+    pub fn go_on(&self, shard: &Shard, exchange: &Exchange) -> Option<Rc<Cluster>> {
         let live = exchange.live()?;
         let mut gone_on = self.gone_on.borrow_mut();
         let here = exchange.route.get();
-        // A breaker's fallback is none of the route's backends.
-        let of_route = exchange.backend(&live).and_then(|backend| backend.cluster);
-        let id = of_route.unwrap_or(here.cluster);
-        let (from, passed) = gone_on.as_ref().map_or((here.cluster, 0), |it| (it.from, it.passed));
+        let (of, from, passed) = match &*gone_on {
+            Some(gone_on) => (gone_on.of, gone_on.from, gone_on.passed),
+            None => {
+                // A breaker's fallback is none of the route's backends.
+                let of_route = exchange.backend(&live).and_then(|backend| backend.cluster);
+                (of_route.unwrap_or(here.cluster), here.cluster, 0)
+            }
+        };
         let has_any = |at: ClusterId| live.cluster(shard, at).in_service_count() > 0;
-        let mut others = live.instead_of(id, from).enumerate().skip(passed);
+        let mut others = live.instead_of(of, from).enumerate().skip(passed);
         let (at, next) = others.find(|(_, at)| has_any(*at))?;
         let to = Rc::clone(live.cluster(shard, next));
-        *gone_on = Some(GoneOn { from, passed: at + 1, to: Rc::clone(&to) });
+        *gone_on = Some(GoneOn { of, from, passed: at + 1, to: Rc::clone(&to) });
         self.count.set(0);
         exchange.route.set(RouteUse { cluster: next, ..here });
+        exchange.chose_none();
         // It was for one of those that were tried.
         if matches!(exchange.wish.get(), Some(Wish::Endpoint(_))) {
             exchange.wish.set(None);

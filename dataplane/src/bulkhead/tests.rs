@@ -199,6 +199,27 @@ fn parts_of_a_service_share_its_caps_and_its_budget() {
 }
 
 #[test]
+fn what_idles_of_one_part_is_given_up_for_who_waits_for_another() {
+    on_worker(&[], async |mut worker| {
+        let shard = worker.shard.clone();
+        let [near, far] = parts(&mut worker);
+        let address = Address::from(SocketAddr::from(([10, 0, 1, 1], 80)));
+        let listener = Listener::bind(&address).expect("the virtual address is free");
+        let unit = enter(&near.bulkhead).await.expect("room");
+        let stream = Stream::connect(&address).await.expect("it listens");
+        let _peer = listener.accept().await.expect("a connection");
+        let chosen = Chosen { cluster: near.clone(), index: EndpointIndex::new(0) };
+        shard.pool.put(&shard, &chosen, Upstream::new(&shard, stream, unit));
+        assert_eq!(shard.pool.count(), 1);
+        let deadline = Deadline::new();
+        let until = lateen_ring::now() + Duration::from_millis(50);
+        let room = far.bulkhead.room(&far.idle, Priority::Default, &deadline, until, || None).await;
+        assert!(matches!(room, Ok(Room::Unit(_))), "{room:?}");
+        assert_eq!(shard.pool.count(), 0);
+    });
+}
+
+#[test]
 fn a_connection_of_one_part_makes_room_for_who_waits_for_another() {
     on_worker(&[], async |mut worker| {
         let shard = worker.shard.clone();

@@ -58,6 +58,7 @@ impl Shares {
         known.unwrap_or_else(|| {
             let totals = loaded.totals.of_service(service);
             let bulkhead = Bulkhead::new(shard, caps_of(&spec.policy), Arc::clone(&totals));
+            bulkhead.follow(spec);
             let now_ns = lateen_ring::now().as_nanos();
             let requests = totals.retries.join(terms_of(spec), now_ns);
             let retries = Rc::new(Retries { totals, requests, lease: BudgetLease::default() });

@@ -93,3 +93,64 @@ fn a_change_takes_more_turns_the_more_endpoints_it_has() {
         assert_eq!(turns_of(&mut worker, 200).await, 4);
     });
 }
+
+/// An endpoint of the cluster is ejected, or comes back.
+fn eject(cluster: &Cluster, ejected: &[usize]) {
+    let address = |at: &usize| cluster.spec.endpoints[*at].address;
+    cluster.totals.health.decide(|verdicts| {
+        verdicts.ejected = ejected.iter().map(address).collect();
+    });
+}
+
+#[test]
+fn who_asks_how_many_are_in_service_hears_of_those_who_came_back() {
+    on_worker(&[], async |mut worker| {
+        let shard = worker.shard.clone();
+        let cluster = worker.switch(clusters(&[("a", &[1])])).cluster(&shard, FIRST).clone();
+        eject(&cluster, &[0]);
+        assert_eq!((cluster.in_service_count(), cluster.in_service_percent()), (0, 0));
+        // Nobody chooses an endpoint here meanwhile: all requests go elsewhere.
+        eject(&cluster, &[]);
+        assert_eq!((cluster.in_service_count(), cluster.in_service_percent()), (1, 100));
+    });
+}
+
+#[test]
+fn an_older_view_leaves_the_counting_to_the_newer_one() {
+    on_worker(&[], async |mut worker| {
+        let shard = worker.shard.clone();
+        let old = worker.switch(clusters(&[("a", &[1, 2])])).cluster(&shard, FIRST).clone();
+        let new = worker.switch(clusters(&[("a", &[1, 2, 3])])).cluster(&shard, FIRST).clone();
+        for ejected in [&[0_usize][..], &[], &[0, 1], &[]] {
+            eject(&new, ejected);
+            // A request that is pinned to the old one is the first to choose.
+            let _ = old.pick(&shard, None, &[]);
+            assert_eq!(new.in_service_count(), 3 - ejected.len());
+        }
+    });
+}
+
+#[test]
+fn an_older_snapshot_does_not_bring_old_caps_back() {
+    on_worker(&[], async |mut worker| {
+        let shard = worker.shard.clone();
+        let parts = |connections_max| {
+            let mut snapshot = clusters(&[("a@near", &[1]), ("a@far", &[2])]);
+            for part in &mut snapshot.clusters {
+                let policy = &mut Arc::make_mut(part).policy;
+                policy.part_of = Some("a".into());
+                let caps = crate::bulkhead::caps_of(policy);
+                policy.bulkhead = Some(Box::new(model::bulkhead::Caps { connections_max, ..caps }));
+            }
+            snapshot
+        };
+        let old = worker.switch(parts(5));
+        let new = worker.switch(parts(1));
+        let near = new.cluster(&shard, FIRST).clone();
+        // It was never used by the newer one.
+        let far = old.cluster(&shard, ClusterId(1)).clone();
+        assert!(Rc::ptr_eq(&near.bulkhead, &far.bulkhead));
+        let _unit: crate::bulkhead::ConnectionUnit = near.bulkhead.try_enter().expect("room");
+        assert!(far.bulkhead.try_enter::<0>().is_none());
+    });
+}

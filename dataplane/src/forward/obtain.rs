@@ -22,6 +22,7 @@ use crate::forward::transfer::Timer;
 use crate::health::tries::note_connect_failed;
 use crate::in_flight::InFlight;
 use crate::limits;
+use crate::shard::Shard;
 use crate::tries::Tried;
 
 /// Chooses an endpoint and takes a pooled connection to it.
@@ -63,19 +64,8 @@ pub async fn obtain(
     for connects in 0..limits::CONNECT_TRIES_MAX {
         let chosen = first.take();
         let was_chosen = chosen.is_some();
-        // A second request beside the first stays where that is.
-        if !was_chosen
-            && patience == Patience::Queues
-            && let Some(next) = tried.go_on(shard, exchange, &cluster)
-        {
-            (cluster, earlier) = (next, 0);
-        }
-        let picked = chosen.or_else(|| {
-            // Once all were tried, those of this try alone are passed over.
-            let is_any_left = tried.count() < cluster.in_service_count();
-            let skipped = if is_any_left { 0 } else { earlier };
-            tried.with(skipped, |tried| cluster.pick(shard, exchange.wish.get(), tried))
-        });
+        let picked = chosen
+            .or_else(|| choose(shard, exchange, (&mut cluster, &mut earlier), tried, patience));
         let Some(index) = picked else { break };
         if connects > 0 {
             exchange.retries.set(exchange.retries.get() + 1);
@@ -121,6 +111,37 @@ pub async fn obtain(
         }
     }
     Err(failure)
+}
+
+/// An endpoint that was not tried, here or where it goes on from here; else one that was tried before, but not
+/// by these connects.
+fn choose(
+    shard: &Shard,
+    exchange: &Exchange,
+    (cluster, earlier): (&mut Rc<Cluster>, &mut usize),
+    tried: &Tried,
+    patience: Patience,
+) -> Option<EndpointIndex> {
+    loop {
+        if !tried.is_all_of(cluster)
+            && let Some(index) =
+                tried.with(0, |tried| cluster.pick(shard, exchange.wish.get(), tried))
+        {
+            return Some(index);
+        }
+        // A second request beside the first stays where that is.
+        let next = match patience {
+            Patience::Queues => tried.go_on(shard, exchange),
+            Patience::None => None,
+        };
+        match next {
+            Some(next) => (*cluster, *earlier) = (next, 0),
+            None => {
+                return tried
+                    .with(*earlier, |tried| cluster.pick(shard, exchange.wish.get(), tried));
+            }
+        }
+    }
 }
 
 /// Whether a connection is worth waiting for where a cluster has as many as it may.

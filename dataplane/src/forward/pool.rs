@@ -217,7 +217,7 @@ impl Pool {
         } else {
             idle
         };
-        if bulkhead.wanted_elsewhere() > 0 {
+        if bulkhead.wanted_elsewhere(cluster) > 0 {
             bulkhead.note_recalled();
             return evict(shard, idle);
         }
@@ -338,14 +338,14 @@ impl Pool {
     fn sweep(
         &self,
         shard: &Shard,
-        cluster: &ClusterIdle,
+        cluster: &Rc<ClusterIdle>,
         bulkhead: &Bulkhead,
         cx: &mut Context<'_>,
     ) -> Option<Instant> {
         let now = lateen_ring::now();
         let mut bad = Vec::new();
         let mut next = Instant::NEVER;
-        let mut wanted = bulkhead.wanted_elsewhere();
+        let mut wanted = bulkhead.wanted_elsewhere(cluster);
         cluster.endpoints.borrow_mut().retain(|endpoint| {
             endpoint.idle.with(|list| {
                 let Some(idle_ones) = list.as_mut() else {
