@@ -221,7 +221,11 @@ pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
             Ok(_) => Some(exchange.status.get() < 500),
             Err(failure) if failure.side == Side::Downstream => None,
             // It is for the caller to say how long it waits; and who is turned away was not forwarded.
-            Err(Failure { cause: Cause::DeadlinePassed | Cause::Overloaded, .. }) => None,
+            Err(Failure {
+                cause: Cause::DeadlinePassed | Cause::Overloaded | Cause::Overflow,
+                ..
+            }) => None,
+            Err(Failure { cause: Cause::UpstreamTimeout, stage: FailedAt::Decide, .. }) => None,
             Err(_) => Some(false),
         });
     }

@@ -63,24 +63,21 @@ pub async fn enter(connection: &Connection, exchange: &Exchange, way: &Way) -> R
 }
 
 /// Gives the place back, and tells how long the answer took. One that says that it failed was perhaps made
-/// without work, and counts for nothing; one that did not come in time took as long as it was waited for.
+/// without work, and counts for nothing; nor does one that its caller did not wait for.
 #[inline]
 pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
     let Some(unit) = exchange.entered.borrow_mut().take() else { return };
-    let (sent_at, answered_at) = (exchange.sent_at.get(), exchange.answered_at.get());
-    if sent_at == Instant::NEVER {
+    // Until then it is the client who takes its time, or a limit of ours.
+    let began = exchange.request_over_at.get();
+    let answered_at = exchange.answered_at.get();
+    if exchange.sent_at.get() == Instant::NEVER || began == Instant::NEVER {
         return;
     }
-    let was_answered = answered_at != Instant::NEVER;
-    match outcome {
-        _ if was_answered && (1..500).contains(&exchange.status.get()) => {
-            unit.observe(sent_at, answered_at);
+    if answered_at == Instant::NEVER {
+        if let Err(Failure { cause: Cause::UpstreamTimeout, .. }) = outcome {
+            unit.observe(began, None);
         }
-        Err(Failure { cause: Cause::UpstreamTimeout | Cause::DeadlinePassed, .. })
-            if !was_answered =>
-        {
-            unit.observe(sent_at, lateen_ring::now());
-        }
-        _ => {}
+    } else if answered_at >= began && (1..500).contains(&exchange.status.get()) {
+        unit.observe(began, Some(answered_at));
     }
 }

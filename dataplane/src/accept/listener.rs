@@ -74,12 +74,17 @@ fn spare_one(shard: &Shard) -> bool {
     shard.pool.give_one_up(shard) || shard.clients.end_longest_idle(Instant::NEVER)
 }
 
-/// Lets nobody in, as long as there is a reason. Whoever comes waits in the kernel's queue.
+/// Lets nobody in, as long as there is a reason. Whoever comes waits in the kernel's queue; but one is let in
+/// now and then by a worker that lags, for it may be busy with tunnels for ever.
 #[cold]
 async fn await_room(shard: &Shard, listener: &Listener, mut wait: Duration) {
     listener.pause();
     shard.metrics().overload.accept_paused.increment();
+    let lets_one_in = lateen_ring::now() + limits::LAG_HOLD_MAX;
     loop {
+        if shard.lag.is_lagging() && lateen_ring::now() >= lets_one_in {
+            return;
+        }
         lateen_ring::sleep(wait).await;
         match waits_for(shard) {
             Some(longer) => wait = longer,

@@ -32,18 +32,33 @@ pub struct AdaptiveTotal {
 #[derive(Debug)]
 struct State {
     gradient: Gradient,
-    counts: Vec<Arc<LatencyCounts>>,
+    counts: Vec<Arc<Seen>>,
     /// Of workers that use the cluster no longer.
     past: Sums,
+    past_timed_out: u64,
+}
+
+/// What one worker saw of the ends of requests, which alone writes it.
+#[derive(Debug, Default)]
+struct Seen {
+    answered: LatencyCounts,
+    timed_out: AtomicU64,
 }
 
 impl State {
-    fn sums(&mut self) -> Sums {
-        let Self { counts, past, .. } = self;
-        take_left(counts, |count| count.add_to(&mut past.0));
-        let mut sums = Sums(past.0);
-        counts.iter().for_each(|count| count.add_to(&mut sums.0));
-        sums
+    /// How long answers took, and how many did not come in time.
+    fn sums(&mut self) -> (Sums, u64) {
+        let Self { counts, past, past_timed_out, .. } = self;
+        take_left(counts, |seen| {
+            seen.answered.add_to(&mut past.0);
+            *past_timed_out += seen.timed_out.load(Ordering::Relaxed);
+        });
+        let (mut sums, mut timed_out) = (Sums(past.0), *past_timed_out);
+        for seen in counts.iter() {
+            seen.answered.add_to(&mut sums.0);
+            timed_out += seen.timed_out.load(Ordering::Relaxed);
+        }
+        (sums, timed_out)
     }
 }
 
@@ -54,7 +69,12 @@ impl AdaptiveTotal {
         Self {
             limit: AtomicU32::new(gradient.limit()),
             window_began_ns: AtomicU64::new(0),
-            state: Mutex::new(State { gradient, counts: Vec::new(), past: Sums::default() }),
+            state: Mutex::new(State {
+                gradient,
+                counts: Vec::new(),
+                past: Sums::default(),
+                past_timed_out: 0,
+            }),
         }
     }
 
@@ -70,7 +90,7 @@ impl AdaptiveTotal {
 pub struct Adaptive {
     bounds: Cell<Concurrency>,
     total: Arc<AdaptiveTotal>,
-    counts: Arc<LatencyCounts>,
+    seen: Arc<Seen>,
     /// When it is looked again whether the window is over.
     look_at: Cell<Instant>,
 }
@@ -88,12 +108,12 @@ impl Adaptive {
             counters.of_process().overload.enter_limit(name, &total);
             total
         });
-        let counts = Arc::<LatencyCounts>::default();
-        lock(&total.state).counts.push(Arc::clone(&counts));
+        let seen = Arc::<Seen>::default();
+        lock(&total.state).counts.push(Arc::clone(&seen));
         let adaptive = Self {
             bounds: Cell::new(bounds),
             total: Arc::clone(total),
-            counts,
+            seen,
             look_at: Cell::default(),
         };
         adaptive.set_bounds(bounds);
@@ -114,11 +134,18 @@ impl Adaptive {
         self.total.limit()
     }
 
-    /// A request took from `began` to `ended`.
+    /// A request took from `began` to `ended`; `None`: longer than anybody waited.
     #[inline]
-    pub fn observe(&self, began: Instant, ended: Instant) {
-        if began.as_nanos() >= self.total.window_began_ns.load(Ordering::Relaxed) {
-            self.counts.observe(ended.since(began));
+    pub fn observe(&self, began: Instant, ended: Option<Instant>) {
+        let timed_out = &self.seen.timed_out;
+        match ended {
+            // Whenever it began: it tells of now.
+            None => timed_out.store(timed_out.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
+            Some(ended) => {
+                if began.as_nanos() >= self.total.window_began_ns.load(Ordering::Relaxed) {
+                    self.seen.answered.observe(ended.since(began));
+                }
+            }
         }
     }
 
@@ -135,11 +162,11 @@ impl Adaptive {
         if !state.gradient.is_due(now_ns) {
             return;
         }
-        let sums = state.sums();
+        let (sums, timed_out) = state.sums();
         let random = sums.0.iter().fold(now_ns, |bits, sum| bits.wrapping_mul(31) ^ sum);
         let peak = gate.peak();
-        let looked =
-            state.gradient.look(self.bounds.get(), Look { sums: &sums, peak, now_ns, random });
+        let look = Look { sums: &sums, timed_out, peak, now_ns, random };
+        let looked = state.gradient.look(self.bounds.get(), look);
         if looked {
             gate.forget_peak();
             self.total.window_began_ns.store(now_ns, Ordering::Relaxed);

@@ -120,7 +120,7 @@ async fn request(
     let sent = lateen_ring::now();
     lateen_ring::sleep_until(service.answers_at()).await;
     let answered = lateen_ring::now();
-    unit.observe(sent, answered);
+    unit.observe(sent, Some(answered));
     Some(answered.since(came))
 }
 

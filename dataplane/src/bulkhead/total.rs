@@ -191,7 +191,8 @@ impl GateTotal {
         if let Some(delay) = terms.delay
             && lent > 0
         {
-            state.sojourns.asked(delay, 0, now_ns);
+            // One asks, and leaves the others to those who come next.
+            state.sojourns.asked(delay, lent, 0, now_ns);
         }
         lent
     }
@@ -209,7 +210,7 @@ impl GateTotal {
         self.serve(&mut state, now_ns);
         let oldest_ns = state.queue.front().map(|ticket| now_ns.saturating_sub(ticket.joined_ns));
         if let Some(delay) = terms.delay {
-            state.note(|sojourns| sojourns.asked(delay, oldest_ns.unwrap_or(0), now_ns), now_ns);
+            state.note(|sojourns| sojourns.asked(delay, 1, oldest_ns.unwrap_or(0), now_ns), now_ns);
             self.waiting.store(state.queue.len(), Ordering::Release);
         }
         if state.queue.is_empty() && state.lend(1) == 1 {

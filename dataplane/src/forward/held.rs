@@ -32,6 +32,15 @@ pub struct Held<'a> {
     pub is_up: bool,
 }
 
+impl<'a> Held<'a> {
+    /// Lets so many bytes pass if none of them has to wait; to be kept until they have.
+    pub fn allow_at_once(&self, bytes: u64, passed: &'a Cell<u64>) -> Option<Grant<'a>> {
+        let flow = self.flow.filter(|_| self.pace.is_none())?;
+        let grant = flow.ask(bytes, passed);
+        (grant.bytes() == bytes && lateen_ring::now() >= grant.due()).then_some(grant)
+    }
+}
+
 /// What may pass as one. To be kept until it has.
 #[derive(Debug)]
 pub struct Allowed<'a> {

@@ -246,9 +246,14 @@ fn start_answer(
     let mut head = std::mem::take(&mut answer.head);
     let mut second = None;
     let mut invalid = None;
-    // What is held back has all of its body behind the head.
-    if !incoming.is_empty() && answer.status != 101 && call.held().is_none() {
-        let passed = &exchange.response_bytes;
+    let passed = &exchange.response_bytes;
+    // What is held back has all of its body behind the head, unless as much as is here may pass at once.
+    let allowed = match call.held() {
+        _ if incoming.is_empty() || answer.status == 101 => None,
+        None => Some(None),
+        Some(held) => held.allow_at_once(incoming.bytes().len() as u64, passed).map(Some),
+    };
+    if let Some(_grant) = allowed {
         let copied =
             first_of_body(incoming, body, answer.body.encoding, &mut head, &mut second, passed);
         connection.shard.metrics().bytes_copied.add(passed.get());

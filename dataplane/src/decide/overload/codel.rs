@@ -33,6 +33,8 @@ pub struct Sojourns {
     above_since_ns: Option<u64>,
     /// The window at hand, while the queue stands.
     standing: Option<Window>,
+    /// When somebody asked last.
+    asked_ns: u64,
 }
 
 #[derive(Debug)]
@@ -54,8 +56,13 @@ impl Sojourns {
         self.standing.is_some()
     }
 
-    /// Somebody asked for room; whoever waits longest has waited for `oldest_ns`, 0 if nobody does.
-    pub fn asked(&mut self, terms: QueueDelay, oldest_ns: u64, now_ns: u64) {
+    /// So many asked for room; whoever waits longest has waited for `oldest_ns`, 0 if nobody does.
+    pub fn asked(&mut self, terms: QueueDelay, count: u64, oldest_ns: u64, now_ns: u64) {
+        let pause_ns = now_ns.saturating_sub(std::mem::replace(&mut self.asked_ns, now_ns));
+        if pause_ns >= ns(terms.interval_ms) * WINDOW_INTERVALS_MAX {
+            // What was then says nothing of now.
+            (self.standing, self.above_since_ns) = (None, None);
+        }
         self.note(terms, oldest_ns, now_ns);
         let Some(window) = &mut self.standing else { return };
         let interval_ns = ns(terms.interval_ms);
@@ -70,7 +77,7 @@ impl Sojourns {
             }
         }
         if let Some(window) = &mut self.standing {
-            window.asked += 1;
+            window.asked += count;
         }
     }
 
@@ -146,7 +153,7 @@ mod tests {
     fn one_that_waits_in_vain_is_enough_for_those_who_come() {
         let mut sojourns = Sojourns::default();
         for at_ms in 0..=106 {
-            sojourns.asked(TERMS, at_ms * MS, at_ms * MS);
+            sojourns.asked(TERMS, 1, at_ms * MS, at_ms * MS);
         }
         assert!(sojourns.is_standing(), "though nobody ever got through");
     }
@@ -164,7 +171,7 @@ mod tests {
     fn it_stands_as_long_as_many_are_turned_away() {
         let mut sojourns = standing();
         for at_ms in 100..10_000 {
-            sojourns.asked(TERMS, 0, at_ms * MS);
+            sojourns.asked(TERMS, 1, 0, at_ms * MS);
             if at_ms % 3 != 0 {
                 sojourns.turned_away();
             }
@@ -173,16 +180,25 @@ mod tests {
     }
 
     #[test]
+    fn after_a_pause_it_does_not_stand() {
+        let mut sojourns = standing();
+        sojourns.asked(TERMS, 1, 0, 200 * MS);
+        sojourns.turned_away();
+        sojourns.asked(TERMS, 1, 0, 3_600_000 * MS);
+        assert!(!sojourns.is_standing());
+    }
+
+    #[test]
     fn it_flows_again_once_few_are_turned_away() {
         let mut sojourns = standing();
         for at_ms in 100..200 {
-            sojourns.asked(TERMS, 0, at_ms * MS);
+            sojourns.asked(TERMS, 1, 0, at_ms * MS);
             if at_ms % 10 == 0 {
                 sojourns.turned_away();
             }
             assert!(sojourns.is_standing(), "after {at_ms} ms");
         }
-        sojourns.asked(TERMS, 0, 200 * MS);
+        sojourns.asked(TERMS, 1, 0, 200 * MS);
         assert!(!sojourns.is_standing());
     }
 
@@ -190,10 +206,10 @@ mod tests {
     fn where_few_ask_a_window_is_longer_but_has_an_end() {
         let mut sojourns = standing();
         for at_ms in [300, 900, 1_699] {
-            sojourns.asked(TERMS, 0, at_ms * MS);
+            sojourns.asked(TERMS, 1, 0, at_ms * MS);
             assert!(sojourns.is_standing(), "three are too few to tell");
         }
-        sojourns.asked(TERMS, 0, 1_700 * MS);
+        sojourns.asked(TERMS, 1, 0, 1_700 * MS);
         assert!(!sojourns.is_standing());
     }
 }

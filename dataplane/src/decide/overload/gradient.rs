@@ -61,13 +61,16 @@ pub struct Gradient {
     window_began_ns: u64,
     /// What the workers had counted then.
     seen: Sums,
+    timed_out: u64,
 }
 
 /// What was seen until now.
 #[derive(Clone, Copy, Debug)]
 pub struct Look<'a> {
-    /// What all workers have counted.
+    /// What all workers have counted: how long answers took …
     pub sums: &'a Sums,
+    /// … and how many did not come in time.
+    pub timed_out: u64,
     /// How many requests there were at a time, at the most, since the last window.
     pub peak: u64,
     /// The time.
@@ -86,6 +89,7 @@ impl Gradient {
             probe_at_ns: 0,
             window_began_ns: now_ns,
             seen: Sums::default(),
+            timed_out: 0,
         };
         gradient.bound(terms);
         gradient
@@ -113,12 +117,18 @@ impl Gradient {
         }
         let lasted_ns = look.now_ns.saturating_sub(self.window_began_ns);
         let counts = Counts::between(&self.seen, look.sums);
-        if counts.total < SAMPLES_MIN && (lasted_ns < WINDOW_NS_MOST || counts.total == 0) {
+        let timed_out = look.timed_out.saturating_sub(self.timed_out);
+        let ended = counts.total + timed_out;
+        if ended < SAMPLES_MIN && (lasted_ns < WINDOW_NS_MOST || ended == 0) {
             return false;
         }
         self.seen = Sums(look.sums.0);
+        self.timed_out = look.timed_out;
         self.window_began_ns = look.now_ns;
-        self.judge(counts.median_ns(), look);
+        match 2 * timed_out >= ended {
+            true => self.back_off(look),
+            false => self.judge(counts.median_ns(), look),
+        }
         self.bound(terms);
         true
     }
@@ -163,6 +173,15 @@ impl Gradient {
         if next < self.limit || used >= USED {
             self.limit = next;
         }
+    }
+
+    /// Half of them were not answered in time: how long they would have taken nobody knows.
+    fn back_off(&mut self, look: Look<'_>) {
+        if let Some(before) = self.probed {
+            self.limit = before;
+            self.end_probe(look);
+        }
+        self.limit *= GRADIENTS.0;
     }
 
     fn halve(&mut self) {
@@ -239,7 +258,7 @@ mod tests {
             let mut sums = Sums::default();
             self.counts.add_to(&mut sums.0);
             self.now_ns += SECOND;
-            let look = Look { sums: &sums, peak, now_ns: self.now_ns, random: 0 };
+            let look = Look { sums: &sums, timed_out: 0, peak, now_ns: self.now_ns, random: 0 };
             assert!(self.gradient.look(BOUNDS, look), "a second is enough");
             self.gradient.limit()
         }
@@ -307,6 +326,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_answered_in_time_is_no_latency() {
+        let mut service = Service::new();
+        for limit in [10, 5, 2, 1] {
+            service.window(20 * limit, limit);
+        }
+        let base_ns = service.gradient.base_ns().expect("it was seen");
+        // It hangs, through the time of many probes.
+        for seconds in 1..=100 {
+            let seen = Sums(service.gradient.seen.0);
+            let now_ns = service.now_ns + seconds * SECOND;
+            let look =
+                Look { sums: &seen, timed_out: 20 * seconds, peak: 100, now_ns, random: seconds };
+            assert!(service.gradient.look(BOUNDS, look));
+            assert_eq!(service.gradient.limit(), BOUNDS.minimum);
+        }
+        assert_eq!(service.gradient.base_ns(), Some(base_ns));
+    }
+
+    #[test]
     fn a_window_waits_for_enough_requests() {
         let mut gradient = Gradient::new(BOUNDS, 0);
         let counts = LatencyCounts::default();
@@ -314,7 +352,7 @@ mod tests {
             (0..count).for_each(|_| counts.observe(Duration::from_millis(1)));
             let mut sums = Sums::default();
             counts.add_to(&mut sums.0);
-            gradient.look(BOUNDS, Look { sums: &sums, peak: 1, now_ns, random: 0 })
+            gradient.look(BOUNDS, Look { sums: &sums, timed_out: 0, peak: 1, now_ns, random: 0 })
         };
         assert!(!look(100, SECOND / 100), "it is too short");
         assert!(look(0, SECOND / 10));
