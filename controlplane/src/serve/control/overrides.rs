@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Control;
 use crate::serve::order::{Done, OverrideDone, OverrideOrder, OverrideWhat};
-use crate::serve::overrides::applied::{emptied, endpoints_of};
+use crate::serve::overrides::applied::emptied;
 use crate::serve::overrides::lookup::{clusters_of, routes_of};
 use crate::serve::overrides::names::{EndpointName, RouteName, ServiceName};
 use crate::serve::overrides::refusal::OrderRefusal;
@@ -80,8 +80,8 @@ impl Control {
         let Judged { about, new, is_forced } = self.judged(order, now)?;
         let before = Arc::clone(&live.plan);
         let (after, gone) = match &new {
-            Some(order) => self.overrides.with(order.clone())?,
-            None => self.overrides.without(&about)?,
+            Some(order) => self.overrides.with(order.clone(), &before.content)?,
+            None => self.overrides.without(&about, &before)?,
         };
         let plan = self.plan_under(after).await?;
         if let Ordered::Ejected { service, endpoint } = &about
@@ -145,9 +145,7 @@ impl Control {
     fn check_endpoint(&self, service: &ServiceName, wanted: &EndpointName) -> Result<(), Refusal> {
         let plan = self.live_plan();
         let clusters = clusters_of(&plan.content, service)?;
-        let mut known = endpoints_of(&plan.snapshots, &clusters);
-        let of_mesh = clusters.iter().filter_map(|name| plan.mesh.cluster(name));
-        known.extend(of_mesh.flat_map(|cluster| &cluster.endpoints).map(|at| at.address));
+        let known = plan.endpoints_of(&clusters);
         if known.iter().any(|endpoint| wanted.means(*endpoint)) {
             return Ok(());
         }

@@ -51,12 +51,20 @@ pub enum OrderRefusal {
         cluster: String,
     },
     /// No order says so.
-    #[error("no order is about {about}{}", but_whole(whole))]
+    #[error("no order is about {about}")]
     NotOrdered {
         /// What was asked for.
         about: String,
-        /// An order about more than that.
-        whole: Option<String>,
+    },
+    /// Without the orders about it, others would hold it.
+    #[error("nothing was taken back: {about} would still be held, for {}", orders.join(", and "))]
+    StillHeld {
+        /// What was asked for.
+        about: String,
+        /// The others.
+        orders: Vec<String>,
+        /// What takes back all of that.
+        command: String,
     },
     /// There are as many as there may be.
     #[error("{OVERRIDES_MAX} orders stand already, and no more are kept")]
@@ -88,6 +96,7 @@ impl OrderRefusal {
                  answers as the route's fallback says"
                     .to_owned()
             }
+            Self::StillHeld { command, .. } => format!("`{command}` takes all of that back"),
             Self::NotOrdered { .. } | Self::TooMany => {
                 "`lateen get overrides` lists the orders that stand; what a proxy ejected by itself comes \
                  back by itself"
@@ -109,8 +118,4 @@ fn shown(all: &[String]) -> String {
 
 fn did_you_mean(near: &Option<String>) -> String {
     near.as_ref().map(|near| format!("; did you mean {near}?")).unwrap_or_default()
-}
-
-fn but_whole(whole: &Option<String>) -> String {
-    whole.as_ref().map(|whole| format!(" alone, but this one: {whole}")).unwrap_or_default()
 }
