@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::Control;
+use super::{Control, Live, RETRY};
 use crate::serve::order::{Done, OverrideDone, OverrideOrder, OverrideWhat};
 use crate::serve::overrides::applied::emptied;
 use crate::serve::overrides::lookup::{clusters_of, routes_of};
@@ -170,25 +170,28 @@ impl Control {
         planning.await.expect("compiling does not panic")
     }
 
-    /// The time of some orders may be over: what runs is held to them no longer.
+    /// The time of some orders may be over: what runs is held to them no longer. What failed is tried again,
+    /// and so it counts what runs is held to, not what is over since last time.
     pub(super) async fn end_overrides(&mut self) {
-        let over = self.expire().await;
-        if over.is_empty() {
+        self.expire().await;
+        let Some(live) = self.live.clone() else { return };
+        if live.plan.overrides == self.overrides {
             return;
         }
-        let Some(live) = self.live.clone() else { return };
         match self.plan_under(Overrides::clone(&self.overrides)).await {
             // It logs, and tries again, itself.
             Ok(plan) => drop(self.make_live(plan, live.revision).await),
             Err(refusal) => {
-                tracing::error!(error = %refusal, "what runs could not be freed of orders that are over");
+                tracing::error!(error = %refusal, "what runs could not be freed of orders that are over; tried again soon");
+                let again = Instant::now() + RETRY;
+                self.override_due = Some(self.override_due.map_or(again, |due| due.min(again)));
             }
         }
     }
 
     /// Takes out the orders that are over, also from the store; a start does so before it publishes. Should
     /// the store fail they are over all the same, and the next start forgets them.
-    pub(super) async fn expire(&mut self) -> Vec<Override> {
+    pub(super) async fn expire(&mut self) {
         let mut left = Overrides::clone(&self.overrides);
         let over = left.expire((self.parts.clock)());
         if !over.is_empty() {
@@ -203,7 +206,6 @@ impl Control {
             }
         }
         self.await_end();
-        over
     }
 
     fn await_end(&mut self) {
@@ -213,18 +215,22 @@ impl Control {
         });
     }
 
-    /// The orders that stand, as operators see them.
+    /// The orders that stand, as operators see them: those that what runs is held to, should one be over and
+    /// hold all the same.
     pub(super) fn override_views(&self) -> Vec<OverrideView> {
-        let plan = self.live_plan();
-        let effects = plan.effects.iter().cloned().map(Some).chain(std::iter::repeat(None));
-        let all = self.overrides.iter().zip(effects);
-        all.map(|(order, effect)| {
-            let effect = effect.unwrap_or_default();
-            OverrideView {
+        let Some(Live { plan, .. }) = &self.live else {
+            let view = |order: &Override| OverrideView {
                 order: order.clone(),
-                proxies: effect.proxies,
-                why_none: effect.why_none,
-            }
+                proxies: 0,
+                why_none: None,
+            };
+            return self.overrides.iter().map(view).collect();
+        };
+        let all = plan.overrides.iter().zip(plan.effects.iter());
+        all.map(|(order, effect)| OverrideView {
+            order: order.clone(),
+            proxies: effect.proxies,
+            why_none: effect.why_none.clone(),
         })
         .collect()
     }
@@ -243,3 +249,6 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
