@@ -79,6 +79,7 @@ const fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::Order(
             OrderRefusal::LastEndpoint { .. }
             | OrderRefusal::StillHeld { .. }
+            | OrderRefusal::NotForwarded { .. }
             | OrderRefusal::TooMany,
         ) => StatusCode::CONFLICT,
         Refusal::Order(_) => StatusCode::NOT_FOUND,

@@ -232,3 +232,40 @@ fn nothing_is_said_to_be_free_while_a_wider_order_holds_it() {
     assert_eq!(out(&edge.next().1), [0_u16; 0]);
     assert_snapshot!("none-listed", serve.lateen(&["get", "overrides"]).said());
 }
+
+#[test]
+fn a_breaker_that_no_request_meets_is_not_held() {
+    let place = Place::new();
+    let serve = place.serve(&[]);
+    let edge = serve.connect("edge");
+    let redirect = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: old}\n\
+                    spec:\n  parentRefs: [{group: lateen.dev, kind: Service, name: other}]\n  rules:\n  \
+                    - filters: [{type: RequestRedirect, requestRedirect: {port: 81}}]\n";
+    serve.apply(&format!("{}---\n{}---\n{redirect}", mesh(), service("other", 9003)));
+    edge.next();
+    // The HTTPRoute takes all that is for the service.
+    for (name, route) in [
+        ("service", "Service/default/cart"),
+        ("port", "Service/default/cart/http"),
+        ("redirect", "HTTPRoute/default/old"),
+    ] {
+        let ran = serve.lateen(&["breaker", "open", "--route", route]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert_snapshot!(format!("refused-not-forwarded-{name}"), ran.said());
+    }
+    edge.has_seen_all();
+    assert_snapshot!("none-listed", serve.lateen(&["get", "overrides"]).said());
+
+    // Without it there is something to hold; the order then stands, whoever comes in its place.
+    assert_eq!(serve.lateen(&["delete", "httproute/cart"]).code, 0);
+    edge.next();
+    let open = ["breaker", "open", "--route", "Service/default/cart"];
+    assert_eq!(serve.lateen(&open).code, 0);
+    edge.next();
+    serve.apply(&mesh());
+    assert_eq!(mode(&edge.next().1), None);
+    let listed: OverridesResponse = serve.lateen(&["get", "overrides", "-o", "json"]).json();
+    assert_eq!((listed.overrides.len(), listed.overrides[0].proxies), (1, 0));
+    // To say it again is to ask for it anew.
+    assert_eq!(serve.lateen(&open).code, 1);
+}

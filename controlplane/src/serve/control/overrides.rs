@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{Control, Live, RETRY};
 use crate::serve::order::{Done, OverrideDone, OverrideOrder, OverrideWhat};
 use crate::serve::overrides::applied::emptied;
-use crate::serve::overrides::lookup::{clusters_of, routes_of};
+use crate::serve::overrides::lookup::{attached_to, clusters_of, routes_of};
 use crate::serve::overrides::names::{EndpointName, RouteName, ServiceName};
 use crate::serve::overrides::refusal::OrderRefusal;
 use crate::serve::overrides::{Held, Ordered, Override, Overrides};
@@ -92,6 +92,14 @@ impl Control {
         {
             let endpoint = endpoint.to_string();
             return Err(OrderRefusal::LastEndpoint { endpoint, cluster }.into());
+        }
+        if let Ordered::Breaker { route, .. } = &about
+            && new.is_some()
+            // It is the last, and no later one takes its place.
+            && plan.effects.last().is_some_and(|effect| effect.proxies == 0)
+        {
+            let attached = attached_to(&before.content, route);
+            return Err(OrderRefusal::NotForwarded { route: route.to_string(), attached }.into());
         }
         let stored = new.as_ref().map(to_store);
         self.parts.store.run(move |store| store.change_orders(&gone, stored.as_ref())).await?;

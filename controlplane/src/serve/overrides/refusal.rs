@@ -32,6 +32,14 @@ pub enum OrderRefusal {
     /// It has no rules, or no ports.
     #[error("{0} has nothing that could be held")]
     NothingToHold(String),
+    /// It has some, and no proxy forwards by them.
+    #[error("no proxy forwards by {route}: there is no breaker to hold")]
+    NotForwarded {
+        /// What was asked for.
+        route: String,
+        /// The HTTPRoutes that decide instead.
+        attached: Vec<String>,
+    },
     /// It has no such endpoint.
     #[error("{service} has no endpoint {wanted}")]
     NoSuchEndpoint {
@@ -91,6 +99,12 @@ impl OrderRefusal {
                 "it has no endpoints that are known here".to_owned()
             }
             Self::NoSuchEndpoint { known, .. } => format!("its endpoints: {}", shown(known)),
+            Self::NotForwarded { attached, .. } if attached.is_empty() => {
+                "only what forwards has a breaker, and only where a proxy's listener leads to it".to_owned()
+            }
+            Self::NotForwarded { attached, .. } => {
+                format!("what is attached to it decides instead: hold {}", shown(attached))
+            }
             Self::LastEndpoint { .. } => {
                 "`--force` ejects it all the same; `lateen breaker open` holds requests off as well, and \
                  answers as the route's fallback says"

@@ -453,3 +453,26 @@ fn what_is_mistyped_is_told_with_what_is_near() {
         assert!(refused.help().unwrap_or_default().contains(help), "{:?}", refused.help());
     }
 }
+
+#[test]
+fn what_decides_in_place_of_a_service_is_known() {
+    let content = content(&format!(
+        "{MESH}---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+         metadata: {{name: admin, namespace: elsewhere}}\nspec:\n  parentRefs:\n  \
+         - {{group: lateen.dev, kind: Service, name: cart, namespace: shop, sectionName: admin}}\n  \
+         rules: [{{backendRefs: [{{name: cart, namespace: shop, port: 81}}]}}]\n"
+    ));
+    let [of_cart, of_admin] = ["HTTPRoute/shop/cart", "HTTPRoute/elsewhere/admin"];
+    for (route, expected) in [
+        ("Service/shop/cart", &[of_admin, of_cart][..]),
+        ("Service/shop/cart/80", &[of_cart]),
+        ("Service/shop/cart/http", &[of_cart]),
+        ("Service/shop/cart/admin", &[of_admin]),
+        ("Service/shop/db", &[]),
+        ("Service/shop/gone", &[]),
+        ("HTTPRoute/shop/cart", &[]),
+    ] {
+        let route = route.parse().expect("a route");
+        assert_eq!(lookup::attached_to(&content, &route), expected, "{route}");
+    }
+}
