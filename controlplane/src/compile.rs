@@ -108,6 +108,13 @@ impl Mesh {
         Arc::clone(&self.dns_names)
     }
 
+    /// The same with another snapshot for a proxy, whatever is wrong with it.
+    #[cfg(test)]
+    pub(crate) fn with_snapshot(mut self, proxy: &str, snapshot: Arc<Snapshot>) -> Self {
+        self.plans.insert(proxy.to_owned(), Plan::fixed_to(snapshot));
+        self
+    }
+
     /// What was accepted, but is probably not what was meant.
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings

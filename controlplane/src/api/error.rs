@@ -76,9 +76,12 @@ const fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::Order(OrderRefusal::MessageTooLong(..) | OrderRefusal::WrongTime(_)) => {
             StatusCode::BAD_REQUEST
         }
-        Refusal::Order(OrderRefusal::LastEndpoint { .. } | OrderRefusal::TooMany) => {
-            StatusCode::CONFLICT
-        }
+        Refusal::Order(
+            OrderRefusal::LastEndpoint { .. }
+            | OrderRefusal::StillHeld { .. }
+            | OrderRefusal::NotForwarded { .. }
+            | OrderRefusal::TooMany,
+        ) => StatusCode::CONFLICT,
         Refusal::Order(_) => StatusCode::NOT_FOUND,
     }
 }

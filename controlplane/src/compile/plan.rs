@@ -41,6 +41,12 @@ impl Plan {
         self.dns.iter().map(|(_, source)| &source.name)
     }
 
+    /// One that has none from DNS.
+    #[cfg(test)]
+    pub(super) fn fixed_to(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, dns: Vec::new() }
+    }
+
     /// What is in it, without the endpoints that DNS has.
     pub(super) fn fixed(&self) -> &Snapshot {
         &self.snapshot

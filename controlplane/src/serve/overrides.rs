@@ -7,10 +7,12 @@
 //! follows what it is about; about what is gone it stands, and does nothing. Pure: takes `now`.
 //!
 //! - [`names`]: what an order is about, as people say it. [`lookup`]: what that is in a set of objects.
-//! - [`applied`]: orders in a snapshot. [`refusal`]: why one is not taken.
+//! - [`standing`]: what of them is about the same. [`applied`]: orders in a snapshot.
+//! - [`refusal`]: why one is not taken.
 
 pub mod names;
 pub mod lookup;
+pub mod standing;
 pub mod applied;
 pub mod refusal;
 
@@ -18,8 +20,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::serve::intent::Content;
 use crate::serve::overrides::names::{EndpointName, RouteName, ServiceName};
 use crate::serve::overrides::refusal::OrderRefusal;
+use crate::serve::overrides::standing::{numbered, still_held};
+use crate::serve::plan::Plan;
 use crate::status::UnixMs;
 
 /// Orders that stand at a time. Who needs more declares it.
@@ -83,6 +88,24 @@ impl Ordered {
         match self {
             Self::Ejected { service, endpoint } => format!("endpoint {service} {endpoint}"),
             Self::Breaker { route, .. } => format!("breaker {route}"),
+        }
+    }
+
+    /// What it is about, in a message.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Ejected { service, endpoint } => format!("{endpoint} of {service}"),
+            Self::Breaker { route, .. } => format!("the breaker of {route}"),
+        }
+    }
+
+    /// The command that ends what is ordered of it.
+    pub fn end_command(&self) -> String {
+        match self {
+            Self::Ejected { service, endpoint } => {
+                format!("lateen readmit --service {service} --endpoint {endpoint}")
+            }
+            Self::Breaker { route, .. } => format!("lateen breaker auto --route {route}"),
         }
     }
 
@@ -150,8 +173,8 @@ impl Overrides {
     ///
     /// # Errors
     /// [`OrderRefusal::TooMany`].
-    pub fn with(&self, order: Override) -> Result<Changed, OrderRefusal> {
-        let (mut after, gone) = self.split(&order.ordered);
+    pub fn with(&self, order: Override, content: &Content) -> Result<Changed, OrderRefusal> {
+        let (mut after, gone) = self.split(&order.ordered, content);
         if after.0.len() >= OVERRIDES_MAX {
             return Err(OrderRefusal::TooMany);
         }
@@ -162,26 +185,28 @@ impl Overrides {
     /// Without those that are about this, or about a part of it.
     ///
     /// # Errors
-    /// [`OrderRefusal::NotOrdered`], with the order that holds more, if one does.
-    pub fn without(&self, about: &Ordered) -> Result<Changed, OrderRefusal> {
-        let (after, gone) = self.split(about);
-        if gone.is_empty() {
-            let whole = self.iter().find(|order| order.ordered.covers(about));
-            return Err(OrderRefusal::NotOrdered {
-                about: match about {
-                    Ordered::Ejected { service, endpoint } => format!("{endpoint} of {service}"),
-                    Ordered::Breaker { route, .. } => format!("the breaker of {route}"),
-                },
-                whole: whole.map(|order| order.ordered.to_string()),
+    /// [`OrderRefusal::StillHeld`]: other orders hold it all the same; [`OrderRefusal::NotOrdered`].
+    pub fn without(&self, about: &Ordered, plan: &Plan) -> Result<Changed, OrderRefusal> {
+        let (after, gone) = self.split(about, &plan.content);
+        if let Some(held) = still_held(&after, about, plan) {
+            return Err(OrderRefusal::StillHeld {
+                about: about.subject(),
+                orders: held.orders.iter().map(ToString::to_string).collect(),
+                command: held.all.end_command(),
             });
+        }
+        if gone.is_empty() {
+            return Err(OrderRefusal::NotOrdered { about: about.subject() });
         }
         Ok((after, gone))
     }
 
     /// Those that `about` does not cover, and the targets of the others.
-    fn split(&self, about: &Ordered) -> Changed {
+    fn split(&self, about: &Ordered, content: &Content) -> Changed {
+        let about = numbered(about, content);
+        let is_gone = |order: &Override| about.covers(&numbered(&order.ordered, content));
         let (gone, after): (Vec<Override>, Vec<Override>) =
-            self.0.iter().cloned().partition(|order| about.covers(&order.ordered));
+            self.0.iter().cloned().partition(is_gone);
         (Self(after), gone.iter().map(|order| order.ordered.target()).collect())
     }
 

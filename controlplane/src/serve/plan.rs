@@ -1,6 +1,7 @@
 //! A set of objects, compiled for each proxy and checked before anybody promises that it runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lateen_snapshot::model::Snapshot;
@@ -10,7 +11,7 @@ use crate::compile::{Mesh, resolve_after};
 use crate::resolver::Addresses;
 use crate::serve::intent::Content;
 use crate::serve::overrides::Overrides;
-use crate::serve::overrides::applied::{Effect, Lookup};
+use crate::serve::overrides::applied::{Effect, Lookup, endpoints_of};
 use crate::serve::refusal::Refusal;
 
 /// What each proxy should run, by its name.
@@ -71,6 +72,14 @@ impl Plan {
         overrides: Arc<Overrides>,
     ) -> Result<Self, Refusal> {
         self.with_snapshots(&self.snapshots, addresses, overrides)
+    }
+
+    /// The endpoints of these ports' clusters, whether a proxy has them or not.
+    pub fn endpoints_of(&self, clusters: &[String]) -> BTreeSet<SocketAddr> {
+        let mut known = endpoints_of(&self.snapshots, clusters);
+        let of_mesh = clusters.iter().filter_map(|name| self.mesh.cluster(name));
+        known.extend(of_mesh.flat_map(|cluster| &cluster.endpoints).map(|at| at.address));
+        known
     }
 
     fn with_snapshots(

@@ -200,3 +200,72 @@ fn an_order_about_what_is_gone_stands_and_does_nothing_until_it_is_back() {
     place.write("config/mesh.yaml", &mesh());
     assert_eq!(out(&edge.next().1), [9001]);
 }
+
+#[test]
+fn nothing_is_said_to_be_free_while_a_wider_order_holds_it() {
+    let place = Place::new();
+    let serve = place.serve(&[]);
+    let edge = serve.connect("edge");
+    serve.apply(&mesh());
+    edge.next();
+    let rule = ["--route", "HTTPRoute/default/cart/all"];
+    for (to, route) in [("open", ROUTE), ("close", rule)] {
+        assert_eq!(serve.lateen(&[&["breaker", to], &route[..]].concat()).code, 0);
+        edge.next();
+    }
+    let auto = |route: &[&str]| serve.lateen(&[&["breaker", "auto"], route].concat());
+    assert_snapshot!("still-held-breaker", auto(&rule).said());
+    let of_port = ["--service", "cart:80", "--endpoint", "127.0.0.1:9001"];
+    for which in [FIRST, of_port] {
+        assert_eq!(serve.lateen(&[&["eject"], &which[..]].concat()).code, 0);
+        edge.next();
+    }
+    let by_name = ["--service", "cart:http", "--endpoint", "127.0.0.1:9001"];
+    let readmit = |which: &[&str]| serve.lateen(&[&["readmit"], which].concat());
+    assert_snapshot!("still-held-endpoint", readmit(&by_name).said());
+    edge.has_seen_all();
+    // As it was told.
+    assert_eq!(auto(&ROUTE).code, 0);
+    let (_, snapshot) = edge.next();
+    assert_eq!((out(&snapshot), mode(&snapshot)), (vec![9001], None));
+    assert_eq!(readmit(&FIRST).code, 0);
+    assert_eq!(out(&edge.next().1), [0_u16; 0]);
+    assert_snapshot!("none-listed", serve.lateen(&["get", "overrides"]).said());
+}
+
+#[test]
+fn a_breaker_that_no_request_meets_is_not_held() {
+    let place = Place::new();
+    let serve = place.serve(&[]);
+    let edge = serve.connect("edge");
+    let redirect = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: old}\n\
+                    spec:\n  parentRefs: [{group: lateen.dev, kind: Service, name: other}]\n  rules:\n  \
+                    - filters: [{type: RequestRedirect, requestRedirect: {port: 81}}]\n";
+    serve.apply(&format!("{}---\n{}---\n{redirect}", mesh(), service("other", 9003)));
+    edge.next();
+    // The HTTPRoute takes all that is for the service.
+    for (name, route) in [
+        ("service", "Service/default/cart"),
+        ("port", "Service/default/cart/http"),
+        ("redirect", "HTTPRoute/default/old"),
+    ] {
+        let ran = serve.lateen(&["breaker", "open", "--route", route]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert_snapshot!(format!("refused-not-forwarded-{name}"), ran.said());
+    }
+    edge.has_seen_all();
+    assert_snapshot!("none-listed", serve.lateen(&["get", "overrides"]).said());
+
+    // Without it there is something to hold; the order then stands, whoever comes in its place.
+    assert_eq!(serve.lateen(&["delete", "httproute/cart"]).code, 0);
+    edge.next();
+    let open = ["breaker", "open", "--route", "Service/default/cart"];
+    assert_eq!(serve.lateen(&open).code, 0);
+    edge.next();
+    serve.apply(&mesh());
+    assert_eq!(mode(&edge.next().1), None);
+    let listed: OverridesResponse = serve.lateen(&["get", "overrides", "-o", "json"]).json();
+    assert_eq!((listed.overrides.len(), listed.overrides[0].proxies), (1, 0));
+    // To say it again is to ask for it anew.
+    assert_eq!(serve.lateen(&open).code, 1);
+}

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::Control;
+use super::{Control, Live, RETRY};
 use crate::serve::order::{Done, OverrideDone, OverrideOrder, OverrideWhat};
-use crate::serve::overrides::applied::{emptied, endpoints_of};
-use crate::serve::overrides::lookup::{clusters_of, routes_of};
+use crate::serve::overrides::applied::emptied;
+use crate::serve::overrides::lookup::{attached_to, clusters_of, routes_of};
 use crate::serve::overrides::names::{EndpointName, RouteName, ServiceName};
 use crate::serve::overrides::refusal::OrderRefusal;
 use crate::serve::overrides::{Held, Ordered, Override, Overrides};
@@ -80,8 +80,8 @@ impl Control {
         let Judged { about, new, is_forced } = self.judged(order, now)?;
         let before = Arc::clone(&live.plan);
         let (after, gone) = match &new {
-            Some(order) => self.overrides.with(order.clone())?,
-            None => self.overrides.without(&about)?,
+            Some(order) => self.overrides.with(order.clone(), &before.content)?,
+            None => self.overrides.without(&about, &before)?,
         };
         let plan = self.plan_under(after).await?;
         if let Ordered::Ejected { service, endpoint } = &about
@@ -92,6 +92,14 @@ impl Control {
         {
             let endpoint = endpoint.to_string();
             return Err(OrderRefusal::LastEndpoint { endpoint, cluster }.into());
+        }
+        if let Ordered::Breaker { route, .. } = &about
+            && new.is_some()
+            // It is the last, and no later one takes its place.
+            && plan.effects.last().is_some_and(|effect| effect.proxies == 0)
+        {
+            let attached = attached_to(&before.content, route);
+            return Err(OrderRefusal::NotForwarded { route: route.to_string(), attached }.into());
         }
         let stored = new.as_ref().map(to_store);
         self.parts.store.run(move |store| store.change_orders(&gone, stored.as_ref())).await?;
@@ -145,9 +153,7 @@ impl Control {
     fn check_endpoint(&self, service: &ServiceName, wanted: &EndpointName) -> Result<(), Refusal> {
         let plan = self.live_plan();
         let clusters = clusters_of(&plan.content, service)?;
-        let mut known = endpoints_of(&plan.snapshots, &clusters);
-        let of_mesh = clusters.iter().filter_map(|name| plan.mesh.cluster(name));
-        known.extend(of_mesh.flat_map(|cluster| &cluster.endpoints).map(|at| at.address));
+        let known = plan.endpoints_of(&clusters);
         if known.iter().any(|endpoint| wanted.means(*endpoint)) {
             return Ok(());
         }
@@ -172,25 +178,28 @@ impl Control {
         planning.await.expect("compiling does not panic")
     }
 
-    /// The time of some orders may be over: what runs is held to them no longer.
+    /// The time of some orders may be over: what runs is held to them no longer. What failed is tried again,
+    /// and so it counts what runs is held to, not what is over since last time.
     pub(super) async fn end_overrides(&mut self) {
-        let over = self.expire().await;
-        if over.is_empty() {
+        self.expire().await;
+        let Some(live) = self.live.clone() else { return };
+        if live.plan.overrides == self.overrides {
             return;
         }
-        let Some(live) = self.live.clone() else { return };
         match self.plan_under(Overrides::clone(&self.overrides)).await {
             // It logs, and tries again, itself.
             Ok(plan) => drop(self.make_live(plan, live.revision).await),
             Err(refusal) => {
-                tracing::error!(error = %refusal, "what runs could not be freed of orders that are over");
+                tracing::error!(error = %refusal, "what runs could not be freed of orders that are over; tried again soon");
+                let again = Instant::now() + RETRY;
+                self.override_due = Some(self.override_due.map_or(again, |due| due.min(again)));
             }
         }
     }
 
     /// Takes out the orders that are over, also from the store; a start does so before it publishes. Should
     /// the store fail they are over all the same, and the next start forgets them.
-    pub(super) async fn expire(&mut self) -> Vec<Override> {
+    pub(super) async fn expire(&mut self) {
         let mut left = Overrides::clone(&self.overrides);
         let over = left.expire((self.parts.clock)());
         if !over.is_empty() {
@@ -205,7 +214,6 @@ impl Control {
             }
         }
         self.await_end();
-        over
     }
 
     fn await_end(&mut self) {
@@ -215,18 +223,22 @@ impl Control {
         });
     }
 
-    /// The orders that stand, as operators see them.
+    /// The orders that stand, as operators see them: those that what runs is held to, should one be over and
+    /// hold all the same.
     pub(super) fn override_views(&self) -> Vec<OverrideView> {
-        let plan = self.live_plan();
-        let effects = plan.effects.iter().cloned().map(Some).chain(std::iter::repeat(None));
-        let all = self.overrides.iter().zip(effects);
-        all.map(|(order, effect)| {
-            let effect = effect.unwrap_or_default();
-            OverrideView {
+        let Some(Live { plan, .. }) = &self.live else {
+            let view = |order: &Override| OverrideView {
                 order: order.clone(),
-                proxies: effect.proxies,
-                why_none: effect.why_none,
-            }
+                proxies: 0,
+                why_none: None,
+            };
+            return self.overrides.iter().map(view).collect();
+        };
+        let all = plan.overrides.iter().zip(plan.effects.iter());
+        all.map(|(order, effect)| OverrideView {
+            order: order.clone(),
+            proxies: effect.proxies,
+            why_none: effect.why_none.clone(),
         })
         .collect()
     }
@@ -245,3 +257,6 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use gateway_api::apis::experimental::httproutes::HttpRouteParentRefs;
+
 use crate::language::object::{Object, ObjectKey, ObjectKind};
 use crate::language::schema::check::nearest;
 use crate::serve::intent::Content;
@@ -48,6 +50,37 @@ pub fn routes_of(content: &Content, route: &RouteName) -> Result<Vec<String>, Or
     };
     let chosen = chosen(&parts, part.as_deref(), &whole, what)?;
     Ok(chosen.into_iter().map(|number| format!("{whole}/{number}")).collect())
+}
+
+/// The HTTPRoutes that are attached to the ports of a service that a route means, in whose place they decide.
+pub fn attached_to(content: &Content, route: &RouteName) -> Vec<String> {
+    let RouteName { kind: RouteKind::Service, namespace, name, part } = route else {
+        return Vec::new();
+    };
+    let whole = format!("Service/{namespace}/{name}");
+    let kinds = [ObjectKind::CoreService, ObjectKind::Service];
+    let Ok(service) = find(content, &kinds, namespace, name, &whole) else { return Vec::new() };
+    let ports = ports_of(service);
+    let meant = chosen(&ports, part.as_deref(), &whole, "port").unwrap_or_default();
+    let meant: Vec<&Part> = ports.iter().filter(|(number, _)| meant.contains(number)).collect();
+    let is_attached = |key: &ObjectKey, parent: &HttpRouteParentRefs| {
+        parent.kind.as_deref() == Some("Service")
+            && parent.name == *name
+            && parent.namespace.as_deref().unwrap_or(&key.namespace) == namespace
+            && meant.iter().any(|(number, port)| {
+                parent.port.is_none_or(|wanted| usize::try_from(wanted) == Ok(*number))
+                    && parent
+                        .section_name
+                        .as_deref()
+                        .is_none_or(|wanted| Some(wanted) == port.as_deref())
+            })
+    };
+    let routes = content.declared.iter().filter_map(|(key, declared)| match &declared.object {
+        Object::HttpRoute(spec) => Some((key, spec.parent_refs.iter().flatten())),
+        _ => None,
+    });
+    let attached = routes.filter(|(key, parents)| parents.clone().any(|at| is_attached(key, at)));
+    attached.map(|(key, _)| format!("HTTPRoute/{}/{}", key.namespace, key.name)).collect()
 }
 
 fn find<'c>(

@@ -32,6 +32,14 @@ pub enum OrderRefusal {
     /// It has no rules, or no ports.
     #[error("{0} has nothing that could be held")]
     NothingToHold(String),
+    /// It has some, and no proxy forwards by them.
+    #[error("no proxy forwards by {route}: there is no breaker to hold")]
+    NotForwarded {
+        /// What was asked for.
+        route: String,
+        /// The HTTPRoutes that decide instead.
+        attached: Vec<String>,
+    },
     /// It has no such endpoint.
     #[error("{service} has no endpoint {wanted}")]
     NoSuchEndpoint {
@@ -51,12 +59,20 @@ pub enum OrderRefusal {
         cluster: String,
     },
     /// No order says so.
-    #[error("no order is about {about}{}", but_whole(whole))]
+    #[error("no order is about {about}")]
     NotOrdered {
         /// What was asked for.
         about: String,
-        /// An order about more than that.
-        whole: Option<String>,
+    },
+    /// Without the orders about it, others would hold it.
+    #[error("nothing was taken back: {about} would still be held, for {}", orders.join(", and "))]
+    StillHeld {
+        /// What was asked for.
+        about: String,
+        /// The others.
+        orders: Vec<String>,
+        /// What takes back all of that.
+        command: String,
     },
     /// There are as many as there may be.
     #[error("{OVERRIDES_MAX} orders stand already, and no more are kept")]
@@ -83,11 +99,18 @@ impl OrderRefusal {
                 "it has no endpoints that are known here".to_owned()
             }
             Self::NoSuchEndpoint { known, .. } => format!("its endpoints: {}", shown(known)),
+            Self::NotForwarded { attached, .. } if attached.is_empty() => {
+                "only what forwards has a breaker, and only where a proxy's listener leads to it".to_owned()
+            }
+            Self::NotForwarded { attached, .. } => {
+                format!("what is attached to it decides instead: hold {}", shown(attached))
+            }
             Self::LastEndpoint { .. } => {
                 "`--force` ejects it all the same; `lateen breaker open` holds requests off as well, and \
                  answers as the route's fallback says"
                     .to_owned()
             }
+            Self::StillHeld { command, .. } => format!("`{command}` takes all of that back"),
             Self::NotOrdered { .. } | Self::TooMany => {
                 "`lateen get overrides` lists the orders that stand; what a proxy ejected by itself comes \
                  back by itself"
@@ -109,8 +132,4 @@ fn shown(all: &[String]) -> String {
 
 fn did_you_mean(near: &Option<String>) -> String {
     near.as_ref().map(|near| format!("; did you mean {near}?")).unwrap_or_default()
-}
-
-fn but_whole(whole: &Option<String>) -> String {
-    whole.as_ref().map(|whole| format!(" alone, but this one: {whole}")).unwrap_or_default()
 }

@@ -210,8 +210,9 @@ fn a_held_breaker_keeps_what_was_declared_of_it_and_is_made_where_there_is_none(
         breakers(&plan.snapshots["edge"]),
         [format!("{} C", rules[0]), format!("{} O", rules[1])]
     );
-    let first = Overrides::default().with(order(rule, 1, None)).expect("there is room").0;
-    let (last, gone) = first.with(order(whole, 2, None)).expect("there is room");
+    let first =
+        Overrides::default().with(order(rule, 1, None), &plan.content).expect("there is room").0;
+    let (last, gone) = first.with(order(whole, 2, None), &plan.content).expect("there is room");
     assert_eq!((last.iter().len(), gone), (1, vec!["breaker HTTPRoute/shop/cart/pay".to_owned()]));
 }
 
@@ -253,33 +254,151 @@ fn the_last_that_gets_requests_is_known_in_each_part() {
 
 #[test]
 fn orders_end_by_the_clock_and_one_is_about_each_thing() {
+    let plan = planned(MESH, &Arc::default());
+    let mesh = &plan.content;
     let a = ejected("shop/cart", "10.0.0.1:8080");
     let b = ejected("shop/cart", "10.0.0.2:8080");
-    let (orders, _) = Overrides::default().with(order(a.clone(), 5, Some(100))).expect("room");
-    let (orders, gone) = orders.with(order(b.clone(), 6, None)).expect("room");
+    let (orders, _) =
+        Overrides::default().with(order(a.clone(), 5, Some(100)), mesh).expect("room");
+    let (orders, gone) = orders.with(order(b.clone(), 6, None), mesh).expect("room");
     assert_eq!((gone.len(), orders.next_end()), (0, Some(UnixMs(100))));
-    let (mut orders, gone) = orders.with(order(a.clone(), 7, Some(50))).expect("room");
+    let (mut orders, gone) = orders.with(order(a.clone(), 7, Some(50)), mesh).expect("room");
     assert_eq!(gone, ["endpoint Service/shop/cart 10.0.0.1:8080"], "it is ordered anew");
     assert_eq!(orders.expire(UnixMs(49)), []);
     assert_eq!(orders.expire(UnixMs(50)), [order(a.clone(), 7, Some(50))]);
     assert_eq!((orders.iter().len(), orders.next_end()), (1, None));
-    let (none, gone) = orders.without(&ejected("shop/cart", "10.0.0.2")).expect("it covers it");
+    let (none, gone) =
+        orders.without(&ejected("shop/cart", "10.0.0.2"), &plan).expect("it covers it");
     assert!(none.is_empty() && gone == ["endpoint Service/shop/cart 10.0.0.2:8080"]);
-    let (whole, _) = orders.with(order(ejected("shop/cart", "10.0.0.1"), 8, None)).expect("room");
-    let refused = whole.without(&a).expect_err("that is about more");
+    let (whole, _) =
+        orders.with(order(ejected("shop/cart", "10.0.0.1"), 8, None), mesh).expect("room");
+    let refused = whole.without(&a, &plan).expect_err("that is about more");
     assert_eq!(
         refused.to_string(),
-        "no order is about 10.0.0.1:8080 of Service/shop/cart alone, but this one: 10.0.0.1 of \
+        "nothing was taken back: 10.0.0.1:8080 of Service/shop/cart would still be held, for 10.0.0.1 of \
          Service/shop/cart is ejected"
     );
-    assert!(orders.without(&held("Service/shop/cart", Held::Open)).is_err());
+    assert!(orders.without(&held("Service/shop/cart", Held::Open), &plan).is_err());
     let mut full = Overrides::default();
     for index in 0..OVERRIDES_MAX {
         let endpoint = ejected("shop/cart", &format!("10.0.{}.{}", index / 250, index % 250));
-        full = full.with(order(endpoint, 1, None)).expect("there is room").0;
+        full = full.with(order(endpoint, 1, None), mesh).expect("there is room").0;
     }
-    assert_eq!(full.with(order(b, 1, None)), Err(OrderRefusal::TooMany));
-    assert!(full.with(order(ejected("shop/cart", "10.0.0.1"), 2, None)).is_ok(), "in its place");
+    assert_eq!(full.with(order(b, 1, None), mesh), Err(OrderRefusal::TooMany));
+    assert!(
+        full.with(order(ejected("shop/cart", "10.0.0.1"), 2, None), mesh).is_ok(),
+        "in its place"
+    );
+}
+
+/// What comes of taking something back: the targets that go, or what holds on and the command that ends it.
+fn taken_back(orders: &[Ordered], about: &Ordered, plan: &Plan) -> Result<Vec<String>, String> {
+    let standing = Overrides::restored(
+        orders.iter().zip(1..).map(|(ordered, at)| order(ordered.clone(), at, None)).collect(),
+    );
+    let refusal = |refusal: OrderRefusal| match &refusal {
+        OrderRefusal::StillHeld { orders, command, .. } => {
+            format!("{}: {command}", orders.join(", "))
+        }
+        _ => refusal.to_string(),
+    };
+    standing.without(about, plan).map(|(_, gone)| gone).map_err(refusal)
+}
+
+#[test]
+fn nothing_is_taken_back_while_another_order_holds_the_same() {
+    let plan = planned(MESH, &Arc::default());
+    let readmit_cart = |endpoint: &str| {
+        format!("lateen readmit --service Service/shop/cart --endpoint {endpoint}")
+    };
+    let whole = "lateen breaker auto --route HTTPRoute/shop/cart";
+    for (orders, about, expected) in [
+        (
+            vec![
+                held("HTTPRoute/shop/cart", Held::Open),
+                held("HTTPRoute/shop/cart/pay", Held::Closed),
+            ],
+            held("HTTPRoute/shop/cart/pay", Held::Open),
+            format!("the breaker of HTTPRoute/shop/cart is open: {whole}"),
+        ),
+        (
+            vec![
+                held("HTTPRoute/shop/cart", Held::Open),
+                held("HTTPRoute/shop/cart/1", Held::Closed),
+            ],
+            held("HTTPRoute/shop/cart/pay", Held::Open),
+            format!("the breaker of HTTPRoute/shop/cart is open: {whole}"),
+        ),
+        (
+            vec![ejected("shop/cart", "10.0.0.1:8080"), ejected("shop/cart:80", "10.0.0.1:8080")],
+            ejected("shop/cart:http", "10.0.0.1:8080"),
+            format!(
+                "10.0.0.1:8080 of Service/shop/cart is ejected: {}",
+                readmit_cart("10.0.0.1:8080")
+            ),
+        ),
+        (
+            vec![ejected("shop/cart", "10.0.0.1"), ejected("shop/cart", "10.0.0.1:8080")],
+            ejected("shop/cart", "10.0.0.1:8080"),
+            format!("10.0.0.1 of Service/shop/cart is ejected: {}", readmit_cart("10.0.0.1")),
+        ),
+        // By name, and all of an address.
+        (
+            vec![ejected("shop/cart:http", "10.0.0.1")],
+            ejected("shop/cart:80", "10.0.0.1:8080"),
+            "10.0.0.1 of Service/shop/cart:http is ejected: lateen readmit --service \
+             Service/shop/cart:80 --endpoint 10.0.0.1"
+                .to_owned(),
+        ),
+        // Neither is a part of the other.
+        (
+            vec![ejected("shop/cart", "10.0.0.1:8080"), ejected("shop/cart:80", "10.0.0.1")],
+            ejected("shop/cart:80", "10.0.0.1"),
+            format!("10.0.0.1:8080 of Service/shop/cart is ejected: {}", readmit_cart("10.0.0.1")),
+        ),
+        // One about what is gone stands, and would hold it again.
+        (
+            vec![ejected("shop/gone", "10.0.0.1"), ejected("shop/gone:80", "10.0.0.1")],
+            ejected("shop/gone:80", "10.0.0.1"),
+            "10.0.0.1 of Service/shop/gone is ejected: lateen readmit --service Service/shop/gone \
+             --endpoint 10.0.0.1"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(taken_back(&orders, &about, &plan), Err(expected), "{about}");
+    }
+}
+
+#[test]
+fn what_has_two_names_is_taken_back_by_either_and_the_rest_stands() {
+    let plan = planned(MESH, &Arc::default());
+    let by_number = ejected("shop/cart:80", "10.0.0.1");
+    let by_name = ejected("shop/cart:http", "10.0.0.1");
+    let of_admin = ejected("shop/cart:admin", "10.0.0.1");
+    let other = ejected("shop/cart", "10.0.0.2");
+    let gone = |orders: &[&Ordered]| Ok(orders.iter().map(|order| order.target()).collect());
+    for (orders, about, expected) in [
+        (vec![by_name.clone(), of_admin.clone()], &by_number, gone(&[&by_name])),
+        (vec![by_number.clone(), other.clone()], &by_name, gone(&[&by_number])),
+        // It listens elsewhere for that port: they have nothing in common.
+        (
+            vec![ejected("shop/cart", "10.0.0.1:8080"), of_admin.clone()],
+            &of_admin,
+            gone(&[&of_admin]),
+        ),
+        (
+            vec![by_name.clone(), of_admin.clone(), other.clone()],
+            &ejected("shop/cart", "10.0.0.1"),
+            gone(&[&by_name, &of_admin]),
+        ),
+    ] {
+        assert_eq!(taken_back(&orders, about, &plan), expected, "{about}");
+    }
+    // There is one order about each thing, whatever it is called.
+    let first = Overrides::default().with(order(by_number.clone(), 1, None), &plan.content);
+    let second = first.expect("room").0.with(order(by_name, 2, Some(9)), &plan.content);
+    let (orders, replaced) = second.expect("room");
+    assert_eq!((orders.iter().len(), replaced), (1, vec![by_number.target()]));
 }
 
 #[test]
@@ -332,5 +451,28 @@ fn what_is_mistyped_is_told_with_what_is_near() {
         let refused = refused.expect_err(says);
         assert!(refused.to_string().contains(says), "{refused}");
         assert!(refused.help().unwrap_or_default().contains(help), "{:?}", refused.help());
+    }
+}
+
+#[test]
+fn what_decides_in_place_of_a_service_is_known() {
+    let content = content(&format!(
+        "{MESH}---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+         metadata: {{name: admin, namespace: elsewhere}}\nspec:\n  parentRefs:\n  \
+         - {{group: lateen.dev, kind: Service, name: cart, namespace: shop, sectionName: admin}}\n  \
+         rules: [{{backendRefs: [{{name: cart, namespace: shop, port: 81}}]}}]\n"
+    ));
+    let [of_cart, of_admin] = ["HTTPRoute/shop/cart", "HTTPRoute/elsewhere/admin"];
+    for (route, expected) in [
+        ("Service/shop/cart", &[of_admin, of_cart][..]),
+        ("Service/shop/cart/80", &[of_cart]),
+        ("Service/shop/cart/http", &[of_cart]),
+        ("Service/shop/cart/admin", &[of_admin]),
+        ("Service/shop/db", &[]),
+        ("Service/shop/gone", &[]),
+        ("HTTPRoute/shop/cart", &[]),
+    ] {
+        let route = route.parse().expect("a route");
+        assert_eq!(lookup::attached_to(&content, &route), expected, "{route}");
     }
 }
