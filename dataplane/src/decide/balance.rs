@@ -113,7 +113,7 @@ pub struct Balancer {
 enum Method {
     LeastRequest,
     Random,
-    /// Where the last choice fell; moved on by each.
+    /// Whom the last choice fell on.
     RoundRobin(Cell<u32>),
     WeightedRoundRobin(Turns),
     PeakEwma {
@@ -284,15 +284,16 @@ impl<E: AsRef<Load>> Choice<'_, E> {
                 // A list that has become shorter: begin anew.
                 let after = |turn: u64| if turn + 1 < count { turn + 1 } else { 0 };
                 let first = after(turn.get().into());
-                // One that is passed over loses its turn, so that the one behind it gets no more. Where
-                // all are, each has its turn.
-                let passed_over = |at: &u64| self.is_passed_over(*at);
-                let next = std::iter::successors(Some(first), |at| Some(after(*at)))
+                // Who can't be had, or is passed over, loses its turn, and the turn goes on from who was
+                // picked in its place: that one does not get its own on top. Where all are passed over,
+                // each has its turn.
+                let picked = std::iter::successors(Some(first), |at| Some(after(*at)))
                     .take(1 + limits::EXTRA_PROBES_MAX)
-                    .find(|at| !passed_over(at))
-                    .unwrap_or(first);
-                turn.set(next as u32);
-                return self.scan(next);
+                    .find(|at| self.is_usable(*at))
+                    .map(|at| EndpointIndex(at as u32))
+                    .or_else(|| self.scan(first));
+                turn.set(picked.map_or(first as u32, |index| index.0));
+                return picked;
             }
             Method::WeightedRoundRobin(turns) => return self.pick_by_turns(turns),
             Method::Random => {
