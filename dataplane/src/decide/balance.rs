@@ -270,8 +270,8 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     ///
     /// Cost: two probes whatever the count; [`limits::EXTRA_PROBES_MAX`] more when both fall on
     /// penalised or tried endpoints; when these fail too a look at those in service, however many are not,
-    /// one after the other until one is usable, but at no more than [`limits::SCAN_STEPS_MAX`]. A ring
-    /// costs a search besides. Does not allocate.
+    /// one after the other until one is usable, but at no more than [`limits::SCAN_STEPS_MAX`], or where it
+    /// panics twice as many. A ring costs a search besides. Does not allocate.
     #[inline]
     pub fn pick(&self) -> Option<EndpointIndex> {
         let count = self.endpoints.len() as u64;
@@ -482,15 +482,17 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     /// The start is random, so that one survivor's neighbour does not get all that the dead would
     /// have.
     fn scan(&self, start: u64) -> Option<EndpointIndex> {
-        let in_service = match self.panics {
-            true => None,
-            false => self.soonest(self.service.round(start as usize)),
-        };
         // For a request of an older snapshot it may have changed.
-        let in_service = in_service.filter(|index| !self.is_out(self.load(u64::from(index.0))));
+        let is_good = |index: &EndpointIndex| !self.is_out(self.load(u64::from(index.0)));
+        let in_service = || self.soonest(self.service.round(start as usize)).filter(is_good);
         let count = self.endpoints.len();
-        let all = (start as usize..count).chain(0..start as usize);
-        in_service.or_else(|| self.soonest(all))
+        let all = || self.soonest((start as usize..count).chain(0..start as usize));
+        if !self.panics {
+            return in_service().or_else(all);
+        }
+        // Among all there may be so many who leave that nobody else is reached.
+        let any = all();
+        any.filter(is_good).or_else(in_service).or(any)
     }
 
     /// The first usable one of these, else the untried one whose penalty ends first. Those that were tried
