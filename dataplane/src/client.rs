@@ -55,7 +55,7 @@ impl Connection {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let ends = ends(&shard, slot);
         if ends != Instant::NEVER {
-            shard.endings.enter(client, ends);
+            shard.clients.set_ends(client, ends);
         }
         Self {
             shard,
@@ -105,7 +105,7 @@ impl Connection {
     /// Whether it has lasted as long as it may.
     #[inline]
     pub fn has_lasted(&self) -> bool {
-        let ends = self.shard.endings.of(self.client);
+        let ends = self.shard.clients.ends_of(self.client);
         ends != Instant::NEVER && lateen_ring::now() >= ends
     }
 
@@ -120,7 +120,7 @@ impl Connection {
     pub fn tunnel_ends(&self, cluster: &Cluster, opened: Instant, most_ms: Option<u32>) -> Instant {
         let of_route = most_ms.map(|ms| opened + Duration::from_millis(ms.into()));
         let own = of_route.or_else(|| cluster.connection_ends(opened));
-        own.unwrap_or(Instant::NEVER).min(self.shard.endings.of(self.client))
+        own.unwrap_or(Instant::NEVER).min(self.shard.clients.ends_of(self.client))
     }
 
     /// Detection got a request's first byte at `at`.
@@ -152,7 +152,6 @@ impl Drop for Connection {
         }
         self.counts().on_close(self.close_reason.get());
         self.shard.destinations.leave(self.client);
-        self.shard.endings.leave(self.client);
         self.shard.clients.leave(self.client);
     }
 }

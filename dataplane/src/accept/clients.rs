@@ -23,6 +23,8 @@ struct Slot {
     next: u32,
     /// When it became idle; `NEVER` while busy.
     idle_since: Instant,
+    /// When its connection has lasted as long as it may; `NEVER`: it may for ever.
+    ends: Instant,
     /// Where it came in.
     listener: ListenerSlot,
     occupied: bool,
@@ -77,6 +79,7 @@ impl Clients {
             previous: NIL,
             next: NIL,
             idle_since: Instant::NEVER,
+            ends: Instant::NEVER,
             listener,
             occupied: true,
         };
@@ -100,6 +103,17 @@ impl Clients {
         if slot.occupied {
             slot.task = Some(task);
         }
+    }
+
+    /// A client's connection may last until `ends`.
+    pub fn set_ends(&self, client: ClientId, ends: Instant) {
+        self.table.borrow_mut().slots[client.0 as usize].ends = ends;
+    }
+
+    /// Until when a client's connection may last; `NEVER`: for ever. Asked for every answer.
+    #[inline]
+    pub fn ends_of(&self, client: ClientId) -> Instant {
+        self.table.borrow().slots[client.0 as usize].ends
     }
 
     /// Takes a client out; its task is ending.
@@ -260,5 +274,16 @@ mod tests {
         assert!(left.is_empty());
         assert_eq!(clients.end_all(&left), 0);
         assert_eq!(clients.count(), 2);
+    }
+    #[test]
+    fn an_end_is_that_of_one_client_and_not_of_the_next_in_its_place() {
+        let clients = Clients::new(10);
+        let [first, second] = [0, 0].map(|at| clients.enter(ListenerSlot(at)));
+        let ends = Instant::from_nanos(3);
+        clients.set_ends(first, ends);
+        assert_eq!([first, second].map(|of| clients.ends_of(of)), [ends, Instant::NEVER]);
+        clients.leave(first);
+        assert_eq!(clients.enter(ListenerSlot(0)), first, "the place is free");
+        assert_eq!(clients.ends_of(first), Instant::NEVER);
     }
 }
