@@ -13,7 +13,7 @@ use lateen_ring::{Deadline, Instant, Stream};
 use crate::accept::clients::ClientId;
 use crate::cluster::Cluster;
 use crate::codec::proxy_protocol::Ends;
-use crate::decide::lasting::lasts_ns;
+use crate::decide::lasting::{lasts_ns, scattered};
 use crate::forward::transfer::Timer;
 use crate::loaded::ListenerSlot;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
@@ -118,7 +118,10 @@ impl Connection {
     /// When a tunnel has lasted as long as its route says, else its cluster; but no longer than this
     /// connection may. Its upstream was `opened` then.
     pub fn tunnel_ends(&self, cluster: &Cluster, opened: Instant, most_ms: Option<u32>) -> Instant {
-        let of_route = most_ms.map(|ms| opened + Duration::from_millis(ms.into()));
+        let of_route = most_ms.map(|ms| {
+            let most_ns = u64::from(ms) * 1_000_000;
+            opened + Duration::from_nanos(lasts_ns(most_ns, scattered(opened.as_nanos())))
+        });
         let own = of_route.or_else(|| cluster.connection_ends(opened));
         own.unwrap_or(Instant::NEVER).min(self.shard.clients.ends_of(self.client))
     }
@@ -197,3 +200,6 @@ impl std::fmt::Debug for Connection {
         f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
