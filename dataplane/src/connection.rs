@@ -259,7 +259,7 @@ fn serve_http1<'a>(
             }
             let after = boxed(proxy_request(connection, received)).await;
             connection.unfinished.set(false);
-            if !matches!(after, After::KeepAlive) && connection.has_lasted() {
+            if !matches!(after, After::KeepAlive | After::Parted) && connection.has_lasted() {
                 connection.shard.metrics().lasted[Lasted::Client as usize].increment();
             }
             match after {
@@ -274,7 +274,7 @@ fn serve_http1<'a>(
                 After::Close if !received.is_empty() || connection.stream.has_unread() => {
                     return Box::pin(linger(connection, received)).await;
                 }
-                After::Close => return,
+                After::Close | After::Parted => return,
                 After::Linger => return Box::pin(linger(connection, received)).await,
                 After::Reset => return connection.stream.reset_on_close(),
             }
