@@ -13,7 +13,7 @@ use lateen_ring::{Deadline, Instant, Stream};
 use crate::accept::clients::ClientId;
 use crate::cluster::Cluster;
 use crate::codec::proxy_protocol::Ends;
-use crate::decide::lasting::lasts_ns;
+use crate::decide::lasting::{lasts_ns, scattered};
 use crate::forward::transfer::Timer;
 use crate::loaded::ListenerSlot;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
@@ -55,7 +55,7 @@ impl Connection {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let ends = ends(&shard, slot);
         if ends != Instant::NEVER {
-            shard.endings.enter(client, ends);
+            shard.clients.set_ends(client, ends);
         }
         Self {
             shard,
@@ -105,7 +105,7 @@ impl Connection {
     /// Whether it has lasted as long as it may.
     #[inline]
     pub fn has_lasted(&self) -> bool {
-        let ends = self.shard.endings.of(self.client);
+        let ends = self.shard.clients.ends_of(self.client);
         ends != Instant::NEVER && lateen_ring::now() >= ends
     }
 
@@ -118,9 +118,12 @@ impl Connection {
     /// When a tunnel has lasted as long as its route says, else its cluster; but no longer than this
     /// connection may. Its upstream was `opened` then.
     pub fn tunnel_ends(&self, cluster: &Cluster, opened: Instant, most_ms: Option<u32>) -> Instant {
-        let of_route = most_ms.map(|ms| opened + Duration::from_millis(ms.into()));
+        let of_route = most_ms.map(|ms| {
+            let most_ns = u64::from(ms) * 1_000_000;
+            opened + Duration::from_nanos(lasts_ns(most_ns, scattered(opened.as_nanos())))
+        });
         let own = of_route.or_else(|| cluster.connection_ends(opened));
-        own.unwrap_or(Instant::NEVER).min(self.shard.endings.of(self.client))
+        own.unwrap_or(Instant::NEVER).min(self.shard.clients.ends_of(self.client))
     }
 
     /// Detection got a request's first byte at `at`.
@@ -152,7 +155,6 @@ impl Drop for Connection {
         }
         self.counts().on_close(self.close_reason.get());
         self.shard.destinations.leave(self.client);
-        self.shard.endings.leave(self.client);
         self.shard.clients.leave(self.client);
     }
 }
@@ -198,3 +200,6 @@ impl std::fmt::Debug for Connection {
         f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

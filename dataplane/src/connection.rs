@@ -118,20 +118,19 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
         Detected::LikelyHttp1 | Detected::Undecided => received.settle(),
     }
     line.set_due(!received.is_empty());
-    // Accepted, then connected, then the client's first byte: whichever was last.
-    let mut since = lateen_ring::now();
-    // With nobody to hear, for as long as with somebody.
-    let (mut waits_since, mut wait) = (since, timeouts.detect);
+    // Accepted, or the client's first byte, whichever was last: what bounds the wait for either.
+    let mut heard_at = lateen_ring::now();
+    // The same, or connected, or found that there is no room to be: what the next step is counted from.
+    let (mut since, mut wait) = (heard_at, timeouts.detect);
     let spoken = loop {
         let silent = received.is_empty();
-        let patience = match (&early, verdict) {
-            (Some(_), _) if silent => timeouts.idle,
-            (Some(_), Detected::LikelyHttp1) => timeouts.header,
-            _ => wait,
-        };
-        connection.deadline.set(since + patience);
+        connection.deadline.set(match (&early, verdict) {
+            (Some(_), _) if silent => since + timeouts.idle,
+            (Some(_), Detected::LikelyHttp1) => heard_at + timeouts.header,
+            _ => since + wait,
+        });
         // Nothing was asked for: at the cap, and at a drain, this is an idle connection like any other.
-        let idles = silent && (early.is_some() || since > waits_since);
+        let idles = silent && (early.is_some() || since > heard_at);
         if idles {
             shard.clients.became_idle(connection.client, lateen_ring::now());
         }
@@ -143,8 +142,8 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
             Spoke::Client(Ok(Some(lease))) => {
                 connection.counts().read_bytes.add(lease.len() as u64);
                 if silent {
-                    since = lateen_ring::now();
-                    (waits_since, wait) = (since, timeouts.detect);
+                    heard_at = lateen_ring::now();
+                    (since, wait) = (heard_at, timeouts.detect);
                     line.set_due(true);
                 }
                 received.push(lease);
@@ -154,7 +153,7 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
                         if let Some(early) = early {
                             shard.pool.put(shard, early.in_flight.chosen(), early.upstream);
                         }
-                        connection.request_began(since);
+                        connection.request_began(heard_at);
                         break Spoken::Http1;
                     }
                     Detected::Tcp => break Spoken::tcp(early, None),
@@ -182,15 +181,19 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
                     // Whoever may have nothing to say to it takes nobody's place in the queue.
                     Reached::NoRoom => {
                         let now = lateen_ring::now();
-                        let patience = if silent { timeouts.idle } else { timeouts.header };
-                        if now.since(waits_since) >= patience {
+                        // With nobody to hear, for as long as with somebody.
+                        let until = heard_at + if silent { timeouts.idle } else { timeouts.header };
+                        if now >= until {
                             if silent {
                                 connection.closes_for(CloseReason::TimedOut);
                                 break Spoken::Nothing;
                             }
                             break Spoken::tcp(None, None);
                         }
-                        (since, wait) = (now, limits::EARLY_CONNECT_AGAIN);
+                        // The first time after the least, then twice as late each time.
+                        let again = if since > heard_at { 2 * wait } else { Duration::ZERO };
+                        let most = limits::EARLY_CONNECT_AGAIN_MAX.min(until.since(now));
+                        (since, wait) = (now, again.max(limits::EARLY_CONNECT_AGAIN).min(most));
                     }
                 }
                 line.set_due(!silent);
@@ -259,7 +262,7 @@ fn serve_http1<'a>(
             }
             let after = boxed(proxy_request(connection, received)).await;
             connection.unfinished.set(false);
-            if !matches!(after, After::KeepAlive) && connection.has_lasted() {
+            if !matches!(after, After::KeepAlive | After::Parted) && connection.has_lasted() {
                 connection.shard.metrics().lasted[Lasted::Client as usize].increment();
             }
             match after {
@@ -274,7 +277,7 @@ fn serve_http1<'a>(
                 After::Close if !received.is_empty() || connection.stream.has_unread() => {
                     return Box::pin(linger(connection, received)).await;
                 }
-                After::Close => return,
+                After::Close | After::Parted => return,
                 After::Linger => return Box::pin(linger(connection, received)).await,
                 After::Reset => return connection.stream.reset_on_close(),
             }
@@ -392,6 +395,9 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
     .await;
     line.tell(end_tunnel(connection, upstream, ended).await);
 }
+
+#[cfg(test)]
+mod early_tests;
 
 #[cfg(test)]
 mod tests {

@@ -31,8 +31,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// protocols (linkerd2#5922).
 pub const DETECT_TIMEOUT: Duration = Duration::from_millis(50);
 /// Where there was no room for the connection that is to find out who speaks first, it is looked again after
-/// this.
+/// this, and after twice as long each further time.
 pub const EARLY_CONNECT_AGAIN: Duration = Duration::from_millis(50);
+/// But no later than after this: many may be silent while a service is full, and each look costs all of them.
+pub const EARLY_CONNECT_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// The longest time span that a flag takes; keeps deadlines in nanoseconds far from overflow.
 pub const TIME_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 

@@ -132,18 +132,24 @@ async fn connect_one_of(
             tried.clear();
             shard.metrics().endpoint_pick_failover.increment();
         }
+        // Before the pick, which moves turns on.
+        let early_unit = match haste {
+            Haste::Due => None,
+            Haste::Early => match cluster.bulkhead.try_enter() {
+                Some(unit) => Some(unit),
+                None if tried.len() < cluster.endpoint_count() => return Ok(None),
+                None => break,
+            },
+        };
         let keys = cluster.hash_keys();
         let key = keys.and_then(|keys| key_of_connection(keys, connection.peer.ip()));
         let Some(index) = cluster.pick(shard, key.map(Wish::Key), &tried) else { break };
         let mut in_flight = InFlight::new(Chosen { cluster: cluster.clone(), index });
         in_flight.leave_untimed();
         line.upstream.set(Some(in_flight.address()));
-        let unit = match haste {
-            Haste::Early => match cluster.bulkhead.try_enter() {
-                Some(unit) => unit,
-                None => return Ok(None),
-            },
-            Haste::Due => {
+        let unit = match early_unit {
+            Some(unit) => unit,
+            None => {
                 let entering = cluster.bulkhead.enter(Priority::Default, deadline, Instant::NEVER);
                 unless_gone(connection, entering).await??
             }

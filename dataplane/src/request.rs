@@ -57,6 +57,8 @@ pub enum After {
     Linger,
     /// It closes with a reset, because its end would otherwise look like the end of a body.
     Reset,
+    /// A tunnel was made of it that has lasted as long as it may: both ends know, and it is counted.
+    Parted,
 }
 
 /// Serves one request, whose first bytes are in `received`; what came behind it stays there.
@@ -201,7 +203,13 @@ async fn forward(
                 exchange.count_upgrade(connection);
                 exchange.let_go(shard);
                 let flows = request.rare.as_ref().and_then(|rare| rare.flows.as_deref());
-                let joining = join(connection, received, exchange, upstream, from_upstream, flows);
+                let cluster = &in_flight.chosen().cluster;
+                let bounds = Bounds {
+                    idle_timeout: shard.config.timeouts.idle,
+                    ends: connection.tunnel_ends(cluster, upstream.opened, None),
+                };
+                let server = (upstream, from_upstream);
+                let joining = join(connection, received, exchange, server, bounds, flows);
                 return Ok(Box::pin(joining).await);
             }
             Ok(Responded::Hedge(_)) => unreachable!("only who hedges is told"),
@@ -369,8 +377,8 @@ async fn join(
     connection: &Connection,
     received: &mut Received,
     exchange: &Exchange,
-    upstream: Upstream,
-    from_upstream: Received,
+    (upstream, from_upstream): (Upstream, Received),
+    bounds: Bounds,
     flows: Option<&Flows>,
 ) -> Done {
     let shard = &connection.shard;
@@ -384,7 +392,6 @@ async fn join(
     };
     let server =
         End { stream: &upstream.stream, counts: shard.upstream_counts(), received: from_upstream };
-    let bounds = Bounds { idle_timeout: shard.config.timeouts.idle, ends: Instant::NEVER };
     let (deadline, metrics) = (&connection.deadline, shard.metrics());
     let ended = tunnel(client, server, deadline, bounds, metrics, &passed, flows).await;
     exchange.tunnel_failure.set(end_tunnel(connection, upstream, ended).await);
@@ -458,6 +465,7 @@ fn conclude(connection: &Connection, exchange: &Exchange, done: &Done) -> After 
     let tunnel_failure = exchange.tunnel_failure.get();
     exchange.observe(connection, tunnel_failure);
     match done {
+        _ if tunnel_failure.is_some_and(|failure| failure.cause == Cause::Lasted) => After::Parted,
         // A tunnel that broke must not look as if it had ended.
         _ if tunnel_failure.is_some() => After::Reset,
         Done { keep_alive: true, .. } => After::KeepAlive,

@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 use lateen_ring::Instant;
 
 use crate::accept::clients::Clients;
-use crate::accept::endings::Endings;
 use crate::accept::proxied::Destinations;
 use crate::bootstrap::config::Config;
 use crate::cluster::Clusters;
@@ -46,8 +45,6 @@ pub struct Shard {
     pub clients: Clients,
     /// What some of them connected to.
     pub destinations: Destinations,
-    /// When clients' connections have lasted as long as they may.
-    pub endings: Endings,
     /// Clients beyond the cap that are being told so.
     pub refusing: Cell<usize>,
     /// Whether it can keep up, and what it does if not.
@@ -140,7 +137,6 @@ impl Shard {
             ),
             clients: Clients::new((config.connections_max / config.workers).max(1)),
             destinations: Destinations::default(),
-            endings: Endings::default(),
             refusing: Cell::new(0),
             lag: Rc::default(),
             mirroring: Cell::new(0),

@@ -1,7 +1,7 @@
 //! `deploy/examples/connection-duration.yaml`: connections end when they have lasted long enough, in order.
 
 use lateen_tests::example::Example;
-use lateen_tests::http::{get, read_response};
+use lateen_tests::http::{get, read_response, read_response_head};
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::Engine;
 use lateen_tests::upstream::Upstream;
@@ -12,6 +12,7 @@ lateen_tests::on_both_engines!(
     a_client_is_told_to_close_after_an_answer,
     requests_share_a_connection_no_longer_than_it_may_last,
     a_tunnel_that_is_in_use_is_closed_too,
+    an_upgraded_connection_lasts_no_longer_than_another,
 );
 
 fn lasted(example: &Example, of: &str, count: f64) {
@@ -68,4 +69,43 @@ fn a_tunnel_that_is_in_use_is_closed_too(engine: Engine) {
     example.proxy.await_metric("tcp_open_connections", &[("side", "upstream")], 0.0);
     let logged = example.proxy.access_log(1);
     assert_eq!(logged[0]["flags"], "DT");
+}
+
+fn an_upgraded_connection_lasts_no_longer_than_another(engine: Engine) {
+    let switching =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n";
+    let upstream = Upstream::scripted(move |mut peer, _| {
+        if peer.read_until(b"\r\n\r\n").is_none() {
+            return;
+        }
+        peer.send(switching);
+        loop {
+            let some = peer.read_some();
+            if some.is_empty() || peer.try_send(some).is_err() {
+                return;
+            }
+        }
+    });
+    let example = Example::apply(engine, "connection-duration.yaml", &[upstream.address()]);
+    let began = Instant::now();
+    let mut client = Peer::connect(example.listen);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n");
+    assert_eq!(read_response_head(&mut client).expect("a head").0, 101);
+    // The service's time is over before the listener's.
+    while began.elapsed() < Duration::from_secs(6)
+        && client.try_send([0]).is_ok()
+        && !client.read_some().is_empty()
+    {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let lasts = began.elapsed();
+    assert!((1_800..2_900).contains(&lasts.as_millis()), "{lasts:?}");
+    assert_eq!(client.read_to_end(), (Vec::new(), Ending::Closed), "in order, not by a reset");
+    drop(client);
+    lasted(&example, "tunnel", 1.0);
+    lasted(&example, "client", 0.0);
+    example.proxy.await_metric("response_flags_total", &[("flag", "DT")], 1.0);
+    example.proxy.await_metric("tcp_open_connections", &[("side", "upstream")], 0.0);
+    let logged = example.proxy.access_log(1);
+    assert_eq!((&logged[0]["status"], &logged[0]["flags"]), (&101.into(), &"DT".into()));
 }

@@ -40,6 +40,9 @@ pub struct Clients {
 
 struct Table {
     slots: Vec<Slot>,
+    /// Beside the slots, as far as the last client that had one: when connections have lasted as long as they
+    /// may. Few listeners say so, and an idle connection is to stay small.
+    ends: Vec<Instant>,
     free: Vec<u32>,
     longest_idle: u32,
     latest_idle: u32,
@@ -48,8 +51,13 @@ struct Table {
 impl Clients {
     /// An empty table for at most `count_max` clients.
     pub fn new(count_max: usize) -> Self {
-        let table =
-            Table { slots: Vec::new(), free: Vec::new(), longest_idle: NIL, latest_idle: NIL };
+        let table = Table {
+            slots: Vec::new(),
+            ends: Vec::new(),
+            free: Vec::new(),
+            longest_idle: NIL,
+            latest_idle: NIL,
+        };
         Self { table: RefCell::new(table), count: Cell::new(0), count_max }
     }
 
@@ -102,6 +110,22 @@ impl Clients {
         }
     }
 
+    /// A client's connection may last until `ends`.
+    pub fn set_ends(&self, client: ClientId, ends: Instant) {
+        let table = &mut *self.table.borrow_mut();
+        let index = client.0 as usize;
+        if table.ends.len() <= index {
+            table.ends.resize(index + 1, Instant::NEVER);
+        }
+        table.ends[index] = ends;
+    }
+
+    /// Until when a client's connection may last; `NEVER`: for ever. Asked for every answer.
+    #[inline]
+    pub fn ends_of(&self, client: ClientId) -> Instant {
+        self.table.borrow().ends.get(client.0 as usize).copied().unwrap_or(Instant::NEVER)
+    }
+
     /// Takes a client out; its task is ending.
     pub fn leave(&self, client: ClientId) {
         self.count.set(self.count.get() - 1);
@@ -110,9 +134,13 @@ impl Clients {
         let slot = &mut table.slots[client.0 as usize];
         slot.occupied = false;
         slot.task = None;
+        if let Some(ends) = table.ends.get_mut(client.0 as usize) {
+            *ends = Instant::NEVER;
+        }
         table.free.push(client.0);
         if table.free.len() == table.slots.len() {
             table.slots = Vec::new();
+            table.ends = Vec::new();
             table.free = Vec::new();
         }
     }
@@ -260,5 +288,18 @@ mod tests {
         assert!(left.is_empty());
         assert_eq!(clients.end_all(&left), 0);
         assert_eq!(clients.count(), 2);
+    }
+    #[test]
+    fn an_end_is_that_of_one_client_and_not_of_the_next_in_its_place() {
+        let clients = Clients::new(10);
+        let [first, second] = [0, 0].map(|at| clients.enter(ListenerSlot(at)));
+        assert_eq!(clients.ends_of(second), Instant::NEVER);
+        assert!(clients.table.borrow().ends.is_empty(), "nobody pays for what nobody has");
+        let ends = Instant::from_nanos(3);
+        clients.set_ends(first, ends);
+        assert_eq!([first, second].map(|of| clients.ends_of(of)), [ends, Instant::NEVER]);
+        clients.leave(first);
+        assert_eq!(clients.enter(ListenerSlot(0)), first, "the place is free");
+        assert_eq!(clients.ends_of(first), Instant::NEVER);
     }
 }

@@ -2,6 +2,5 @@
 
 pub mod listener;
 pub mod clients;
-pub mod endings;
 pub mod proxied;
 pub mod detect;

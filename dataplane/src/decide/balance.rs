@@ -113,7 +113,7 @@ pub struct Balancer {
 enum Method {
     LeastRequest,
     Random,
-    /// Where the last choice fell; moved on by each.
+    /// Whom the last choice fell on.
     RoundRobin(Cell<u32>),
     WeightedRoundRobin(Turns),
     PeakEwma {
@@ -270,8 +270,8 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     ///
     /// Cost: two probes whatever the count; [`limits::EXTRA_PROBES_MAX`] more when both fall on
     /// penalised or tried endpoints; when these fail too a look at those in service, however many are not,
-    /// one after the other until one is usable, but at no more than [`limits::SCAN_STEPS_MAX`]. A ring
-    /// costs a search besides. Does not allocate.
+    /// one after the other until one is usable, but at no more than [`limits::SCAN_STEPS_MAX`], or where it
+    /// panics twice as many. A ring costs a search besides. Does not allocate.
     #[inline]
     pub fn pick(&self) -> Option<EndpointIndex> {
         let count = self.endpoints.len() as u64;
@@ -284,15 +284,16 @@ impl<E: AsRef<Load>> Choice<'_, E> {
                 // A list that has become shorter: begin anew.
                 let after = |turn: u64| if turn + 1 < count { turn + 1 } else { 0 };
                 let first = after(turn.get().into());
-                // One that is passed over loses its turn, so that the one behind it gets no more. Where
-                // all are, each has its turn.
-                let passed_over = |at: &u64| self.is_passed_over(*at);
-                let next = std::iter::successors(Some(first), |at| Some(after(*at)))
+                // Who can't be had, or is passed over, loses its turn, and the turn goes on from who was
+                // picked in its place: that one does not get its own on top. Where all are passed over,
+                // each has its turn.
+                let picked = std::iter::successors(Some(first), |at| Some(after(*at)))
                     .take(1 + limits::EXTRA_PROBES_MAX)
-                    .find(|at| !passed_over(at))
-                    .unwrap_or(first);
-                turn.set(next as u32);
-                return self.scan(next);
+                    .find(|at| self.is_usable(*at))
+                    .map(|at| EndpointIndex(at as u32))
+                    .or_else(|| self.scan(first));
+                turn.set(picked.map_or(first as u32, |index| index.0));
+                return picked;
             }
             Method::WeightedRoundRobin(turns) => return self.pick_by_turns(turns),
             Method::Random => {
@@ -481,15 +482,17 @@ impl<E: AsRef<Load>> Choice<'_, E> {
     /// The start is random, so that one survivor's neighbour does not get all that the dead would
     /// have.
     fn scan(&self, start: u64) -> Option<EndpointIndex> {
-        let in_service = match self.panics {
-            true => None,
-            false => self.soonest(self.service.round(start as usize)),
-        };
         // For a request of an older snapshot it may have changed.
-        let in_service = in_service.filter(|index| !self.is_out(self.load(u64::from(index.0))));
+        let is_good = |index: &EndpointIndex| !self.is_out(self.load(u64::from(index.0)));
+        let in_service = || self.soonest(self.service.round(start as usize)).filter(is_good);
         let count = self.endpoints.len();
-        let all = (start as usize..count).chain(0..start as usize);
-        in_service.or_else(|| self.soonest(all))
+        let all = || self.soonest((start as usize..count).chain(0..start as usize));
+        if !self.panics {
+            return in_service().or_else(all);
+        }
+        // Among all there may be so many who leave that nobody else is reached.
+        let any = all();
+        any.filter(is_good).or_else(in_service).or(any)
     }
 
     /// The first usable one of these, else the untried one whose penalty ends first. Those that were tried

@@ -134,6 +134,29 @@ fn where_all_are_out_or_all_refuse_few_are_looked_at() {
 }
 
 #[test]
+fn in_a_panic_those_who_leave_hide_nobody() {
+    for known in clusters() {
+        let near = usize::from(known.0.policy.aperture.is_some()) * APERTURE_STEPS_MAX as usize;
+        for why in [OutOfService::Terminating, OutOfService::Ordered] {
+            // One in service of four that stay, far behind all that leave.
+            let spoil = |index: usize, load: &Load| match index {
+                SURVIVOR => {}
+                index if index.abs_diff(SURVIVOR) < 3 && index > SURVIVOR - 2 => {
+                    load.set_out_of_service(OutOfService::Unhealthy, true);
+                }
+                _ => load.set_out_of_service(why, true),
+            };
+            let (most, picked) = looks(&known, spoil, 50);
+            let stays =
+                |index: &EndpointIndex| (SURVIVOR - 1..SURVIVOR + 3).contains(&index.as_usize());
+            assert!(picked.iter().all(stays), "{picked:?}: {:?}", known.0.balancing);
+            let most_looks = PROBES_MAX + near + 2 * SCAN_STEPS_MAX;
+            assert!(most <= most_looks, "{most}: {:?}", known.0.balancing);
+        }
+    }
+}
+
+#[test]
 fn where_all_are_in_service_two_are_looked_at() {
     for known in clusters() {
         let (most, _) = looks(&known, |_, _| (), 50);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::service::InService;
 use super::*;
 
+mod by_turns;
 mod ordered_out;
 
 const DRAW: Draw = Draw { random: 1, now_ns: 0, seat: Seat { worker: 0, workers: 1 } };
@@ -215,31 +216,6 @@ fn one_healthy_endpoint_among_many_penalised_is_found() {
     for draw in 0..200 {
         assert_eq!(balancer.pick(1, mix(draw), &[]), Some(index(777)));
     }
-}
-
-#[test]
-fn round_robin_takes_turns_and_passes_over_the_refuser() {
-    let balancer = World::of(&cluster(Balancing::RoundRobin, 4, &[]));
-    let mut draws = Draws(1);
-    let mut turns = |balancer: &World, now_ns| -> Vec<usize> {
-        let mut pick = || balancer.pick(now_ns, draws.next(), &[]).expect("one is healthy");
-        (0..8).map(|_| pick().as_usize()).collect()
-    };
-    assert_eq!(turns(&balancer, 0), [1, 2, 3, 0, 1, 2, 3, 0]);
-    balancer.at(index(2)).on_refused(0);
-    assert_eq!(turns(&balancer, 1), [1, 3, 3, 0, 1, 3, 3, 0]);
-}
-
-#[test]
-fn round_robin_goes_on_after_its_list_became_shorter() {
-    let before = World::of(&cluster(Balancing::RoundRobin, 800, &[]));
-    (0..700).for_each(|_| assert!(before.pick(0, 1, &[]).is_some()));
-    let after = cluster(Balancing::RoundRobin, 3, &[]);
-    let stayed = [Some(0), Some(1), Some(2)];
-    let balancer = before.balancer.as_in(&after, Shared::default(), DRAW, &stayed);
-    let after = World { balancer, ..World::of(&after) };
-    assert_eq!(after.pick(0, 1, &[]), Some(index(0)));
-    assert_eq!(after.pick(0, 1, &[]), Some(index(1)));
 }
 
 #[test]

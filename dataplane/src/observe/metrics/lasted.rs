@@ -8,7 +8,7 @@ pub enum Lasted {
     Client,
     /// One to an endpoint that requests share.
     Pooled,
-    /// Both of a client that does not speak HTTP.
+    /// Both of a client that does not speak HTTP, or after a 101 no longer does.
     Tunnel,
 }
 
