@@ -125,7 +125,7 @@ async fn connect_one_of(
     let timeout = cluster.connect_timeout(shard.config.timeouts.connect);
     let mut tried = Vec::new();
     for connects in 0..limits::CONNECT_TRIES_MAX {
-        if tried.len() >= cluster.in_service_count()
+        if cluster.in_service_among(&tried) >= cluster.in_service_count()
             && let Some(at) = others.iter().position(|other| other.in_service_count() > 0)
         {
             (cluster, others) = (&others[at], &others[at + 1..]);
