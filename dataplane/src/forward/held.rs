@@ -16,7 +16,9 @@ use crate::exchange::Exchange;
 use crate::failure::{Failure, Stage};
 use crate::forward::leaving::ClientWatch;
 use crate::forward::received::Received;
-use crate::forward::transfer::{BodyStop, Stall, Stopped, Way, attend, gather, sink_gone};
+use crate::forward::transfer::{
+    BodyStop, Stall, Stopped, Way, attend, gather, sink_gone, source_too_slow,
+};
 use crate::limits;
 use crate::observe::metrics::CloseReason;
 use crate::rate_limit::flow::{Flow, Grant};
@@ -30,6 +32,13 @@ pub struct Held<'a> {
     pub pace: Option<Pace>,
     /// It comes from the client.
     pub is_up: bool,
+}
+
+impl Held<'_> {
+    /// Whether any of it had to wait.
+    pub fn has_waited(&self) -> bool {
+        self.pace.is_some() || self.flow.is_some_and(Flow::has_delayed)
+    }
 }
 
 /// What may pass as one. To be kept until it has.
@@ -51,7 +60,8 @@ impl Allowed<'_> {
 /// Waits until bytes of a body may pass. `left` is what is still to come of it, if that is known.
 ///
 /// # Errors
-/// [`BodyStop`]: a side that is gone meanwhile, or the end of the time for the whole.
+/// [`BodyStop`]: a side that is gone meanwhile, or [`Held`](BodyStop::Held) at the end of the time for the
+/// whole.
 pub async fn allow<'g>(
     way: &Way<'g>,
     held: &Held<'g>,
@@ -80,7 +90,7 @@ pub async fn allow<'g>(
         let readable = poll_fn(|cx| way.source.poll_readable(cx));
         match attend(way, || way.read_limit, || 0, readable).await {
             Ok(()) => {}
-            Err(Stall::Elapsed) => return Err(BodyStop::Source(Stopped::TimedOut)),
+            Err(Stall::Elapsed) => return Err(source_too_slow(way)),
             Err(Stall::SinkGone) => return Err(sink_gone()),
         }
     } else {
@@ -123,7 +133,7 @@ async fn await_due(way: &Way<'_>, held: &Held<'_>, due: Instant) -> Result<(), B
         }
         Poll::Ready(match lateen_ring::now() >= due {
             true => Ok(()),
-            false => Err(BodyStop::Source(Stopped::TimedOut)),
+            false => Err(BodyStop::Held),
         })
     })
     .await
@@ -149,7 +159,7 @@ pub async fn hold_request(
         }
         while lateen_ring::now() < grant.due() {
             if lateen_ring::now() >= until {
-                return Err(Failure::upstream_timeout(Stage::Decide));
+                return Err(Failure::deadline_passed());
             }
             let look_again = lateen_ring::now() + limits::FLOW_LOOK_AGAIN;
             deadline.set(grant.due().min(look_again).min(until));
@@ -218,3 +228,6 @@ pub async fn allow_tunnel<'g>(
     }
     Some(grant)
 }
+
+#[cfg(test)]
+mod tests;

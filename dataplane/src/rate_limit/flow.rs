@@ -51,6 +51,7 @@ impl Limits {
                 enforced,
                 counting,
                 piece: Cell::new(0),
+                has_delayed: Cell::new(false),
             })
         };
         let (up, down) = (flow(ByteDirection::Response), flow(ByteDirection::Request));
@@ -68,6 +69,8 @@ pub struct Flow {
     counting: Vec<(Rc<Limiter>, u64)>,
     /// What passed as the last piece.
     piece: Cell<u64>,
+    /// Something had to wait.
+    has_delayed: Cell<bool>,
 }
 
 /// Who passes on little is not promised much, which others would wait for in vain.
@@ -121,7 +124,13 @@ impl Flow {
 
     /// Bytes wait for their turn.
     pub fn note_delay(&self) {
+        self.has_delayed.set(true);
         self.shard.metrics().rate_limit.delays.increment();
+    }
+
+    /// Whether any have waited.
+    pub fn has_delayed(&self) -> bool {
+        self.has_delayed.get()
     }
 
     fn note_passed(&self, bytes: u64, is_delayed: bool, now_ns: u64) {
