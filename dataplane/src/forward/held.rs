@@ -197,12 +197,12 @@ impl WatchedEnds<'_> {
 }
 
 /// Waits until bytes of a tunnel may pass, of which there are up to `most`. `None`: one of its ends is gone,
-/// which no receive would tell of meanwhile.
+/// which no receive would tell of meanwhile. `is_held` says so while it waits.
 pub async fn allow_tunnel<'g>(
     flow: &'g Flow,
     most: u64,
     passed: &'g Cell<u64>,
-    moved_at: &Cell<Instant>,
+    is_held: &Cell<bool>,
     ends: WatchedEnds<'_>,
 ) -> Option<Grant<'g>> {
     let mut grant = flow.ask(most, passed);
@@ -211,9 +211,8 @@ pub async fn allow_tunnel<'g>(
     }
     flow.note_delay();
     let deadline = Deadline::new();
+    is_held.set(true);
     while lateen_ring::now() < grant.due() {
-        // It is not the peers that are idle.
-        moved_at.set(moved_at.get().max(grant.due()));
         let look_again = lateen_ring::now() + limits::FLOW_LOOK_AGAIN;
         deadline.set(grant.due().min(look_again));
         poll_fn(|cx| match ends.is_one_gone(cx) {
@@ -226,6 +225,7 @@ pub async fn allow_tunnel<'g>(
             grant = flow.ask(most, passed);
         }
     }
+    is_held.set(false);
     Some(grant)
 }
 
