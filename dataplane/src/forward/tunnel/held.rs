@@ -28,8 +28,14 @@ pub(super) async fn relay_held(
 ) -> Result<(), Broke> {
     let Relay { source, sink, passed, .. } = way;
     let mut is_bulk = false;
+    let mut yielded_at = passed.get();
     source.stream.set_multishot(false);
     loop {
+        if passed.get() - yielded_at >= limits::COPY_BYTES_PER_TURN {
+            // A large burst between two ends that are always ready is no reason for others to wait.
+            yielded_at = passed.get();
+            lateen_ring::yield_now().await;
+        }
         if received.is_empty() {
             source.stream.recv_stop().await;
             while let Some(lease) = source.stream.try_recv() {
