@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use lateen_ring::Instant;
+use lateen_snapshot::limits::RATE_LIMITS_MAX;
 use lateen_snapshot::model::rate_limit::ByteDirection;
 
 use super::{Limiter, Limits};
@@ -17,6 +18,7 @@ use crate::decide::lease::rate::flow::Promise;
 use crate::decide::route::RequestView;
 use crate::limits;
 use crate::observe::metrics::rate_limit::{LimitOutcome, Limited};
+use crate::rate_limit::total::Drawn;
 use crate::shard::Shard;
 
 /// What limits the bytes of both directions.
@@ -85,8 +87,8 @@ pub struct Grant<'f> {
     due: Instant,
     /// They are not there at once.
     is_delayed: bool,
-    /// Of the limits, when it was asked for.
-    changes: u32,
+    /// From each of the limits.
+    drawn: [Drawn; RATE_LIMITS_MAX],
     /// Counts what passes, and from where.
     passed: &'f Cell<u64>,
     passed_before: u64,
@@ -96,13 +98,14 @@ impl Flow {
     /// Asks all limits for up to `most` bytes, more than 0. What passes is counted in `passed`.
     pub fn ask<'f>(&'f self, most: u64, passed: &'f Cell<u64>) -> Grant<'f> {
         let now_ns = lateen_ring::now().as_nanos();
-        let changes = self.changes();
+        let mut drawn = [Drawn::default(); RATE_LIMITS_MAX];
         let likely = (2 * self.piece.get()).max(ASKED_BYTES_LEAST);
         let (mut bytes, mut due_ns) = (most.min(likely).min(limits::FLOW_PIECE_BYTES_MAX), now_ns);
         for (index, (limiter, key)) in self.enforced.iter().enumerate() {
-            let promise = limiter.draw(*key, bytes, &self.shard, now_ns);
-            for (earlier, key) in &self.enforced[..index] {
-                earlier.put_back(*key, bytes - promise.bytes, now_ns);
+            let promise;
+            (promise, drawn[index]) = limiter.draw(*key, bytes, &self.shard, now_ns);
+            for ((earlier, key), drawn) in self.enforced[..index].iter().zip(drawn) {
+                earlier.put_back(*key, bytes - promise.bytes, drawn, now_ns);
             }
             bytes = promise.bytes;
             due_ns = due_ns.max(promise.due_ns);
@@ -112,14 +115,10 @@ impl Flow {
             bytes,
             due: Instant::from_nanos(due_ns),
             is_delayed: due_ns > now_ns,
-            changes,
+            drawn,
             passed,
             passed_before: passed.get(),
         }
-    }
-
-    fn changes(&self) -> u32 {
-        self.enforced.iter().map(|(limiter, _)| limiter.total.changes()).fold(0, u32::wrapping_add)
     }
 
     /// Bytes wait for their turn.
@@ -131,6 +130,12 @@ impl Flow {
     /// Whether any have waited.
     pub fn has_delayed(&self) -> bool {
         self.has_delayed.get()
+    }
+
+    fn put_back(&self, bytes: u64, drawn: &[Drawn; RATE_LIMITS_MAX], now_ns: u64) {
+        for ((limiter, key), drawn) in self.enforced.iter().zip(drawn) {
+            limiter.put_back(*key, bytes, *drawn, now_ns);
+        }
     }
 
     fn note_passed(&self, bytes: u64, is_delayed: bool, now_ns: u64) {
@@ -157,7 +162,8 @@ impl Grant<'_> {
 
     /// Whether the limits are others by now, so that asking again may be answered otherwise.
     pub fn is_outdated(&self) -> bool {
-        self.flow.changes() != self.changes
+        let mut limits = self.flow.enforced.iter().zip(&self.drawn);
+        limits.any(|((limiter, _), drawn)| limiter.total.changes() != drawn.changes)
     }
 }
 
@@ -170,36 +176,39 @@ impl Drop for Grant<'_> {
         if passed > 0 {
             self.flow.note_passed(passed, self.is_delayed, now_ns);
         }
-        let left = self.bytes.saturating_sub(passed);
-        // A limit that is another one by now may never have had them.
-        if left > 0 && !self.is_outdated() {
-            for (limiter, key) in &self.flow.enforced {
-                limiter.put_back(*key, left, now_ns);
-            }
-        }
+        self.flow.put_back(self.bytes.saturating_sub(passed), &self.drawn, now_ns);
     }
 }
 
 impl Limiter {
     /// Up to `most` bytes: of what this worker was lent, else of what the process has.
-    fn draw(&self, key: u64, most: u64, shard: &Shard, now_ns: u64) -> Promise {
+    fn draw(&self, key: u64, most: u64, shard: &Shard, now_ns: u64) -> (Promise, Drawn) {
         let size = self.byte_lease_size;
         self.with_lease(key, now_ns, |lease| {
             let bytes = lease.take(most.min(self.slice_bytes), now_ns);
             if bytes > 0 {
-                return Promise { bytes, due_ns: now_ns };
+                let drawn = Drawn { changes: self.total.changes(), due_ns: now_ns };
+                return (Promise { bytes, due_ns: now_ns }, drawn);
             }
-            let (promise, lender) = self.total.draw(self.asking(key), lease, most, size, now_ns);
+            let (promise, lender, drawn) =
+                self.total.draw(self.asking(key), lease, most, size, now_ns);
             if lender == Lender::Overflow {
                 shard.metrics().rate_limit.overflow.increment();
             }
-            promise
+            (promise, drawn)
         })
     }
 
-    fn put_back(&self, key: u64, bytes: u64, now_ns: u64) {
-        if bytes > 0 && !self.with_lease(key, now_ns, |lease| lease.keep(bytes, now_ns)) {
-            self.total.put_back(self.asking(key), bytes, now_ns);
+    fn put_back(&self, key: u64, bytes: u64, drawn: Drawn, now_ns: u64) {
+        if bytes == 0 {
+            return;
+        }
+        let may_keep = drawn.changes == self.total.changes();
+        if !(may_keep && self.with_lease(key, now_ns, |lease| lease.keep(bytes, now_ns))) {
+            self.total.put_back(self.asking(key), bytes, drawn, now_ns);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
