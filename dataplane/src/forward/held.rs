@@ -139,7 +139,8 @@ async fn await_due(way: &Way<'_>, held: &Held<'_>, due: Instant) -> Result<(), B
     .await
 }
 
-/// Waits until a request's body may go up that is in memory already.
+/// Waits until a request's body may go up that is in memory already. Before it has a place at its service,
+/// which others could use meanwhile; should it get none, what it was granted goes back.
 ///
 /// # Errors
 /// The client left meanwhile, or its time is over.
@@ -151,8 +152,8 @@ pub async fn hold_request(
     let (deadline, until) = (&connection.deadline, exchange.due.get());
     let passed = Cell::new(0);
     let mut client = ClientWatch::new(connection);
-    while passed.get() < exchange.request_bytes.get() {
-        let left = exchange.request_bytes.get() - passed.get();
+    let mut left = exchange.request_bytes.get();
+    while left > 0 {
         let mut grant = flow.ask(left, &passed);
         if lateen_ring::now() < grant.due() {
             flow.note_delay();
@@ -173,7 +174,8 @@ pub async fn hold_request(
                 grant = flow.ask(left, &passed);
             }
         }
-        passed.set(passed.get() + grant.bytes());
+        left -= grant.bytes();
+        grant.keep();
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! The bytes of one message, or of one tunnel, under the limits of their route.
 //!
 //! Before: the route has limits of bytes. After: whoever moves the bytes asks for a [`Grant`] before each
-//! piece, waits until it is due, and drops it when the piece has moved: what did not pass goes back. It
+//! piece, waits until it is due, and drops it when the piece has moved: what did not pass goes back. A body that
+//! waits in memory keeps what it was granted until it is sent, and gives it back if it never is. It
 //! holds no buffer and waits for nothing itself.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -54,6 +55,7 @@ impl Limits {
                 counting,
                 piece: Cell::new(0),
                 has_delayed: Cell::new(false),
+                kept: RefCell::default(),
             })
         };
         let (up, down) = (flow(ByteDirection::Response), flow(ByteDirection::Request));
@@ -73,6 +75,17 @@ pub struct Flow {
     piece: Cell<u64>,
     /// Something had to wait.
     has_delayed: Cell<bool>,
+    /// What may pass at once, and goes back if it never does.
+    kept: RefCell<Vec<Kept>>,
+}
+
+/// Bytes that were waited for, and have not passed. All of them were drawn between the same two changes.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    bytes: u64,
+    /// So many of them were not there at once.
+    delayed: u64,
+    drawn: [Drawn; RATE_LIMITS_MAX],
 }
 
 /// Who passes on little is not promised much, which others would wait for in vain.
@@ -132,6 +145,15 @@ impl Flow {
         self.has_delayed.get()
     }
 
+    /// What was kept passes now, if anything was.
+    pub fn pass_kept(&self) {
+        for kept in self.kept.take() {
+            let now_ns = lateen_ring::now().as_nanos();
+            self.note_passed(kept.delayed, true, now_ns);
+            self.note_passed(kept.bytes - kept.delayed, false, now_ns);
+        }
+    }
+
     fn put_back(&self, bytes: u64, drawn: &[Drawn; RATE_LIMITS_MAX], now_ns: u64) {
         for ((limiter, key), drawn) in self.enforced.iter().zip(drawn) {
             limiter.put_back(*key, bytes, *drawn, now_ns);
@@ -149,7 +171,35 @@ impl Flow {
     }
 }
 
+impl Drop for Flow {
+    fn drop(&mut self) {
+        for kept in self.kept.take() {
+            self.put_back(kept.bytes, &kept.drawn, lateen_ring::now().as_nanos());
+        }
+    }
+}
+
 impl Grant<'_> {
+    /// They are due, but it is not certain yet that they pass: [`Flow::pass_kept`] says that they do.
+    pub fn keep(self) {
+        let Self { flow, bytes, drawn, .. } = self;
+        let delayed = if self.is_delayed { bytes } else { 0 };
+        // Nothing of it is to go back.
+        std::mem::forget(self);
+        flow.piece.set(bytes);
+        let mut all = flow.kept.borrow_mut();
+        let changes = |drawn: [Drawn; RATE_LIMITS_MAX]| drawn.map(|drawn| drawn.changes);
+        match all.last_mut().filter(|last| changes(last.drawn) == changes(drawn)) {
+            Some(last) => {
+                last.bytes += bytes;
+                last.delayed += delayed;
+                // Later than any before.
+                last.drawn = drawn;
+            }
+            None => all.push(Kept { bytes, delayed, drawn }),
+        }
+    }
+
     /// How many.
     pub fn bytes(&self) -> u64 {
         self.bytes

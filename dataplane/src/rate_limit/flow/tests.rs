@@ -104,3 +104,47 @@ fn what_was_there_goes_back_after_a_change_unless_it_was_of_other_buckets() {
         }
     });
 }
+
+#[test]
+fn what_is_kept_counts_once_it_passes_and_goes_back_if_it_never_does() {
+    on_worker(&[], async |mut worker| {
+        let limit = [byte_limit("t", 10_000, 10_000)];
+        let passed = Cell::new(0);
+        let decided = |worker: &TestWorker, outcome| {
+            worker.shard.metrics().rate_limit.decided(Limited::Byte, outcome).value()
+        };
+        // Some of it is there, some is not.
+        let keep = async |flow: &Flow| {
+            let mut bytes = 0;
+            while bytes < 12_000 {
+                let grant = flow.ask(12_000 - bytes, &passed);
+                lateen_ring::sleep(wait(&grant)).await;
+                bytes += grant.bytes();
+                grant.keep();
+            }
+        };
+        let refused = flow(&mut worker, &limit);
+        keep(&refused).await;
+        let next = flow(&mut worker, &limit);
+        assert!(!wait(&next.ask(5_000, &passed)).is_zero(), "it is kept");
+        drop(refused);
+        let (limiter, key) = &next.enforced[0];
+        let now_ns = lateen_ring::now().as_nanos();
+        assert_eq!(limiter.total.take(limiter.asking(*key), u64::MAX, now_ns), 10_000);
+        assert_eq!(decided(&worker, LimitOutcome::Admitted), 0);
+        assert_eq!(decided(&worker, LimitOutcome::Limited), 0);
+
+        lateen_ring::sleep(Duration::from_secs(1)).await;
+        keep(&next).await;
+        for _ in 0..2 {
+            next.pass_kept();
+            let admitted = decided(&worker, LimitOutcome::Admitted);
+            let limited = decided(&worker, LimitOutcome::Limited);
+            assert_eq!(admitted + limited, 12_000);
+            assert!(admitted > 0 && limited > 0, "{admitted}, {limited}");
+        }
+        drop(next);
+        let last = flow(&mut worker, &limit);
+        assert!(!wait(&last.ask(5_000, &passed)).is_zero(), "it has passed");
+    });
+}
