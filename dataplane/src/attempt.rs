@@ -300,6 +300,9 @@ fn due(shard: &Shard, request: &Request, exchange: &Exchange, plan: &RoutePlan) 
 #[inline]
 pub fn send_message(shard: &Shard, request: &mut Request, exchange: &Exchange, this: &Try) {
     if request.rare.is_some() {
+        if let Some(flow) = request.up_flow() {
+            flow.pass_kept();
+        }
         put_try(request, exchange);
     }
     let message = std::mem::take(&mut request.message);

@@ -311,4 +311,4 @@ fn class_of(key: u64, classes: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,7 +15,7 @@ use lateen_ring::Instant;
 use crate::accept::clients::Clients;
 use crate::accept::proxied::Destinations;
 use crate::bootstrap::config::Config;
-use crate::cluster::Clusters;
+use crate::cluster::registry::Clusters;
 use crate::codec::date::{DATE_BYTES, http_date};
 use crate::codec::http1::head::FieldScratch;
 use crate::codec::message::HeadLimits;

@@ -31,13 +31,18 @@ pub(crate) struct TestWorker {
 
 /// Runs a test on a worker that was started with these flags of `quick` and without a snapshot.
 pub(crate) fn on_worker(flags: &[&str], test: impl AsyncFnOnce(TestWorker)) {
+    on_worker_in(SimConfig::new(1), flags, test);
+}
+
+/// As [`on_worker`], in a world of this kind.
+pub(crate) fn on_worker_in(world: SimConfig, flags: &[&str], test: impl AsyncFnOnce(TestWorker)) {
     let least = ["lateen-proxy", "quick", "--listen=10.0.0.1:80", "--upstream=10.0.0.2:80"];
     let host = Host { cpus: vec![0], usable_cpus: 1, descriptors_max: 1_000, memory_max: None };
     let config = match bootstrap::parse(least.iter().chain(flags), &host) {
         Ok(Command::Quick(quick)) => Arc::new(quick.config),
         other => panic!("{other:?} is not quick"),
     };
-    Runtime::simulated(SimConfig::new(1)).block_on(async {
+    Runtime::simulated(world).block_on(async {
         let loaded = Loaded::first(Epoch::default(), Snapshot::default(), &mut Patterns::default());
         let loaded = Arc::new(loaded.expect("an empty one is whole"));
         let word = Arc::new(EpochWord::new(loaded.serial));

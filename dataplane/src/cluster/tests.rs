@@ -3,6 +3,8 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
+use lateen_snapshot::model::ClusterId;
+
 use super::*;
 use crate::live::settle;
 use crate::testing::{TestWorker, clusters, on_worker};

@@ -16,7 +16,9 @@ use crate::exchange::Exchange;
 use crate::failure::{Failure, Stage};
 use crate::forward::leaving::ClientWatch;
 use crate::forward::received::Received;
-use crate::forward::transfer::{BodyStop, Stall, Stopped, Way, attend, gather, sink_gone};
+use crate::forward::transfer::{
+    BodyStop, Stall, Stopped, Way, attend, gather, sink_gone, source_too_slow,
+};
 use crate::limits;
 use crate::observe::metrics::CloseReason;
 use crate::rate_limit::flow::{Flow, Grant};
@@ -39,6 +41,11 @@ impl<'a> Held<'a> {
         let grant = flow.ask(bytes, passed);
         (grant.bytes() == bytes && lateen_ring::now() >= grant.due()).then_some(grant)
     }
+
+    /// Whether any of it had to wait.
+    pub fn has_waited(&self) -> bool {
+        self.pace.is_some() || self.flow.is_some_and(Flow::has_delayed)
+    }
 }
 
 /// What may pass as one. To be kept until it has.
@@ -60,7 +67,8 @@ impl Allowed<'_> {
 /// Waits until bytes of a body may pass. `left` is what is still to come of it, if that is known.
 ///
 /// # Errors
-/// [`BodyStop`]: a side that is gone meanwhile, or the end of the time for the whole.
+/// [`BodyStop`]: a side that is gone meanwhile, or [`Held`](BodyStop::Held) at the end of the time for the
+/// whole.
 pub async fn allow<'g>(
     way: &Way<'g>,
     held: &Held<'g>,
@@ -89,7 +97,7 @@ pub async fn allow<'g>(
         let readable = poll_fn(|cx| way.source.poll_readable(cx));
         match attend(way, || way.read_limit, || 0, readable).await {
             Ok(()) => {}
-            Err(Stall::Elapsed) => return Err(BodyStop::Source(Stopped::TimedOut)),
+            Err(Stall::Elapsed) => return Err(source_too_slow(way)),
             Err(Stall::SinkGone) => return Err(sink_gone()),
         }
     } else {
@@ -132,13 +140,14 @@ async fn await_due(way: &Way<'_>, held: &Held<'_>, due: Instant) -> Result<(), B
         }
         Poll::Ready(match lateen_ring::now() >= due {
             true => Ok(()),
-            false => Err(BodyStop::Source(Stopped::TimedOut)),
+            false => Err(BodyStop::Held),
         })
     })
     .await
 }
 
-/// Waits until a request's body may go up that is in memory already.
+/// Waits until a request's body may go up that is in memory already. Before it has a place at its service,
+/// which others could use meanwhile; should it get none, what it was granted goes back.
 ///
 /// # Errors
 /// The client left meanwhile, or its time is over.
@@ -150,15 +159,15 @@ pub async fn hold_request(
     let (deadline, until) = (&connection.deadline, exchange.due.get());
     let passed = Cell::new(0);
     let mut client = ClientWatch::new(connection);
-    while passed.get() < exchange.request_bytes.get() {
-        let left = exchange.request_bytes.get() - passed.get();
+    let mut left = exchange.request_bytes.get();
+    while left > 0 {
         let mut grant = flow.ask(left, &passed);
         if lateen_ring::now() < grant.due() {
             flow.note_delay();
         }
         while lateen_ring::now() < grant.due() {
             if lateen_ring::now() >= until {
-                return Err(Failure::upstream_timeout(Stage::Decide));
+                return Err(Failure::deadline_passed());
             }
             let look_again = lateen_ring::now() + limits::FLOW_LOOK_AGAIN;
             deadline.set(grant.due().min(look_again).min(until));
@@ -172,7 +181,8 @@ pub async fn hold_request(
                 grant = flow.ask(left, &passed);
             }
         }
-        passed.set(passed.get() + grant.bytes());
+        left -= grant.bytes();
+        grant.keep();
     }
     Ok(())
 }
@@ -196,12 +206,12 @@ impl WatchedEnds<'_> {
 }
 
 /// Waits until bytes of a tunnel may pass, of which there are up to `most`. `None`: one of its ends is gone,
-/// which no receive would tell of meanwhile.
+/// which no receive would tell of meanwhile. `is_held` says so while it waits.
 pub async fn allow_tunnel<'g>(
     flow: &'g Flow,
     most: u64,
     passed: &'g Cell<u64>,
-    moved_at: &Cell<Instant>,
+    is_held: &Cell<bool>,
     ends: WatchedEnds<'_>,
 ) -> Option<Grant<'g>> {
     let mut grant = flow.ask(most, passed);
@@ -210,9 +220,8 @@ pub async fn allow_tunnel<'g>(
     }
     flow.note_delay();
     let deadline = Deadline::new();
+    is_held.set(true);
     while lateen_ring::now() < grant.due() {
-        // It is not the peers that are idle.
-        moved_at.set(moved_at.get().max(grant.due()));
         let look_again = lateen_ring::now() + limits::FLOW_LOOK_AGAIN;
         deadline.set(grant.due().min(look_again));
         poll_fn(|cx| match ends.is_one_gone(cx) {
@@ -225,5 +234,9 @@ pub async fn allow_tunnel<'g>(
             grant = flow.ask(most, passed);
         }
     }
+    is_held.set(false);
     Some(grant)
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,7 @@ pub async fn send_request_body(
     }
     sent.map_err(|stop| match stop {
         // The whole exchange took too long: not by the endpoint's fault, which has waited too.
+        BodyStop::Held => Failure::deadline_passed(),
         BodyStop::Source(Stopped::TimedOut) if lateen_ring::now() >= until => {
             Failure::deadline_passed()
         }

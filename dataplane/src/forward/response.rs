@@ -565,5 +565,6 @@ fn body_failure(connection: &Connection, stop: BodyStop) -> Failure {
             Failure::upstream_protocol(Stage::ResponseBody)
         }
         BodyStop::Sink(stopped) => client_stopped(connection, stopped),
+        BodyStop::Held => Failure::deadline_passed(),
     }
 }

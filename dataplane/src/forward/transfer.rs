@@ -198,6 +198,8 @@ pub enum BodyStop {
     TooLong,
     /// The sink stopped.
     Sink(Stopped),
+    /// The time for the whole was over while the proxy held it back: by neither side's fault.
+    Held,
 }
 
 /// Moves the rest of a body. `received` holds what has come of it already, and afterwards what came
@@ -327,7 +329,7 @@ async fn read_more(way: &Way<'_>, received: &mut Received, left: u64) -> Result<
     let read = attend(way, || way.read_limit, || 0, reading).await;
     let count = match read {
         Ok(read) => read.map_err(|error| BodyStop::Source(error.into()))?,
-        Err(Stall::Elapsed) => return Err(BodyStop::Source(Stopped::TimedOut)),
+        Err(Stall::Elapsed) => return Err(source_too_slow(way)),
         Err(Stall::SinkGone) => return Err(sink_gone()),
     };
     way.source_counts.read_bytes.add(count as u64);
@@ -371,13 +373,23 @@ async fn splice_body(
         Ok(Spliced::SourceFailed(error)) => Err(BodyStop::Source(error.into())),
         Ok(Spliced::SinkFailed(error)) => Err(BodyStop::Sink(error.into())),
         Err(Stall::Elapsed) if taken > given => Err(BodyStop::Sink(Stopped::TimedOut)),
-        Err(Stall::Elapsed) => Err(BodyStop::Source(Stopped::TimedOut)),
+        Err(Stall::Elapsed) => Err(source_too_slow(way)),
         Err(Stall::SinkGone) => Err(sink_gone()),
     }
 }
 
 pub(super) fn sink_gone() -> BodyStop {
     BodyStop::Sink(Stopped::Broken(CloseReason::ConnectionReset))
+}
+
+/// Nothing more came in time. Where the time for the whole is over and the proxy itself spent some of it, that
+/// is not the source's fault.
+pub(super) fn source_too_slow(way: &Way<'_>) -> BodyStop {
+    let is_held = way.held.is_some_and(|held| held.has_waited());
+    match is_held && lateen_ring::now() >= way.timer.until {
+        true => BodyStop::Held,
+        false => BodyStop::Source(Stopped::TimedOut),
+    }
 }
 
 /// Why nothing more is to be expected.

@@ -88,6 +88,7 @@ pub async fn tunnel(
     let up_flow = flows.and_then(|flows| flows.up.as_ref());
     let down_flow = flows.and_then(|flows| flows.down.as_ref());
     let (up_done, down_done) = (Cell::new(false), Cell::new(false));
+    let (up_held, down_held) = (Cell::new(false), Cell::new(false));
     let up = Relay {
         source: &client,
         sink: &upstream,
@@ -95,6 +96,7 @@ pub async fn tunnel(
         passed: &passed.up,
         flow: up_flow,
         other_is_over: &down_done,
+        is_held: &up_held,
     };
     let down = Relay {
         source: &upstream,
@@ -103,6 +105,7 @@ pub async fn tunnel(
         passed: &passed.down,
         flow: down_flow,
         other_is_over: &up_done,
+        is_held: &down_held,
     };
     let mut up = pin!(relay(up, from_client, &moved_at));
     let mut down = pin!(relay(down, from_upstream, &moved_at));
@@ -157,6 +160,9 @@ pub async fn tunnel(
                 if sent != before {
                     moved_at.set(now);
                 }
+            }
+            if up_held.get() || down_held.get() {
+                moved_at.set(now);
             }
             if now >= moved_at.get() + idle_timeout {
                 return Poll::Ready(TunnelEnd::Idle);
@@ -257,6 +263,8 @@ struct Relay<'a> {
     flow: Option<&'a Flow>,
     /// The other direction has come to its end.
     other_is_over: &'a Cell<bool>,
+    /// It waits for its turn, which is not its peers' silence.
+    is_held: &'a Cell<bool>,
 }
 
 /// Carries one direction until its source closes, and passes the FIN on. Notes in `moved_at` when
@@ -378,3 +386,6 @@ async fn relay_by_splice(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use lateen_snapshot::model::Snapshot;
-use lateen_snapshot::model::rate_limit::{LimitKey, SourcePrefix};
+use lateen_snapshot::model::rate_limit::{ByteLimit, LimitKey, SourcePrefix};
 
 use super::*;
+use crate::rate_limit::flow::Flows;
 use crate::testing::{TestWorker, on_worker};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -22,6 +23,20 @@ fn limits(worker: &mut TestWorker, of: &[RateLimit]) -> Limits {
     let live = worker.switch(Snapshot::default());
     let limits = RateLimits { requests: of.to_vec(), ..RateLimits::default() };
     Limits::of_requests(&limits, &worker.shard, &live.loaded)
+}
+
+pub(crate) fn byte_limit(name: &str, bytes_per_s: u64, burst: u64) -> RateLimit {
+    limit(name, bytes_per_s, 1_000, burst)
+}
+
+/// What limits the bytes of a message both ways, by a new snapshot.
+pub(crate) fn flows_of(worker: &mut TestWorker, of: &[RateLimit]) -> Box<Flows> {
+    let live = worker.switch(Snapshot::default());
+    let direction = ByteDirection::Both;
+    let bytes = of.iter().map(|limit| ByteLimit { limit: limit.clone(), direction }).collect();
+    let limits = RateLimits { bytes, ..RateLimits::default() };
+    let limits = Limits::of_requests(&limits, &worker.shard, &live.loaded);
+    limits.flows(&worker.shard, None, CLIENT).expect("there are some")
 }
 
 fn admitted(limits: &Limits, worker: &TestWorker, client: IpAddr, asks: u32) -> u32 {

@@ -16,7 +16,7 @@ pub struct RateTotal {
     /// Of the keys.
     pub hasher: RandomState,
     state: Mutex<Option<State>>,
-    /// How often the limit became another one.
+    /// As in the state, for who looks without the lock.
     changes: AtomicU32,
 }
 
@@ -26,6 +26,10 @@ struct State {
     serial: u64,
     rate: Rate,
     buckets: Buckets,
+    /// How often the limit became another one, when it last did, and whether its buckets were made anew.
+    changes: u32,
+    changed_at_ns: u64,
+    was_made_anew: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +47,15 @@ pub struct Asking<'a> {
     pub spec: &'a RateLimit,
     /// The hash of the key, if it has one.
     pub key: u64,
+}
+
+/// What was drawn from a limit: of how many changes it was, and from when on the bytes may pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drawn {
+    /// As [`RateTotal::changes`].
+    pub changes: u32,
+    /// As [`Promise::due_ns`].
+    pub due_ns: u64,
 }
 
 /// The rate that a limit stands for.
@@ -71,12 +84,16 @@ impl RateTotal {
         most: u64,
         size: u64,
         now_ns: u64,
-    ) -> (Promise, Lender) {
-        self.with_state(asking, now_ns, |state| match &mut state.buckets {
-            Buckets::One(bucket) => {
-                (bucket.draw(lease, &state.rate, most, size, now_ns), Lender::Own)
-            }
-            Buckets::Keyed(keyed) => keyed.draw(asking.key, lease, most, size, now_ns),
+    ) -> (Promise, Lender, Drawn) {
+        self.with_state(asking, now_ns, |state| {
+            let (promise, lender) = match &mut state.buckets {
+                Buckets::One(bucket) => {
+                    (bucket.draw(lease, &state.rate, most, size, now_ns), Lender::Own)
+                }
+                Buckets::Keyed(keyed) => keyed.draw(asking.key, lease, most, size, now_ns),
+            };
+            let drawn = Drawn { changes: state.changes, due_ns: promise.due_ns };
+            (promise, lender, drawn)
         })
     }
 
@@ -88,15 +105,20 @@ impl RateTotal {
         })
     }
 
-    /// As [`Bucket::put_back`].
-    pub fn put_back(&self, asking: Asking<'_>, bytes: u64, now_ns: u64) {
-        self.with_state(asking, now_ns, |state| match &mut state.buckets {
-            Buckets::One(bucket) => bucket.put_back(&state.rate, bytes, now_ns),
-            Buckets::Keyed(keyed) => keyed.put_back(asking.key, bytes, now_ns),
+    /// As [`Bucket::put_back`], if the bucket still has to do with what was drawn from it.
+    pub fn put_back(&self, asking: Asking<'_>, bytes: u64, drawn: Drawn, now_ns: u64) {
+        self.with_state(asking, now_ns, |state| {
+            if !state.has_taken(drawn) {
+                return;
+            }
+            match &mut state.buckets {
+                Buckets::One(bucket) => bucket.put_back(&state.rate, bytes, now_ns),
+                Buckets::Keyed(keyed) => keyed.put_back(asking.key, bytes, now_ns),
+            }
         });
     }
 
-    /// How often the limit became another one: what was promised before had better be asked for again.
+    /// How often the limit became another one: what was promised before is void, and to be asked for again.
     pub fn changes(&self) -> u32 {
         self.changes.load(Ordering::Relaxed)
     }
@@ -120,8 +142,11 @@ impl RateTotal {
         if asking.serial > state.serial {
             let before = (state.rate, std::mem::discriminant(&state.buckets));
             state.follow(&asking, now_ns);
-            if before != (state.rate, std::mem::discriminant(&state.buckets)) {
-                self.changes.fetch_add(1, Ordering::Relaxed);
+            let after = (state.rate, std::mem::discriminant(&state.buckets));
+            if before != after {
+                state.changes = state.changes.wrapping_add(1);
+                (state.changed_at_ns, state.was_made_anew) = (now_ns, before.1 != after.1);
+                self.changes.store(state.changes, Ordering::Relaxed);
             }
         }
         look(state)
@@ -137,7 +162,19 @@ impl State {
                 Buckets::Keyed(KeyedBuckets::new(rate, asking.spec.keys_max as usize, now_ns))
             }
         };
-        Self { serial: asking.serial, rate, buckets }
+        let serial = asking.serial;
+        Self { serial, rate, buckets, changes: 0, changed_at_ns: 0, was_made_anew: false }
+    }
+
+    /// Whether the buckets are less for what was drawn. Who draws asks again after a change, so that there
+    /// are hardly more than one in between; of who does not, nothing is known any more.
+    fn has_taken(&self, drawn: Drawn) -> bool {
+        match self.changes.wrapping_sub(drawn.changes) {
+            0 => true,
+            // What was only promised by then is owed to nobody.
+            1 => !self.was_made_anew && drawn.due_ns <= self.changed_at_ns,
+            _ => false,
+        }
     }
 
     /// Another snapshot may have the limit otherwise. What there is of it stays, unless it is counted by
@@ -152,7 +189,7 @@ impl State {
             (Buckets::Keyed(keyed), Some(_)) => {
                 keyed.change(rate, asking.spec.keys_max as usize, now_ns);
             }
-            (_, _) => *self = Self::new(asking, now_ns),
+            (_, _) => self.buckets = Self::new(asking, now_ns).buckets,
         }
         self.rate = rate;
         self.serial = asking.serial;

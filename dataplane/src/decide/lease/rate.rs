@@ -88,12 +88,13 @@ impl Bucket {
         Self { level, owed: 0, at_ns: now_ns, period: now_ns / PERIOD_NS, held: [0; 2] }
     }
 
-    /// The limit is another now: what is there stays, as far as there is room.
+    /// The limit is another now: what is there stays, as far as there is room. What was promised is void: who
+    /// waits for it asks again, and would be promised the same bytes twice.
     pub fn change(&mut self, from: &Rate, to: &Rate, now_ns: u64) {
         self.refill(from, now_ns);
         let (from_ns, to_ns) = (u128::from(from.span_ns), u128::from(to.span_ns));
-        let in_new = |tokens: u128| tokens / from_ns * to_ns + tokens % from_ns * to_ns / from_ns;
-        (self.level, self.owed) = (in_new(self.level), in_new(self.owed));
+        self.level = self.level / from_ns * to_ns + self.level % from_ns * to_ns / from_ns;
+        self.owed = 0;
         self.cap(to);
     }
 

@@ -28,8 +28,14 @@ pub(super) async fn relay_held(
 ) -> Result<(), Broke> {
     let Relay { source, sink, passed, .. } = way;
     let mut is_bulk = false;
+    let mut yielded_at = passed.get();
     source.stream.set_multishot(false);
     loop {
+        if passed.get() - yielded_at >= limits::COPY_BYTES_PER_TURN {
+            // A large burst between two ends that are always ready is no reason for others to wait.
+            yielded_at = passed.get();
+            lateen_ring::yield_now().await;
+        }
         if received.is_empty() {
             source.stream.recv_stop().await;
             while let Some(lease) = source.stream.try_recv() {
@@ -47,12 +53,14 @@ pub(super) async fn relay_held(
         };
         let other_is_over = way.other_is_over;
         let ends = WatchedEnds { source: source.stream, sink: sink.stream, other_is_over };
-        let Some(grant) = allow_tunnel(flow, most, passed, moved_at, ends).await else {
+        let Some(grant) = allow_tunnel(flow, most, passed, way.is_held, ends).await else {
             return Err(match poll_fn(|cx| Poll::Ready(sink.stream.poll_hung_up(cx))).await {
                 Poll::Ready(()) => Broke::Sink(CloseReason::ConnectionReset),
                 Poll::Pending => Broke::Source(CloseReason::ConnectionReset),
             });
         };
+        // However long that took, it was not its ends that were silent.
+        moved_at.set(lateen_ring::now());
         sink.stream.flush().await.map_err(of_sink)?;
         if is_bulk && received.is_empty() && grant.bytes() >= limits::SPLICE_BYTES_MIN {
             match splice_piece(way, grant.bytes(), moved_at).await? {

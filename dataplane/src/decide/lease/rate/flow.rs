@@ -8,6 +8,7 @@
 //!          ┌─ all there ──▶ at once, and some more lent to the worker
 //!  draw ───┤
 //!          └─ too little ─▶ owed: from now + owed / rate on ──▶ passed, or put back
+//!                             └─ the rate changes ──▶ void: drawn anew
 //! ```
 
 use super::{BURST_SHARES, Bucket, Lease, PERIOD_NS, Rate};
