@@ -196,7 +196,9 @@ pub fn judge_head(
     }
     // What the route itself says counts, else the backend.
     let byte_limits = plan.rate_limits.or(backend.rate_limits).map(|of| live.limits(shard, of));
-    let flows = byte_limits.and_then(|of| of.flows(shard, Some(&view), connection.peer.ip()));
+    let has_up = head.framing != Framing::None || head.upgrade.is_some();
+    let peer = connection.peer.ip();
+    let flows = byte_limits.and_then(|of| of.flows(shard, Some(&view), peer, has_up));
     let cluster = place.map_or_else(|| live.serving(shard, cluster), |place| place.cluster);
     exchange.route.set(RouteUse { route: found.route, backend: index as u16, cluster });
     let cluster = live.cluster(shard, cluster);

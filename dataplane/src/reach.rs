@@ -92,7 +92,8 @@ pub async fn connect_any(connection: &Connection, line: &TcpLine<'_>, haste: Has
             let of = &in_flight.chosen().cluster;
             let ends = connection.tunnel_ends(of, upstream.opened, most_ms);
             let bounds = Bounds { idle_timeout, ends };
-            let flows = limits.as_ref().and_then(|it| it.flows(shard, None, connection.peer.ip()));
+            let peer = connection.peer.ip();
+            let flows = limits.as_ref().and_then(|it| it.flows(shard, None, peer, true));
             let limits = limits.filter(|_| haste == Haste::Early);
             let said = None;
             let connected = Connected { upstream, in_flight, bounds, flows, epoch, limits, said };

@@ -139,9 +139,9 @@ async fn forward(
         Box::pin(await_body(connection, received, request, exchange)).await?;
     }
     let mut way = set_out(connection, request, exchange)?;
-    if let Some(rare) = request.rare.as_ref()
-        && (rare.fault.is_some() || rare.flows.is_some())
-    {
+    // A body that is to come is held as it comes.
+    let is_held = exchange.request_bytes.get() > 0 && request.up_flow().is_some();
+    if is_held || request.rare.as_ref().is_some_and(|rare| rare.fault.is_some()) {
         Box::pin(hold_back(connection, request, exchange)).await?;
     }
     if way.has_breaker {

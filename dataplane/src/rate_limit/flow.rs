@@ -33,12 +33,13 @@ pub struct Flows {
 
 impl Limits {
     /// What limits the bytes of a request and of its response, or of a connection that is not HTTP.
-    /// `None`: nothing.
+    /// `None`: nothing. Where nothing `has_up` to go, that direction has no limit.
     pub fn flows(
         &self,
         shard: &Rc<Shard>,
         view: Option<&RequestView<'_>>,
         peer: IpAddr,
+        has_up: bool,
     ) -> Option<Box<Flows>> {
         if self.bytes.is_empty() {
             return None;
@@ -58,8 +59,9 @@ impl Limits {
                 kept: RefCell::default(),
             })
         };
-        let (up, down) = (flow(ByteDirection::Response), flow(ByteDirection::Request));
-        Some(Box::new(Flows { up, down }))
+        let up = if has_up { flow(ByteDirection::Response) } else { None };
+        let down = flow(ByteDirection::Request);
+        (up.is_some() || down.is_some()).then(|| Box::new(Flows { up, down }))
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn flows_of(worker: &mut TestWorker, of: &[RateLimit]) -> Box<Flows> 
     let bytes = of.iter().map(|limit| ByteLimit { limit: limit.clone(), direction }).collect();
     let limits = RateLimits { bytes, ..RateLimits::default() };
     let limits = Limits::of_requests(&limits, &worker.shard, &live.loaded);
-    limits.flows(&worker.shard, None, CLIENT).expect("there are some")
+    limits.flows(&worker.shard, None, CLIENT, true).expect("there are some")
 }
 
 fn admitted(limits: &Limits, worker: &TestWorker, client: IpAddr, asks: u32) -> u32 {
