@@ -157,7 +157,7 @@ fn row(view: &OverrideView) -> Vec<String> {
     let order = &view.order;
     vec![
         order.ordered.to_string(),
-        order.until.map_or_else(|| "taken back".to_owned(), |until| until.to_string()),
+        order.until.map_or_else(|| "no end".to_owned(), |until| until.to_string()),
         order.author.clone(),
         order.since.to_string(),
         match &view.why_none {
