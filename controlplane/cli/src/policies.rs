@@ -19,6 +19,7 @@ use crate::show::{print, print_json, table};
 
 /// More of a value is in the JSON.
 const VALUE_CHARS_MAX: usize = 60;
+const CUT: char = '…';
 
 /// Whether this is what `lateen get` is asked for.
 pub(crate) fn are_meant(what: &str) -> bool {
@@ -105,6 +106,10 @@ fn way_of(rule: &RuleInForce, way: &WayInForce) -> String {
         })
     });
     text.push_str(&table(&["SETTING", "VALUE", "STATE", "FOR", "SAID BY"], rows));
+    let mut said = way.settings.iter().flat_map(|setting| &setting.said);
+    if said.any(|said| short(&said.value).ends_with(CUT)) {
+        let _ = writeln!(text, "what ends in {CUT} is whole with --output json");
+    }
     for note in way.settings.iter().filter_map(note) {
         let _ = writeln!(text, "{note}");
     }
@@ -162,13 +167,13 @@ fn note(setting: &Setting) -> Option<String> {
 /// In one line, as YAML has it; cut where it is long.
 fn short(value: &Json) -> String {
     let text = match value {
-        Json::Object(fields) => fields_of(fields),
+        Json::Object(fields) if !fields.is_empty() => fields_of(fields),
         value => flow(value),
     };
     if text.chars().count() <= VALUE_CHARS_MAX {
         return text;
     }
-    text.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect()
+    text.chars().take(VALUE_CHARS_MAX - 1).chain([CUT]).collect()
 }
 
 fn flow(value: &Json) -> String {
