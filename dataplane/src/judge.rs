@@ -203,7 +203,7 @@ pub fn judge_head(
     exchange.route.set(RouteUse { route: found.route, backend: index as u16, cluster });
     let cluster = live.cluster(shard, cluster);
     if let Some(keys) = cluster.hash_keys() {
-        exchange.wish.set(key_of_request(keys, &view, connection.peer.ip()).map(Wish::Key));
+        exchange.wish.set(key_of_request(keys, &view, peer).map(Wish::Key));
     }
     if let Some(place) = place {
         exchange.wish.set(Some(Wish::Endpoint(place.endpoint)));

@@ -12,6 +12,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A control plane, a proxy that listens to it, and the example that both run on.
@@ -107,6 +108,23 @@ impl Example {
     /// Gives a command to the control plane.
     pub fn lateen(&self, arguments: &[&str]) -> Outcome {
         run(Command::new(binary::lateen()).args(arguments).args(["--api", &api(self.folder())]))
+    }
+
+    /// Sends a request for `/long`, which an instance works on: whoever is answered at once, by another one,
+    /// asks again. Its answer is still to be read.
+    pub fn begin_long(&self) -> Peer {
+        let patience = |peer: &Peer, span| {
+            peer.stream().set_read_timeout(Some(span)).expect("a socket");
+        };
+        let peer = eventually("a long request at the instance that works long", || {
+            let mut peer = Peer::connect(self.listen);
+            peer.send("GET /long HTTP/1.1\r\nHost: a.example\r\n\r\n");
+            patience(&peer, Duration::from_millis(300));
+            let is_there = peer.stream().peek(&mut [0]).is_err();
+            is_there.then_some(peer)
+        });
+        patience(&peer, Duration::from_secs(30));
+        peer
     }
 
     /// Where the control plane keeps its things.

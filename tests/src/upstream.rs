@@ -3,7 +3,7 @@
 
 use crate::http::{Request, read_request};
 use crate::peer::Peer;
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, eventually};
 use socket2::{Domain, Socket, Type};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,6 +44,21 @@ impl Upstream {
             }
         };
         Self::start(script, requests)
+    }
+
+    /// The same with 200 and this body; but it works on `/long` until the flag is set.
+    pub fn working_long(body: &'static str) -> (Self, Arc<AtomicBool>) {
+        let may_answer = Arc::<AtomicBool>::default();
+        let upstream = Self::answering({
+            let may_answer = may_answer.clone();
+            move |request| {
+                if request.target() == "/long" {
+                    eventually("leave", || may_answer.load(Ordering::Acquire).then_some(()));
+                }
+                ok(body, body.len())
+            }
+        });
+        (upstream, may_answer)
     }
 
     /// Answers every request with 200 and this body.

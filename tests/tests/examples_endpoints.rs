@@ -4,13 +4,11 @@ use lateen_tests::example::Example;
 use lateen_tests::http::{exchange, read_response};
 use lateen_tests::peer::Peer;
 use lateen_tests::proxy::Engine;
-use lateen_tests::upstream::{Upstream, ok};
+use lateen_tests::upstream::Upstream;
 use lateen_tests::wait::eventually;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 /// What the four instances of the aperture answer.
 const NAMES: [&str; 4] = ["one", "two", "three", "four"];
@@ -46,16 +44,7 @@ fn a_new_instance_gets_its_share_little_by_little(engine: Engine) {
 }
 
 fn an_instance_that_is_taken_away_finishes_and_gets_no_more(engine: Engine) {
-    let may_answer = Arc::new(AtomicBool::new(false));
-    let one = Upstream::answering({
-        let may_answer = may_answer.clone();
-        move |request| {
-            if request.target() == "/long" {
-                eventually("leave", || may_answer.load(Ordering::Acquire).then_some(()));
-            }
-            ok("one", 3)
-        }
-    });
+    let (one, may_answer) = Upstream::working_long("one");
     let two = Upstream::fixed("two");
     let addresses = [one.address(), two.address()];
     let example = Example::apply(engine, "terminating-endpoints.yaml", &addresses);
@@ -64,14 +53,7 @@ fn an_instance_that_is_taken_away_finishes_and_gets_no_more(engine: Engine) {
         assert!(answers.iter().any(|answer| answer == instance), "{answers:?}");
     }
 
-    // A long request that the one is working on: whoever gets it at two asks again.
-    let long = eventually("a long request at the first instance", || {
-        let mut peer = Peer::connect(example.listen);
-        peer.send("GET /long HTTP/1.1\r\nHost: a.example\r\n\r\n");
-        peer.stream().set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
-        let is_at_one = peer.stream().peek(&mut [0]).is_err();
-        is_at_one.then_some(peer)
-    });
+    let mut long = example.begin_long();
     example.change(
         "conditions: {ready: true, serving: true, terminating: false}  # one",
         "conditions: {ready: false, serving: true, terminating: true}  # one",
@@ -80,8 +62,6 @@ fn an_instance_that_is_taken_away_finishes_and_gets_no_more(engine: Engine) {
         assert_eq!(example.get(""), "two");
     }
     may_answer.store(true, Ordering::Release);
-    let mut long = long;
-    long.stream().set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
     let response = read_response(&mut long, "GET");
     assert_eq!((response.status, &*response.body), (200, &b"one"[..]));
 

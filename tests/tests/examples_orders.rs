@@ -2,15 +2,12 @@
 
 use lateen_tests::example::Example;
 use lateen_tests::http::read_response;
-use lateen_tests::peer::Peer;
 use lateen_tests::proxy::Engine;
 use lateen_tests::tools::Outcome;
-use lateen_tests::upstream::{Upstream, ok};
+use lateen_tests::upstream::Upstream;
 use lateen_tests::wait::eventually;
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 lateen_tests::on_both_engines!(
     who_is_ejected_by_order_finishes_and_gets_no_more,
@@ -37,16 +34,7 @@ fn refused(outcome: Outcome, says: &str) {
 }
 
 fn who_is_ejected_by_order_finishes_and_gets_no_more(engine: Engine) {
-    let may_answer = Arc::new(AtomicBool::new(false));
-    let one = Upstream::answering({
-        let may_answer = may_answer.clone();
-        move |request| {
-            if request.target() == "/long" {
-                eventually("leave", || may_answer.load(Ordering::Acquire).then_some(()));
-            }
-            ok("one", 3)
-        }
-    });
+    let (one, may_answer) = Upstream::working_long("one");
     let two = Upstream::fixed("two");
     let addresses = [one.address(), two.address()];
     let example = Example::apply_on(engine, 2, "orders.yaml", &addresses);
@@ -55,14 +43,7 @@ fn who_is_ejected_by_order_finishes_and_gets_no_more(engine: Engine) {
     assert_eq!(answers(&example, "/", 40), both);
     assert_eq!(gauge("endpoints_ordered_out"), 0.0);
 
-    // A long request that the one is working on: whoever gets it at two asks again.
-    let mut long = eventually("a long request at the first instance", || {
-        let mut peer = Peer::connect(example.listen);
-        peer.send("GET /long HTTP/1.1\r\nHost: a.example\r\n\r\n");
-        peer.stream().set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
-        let is_at_one = peer.stream().peek(&mut [0]).is_err();
-        is_at_one.then_some(peer)
-    });
+    let mut long = example.begin_long();
     let first = one.address().to_string();
     let about = ["--service", "shop", "--endpoint", &first];
     let told = example.lateen(&[&["eject"], &about[..]].concat()).expect_success();
@@ -72,7 +53,6 @@ fn who_is_ejected_by_order_finishes_and_gets_no_more(engine: Engine) {
     example.proxy.await_metric("endpoints_ordered_out", &[], 1.0);
     assert_eq!(gauge("endpoints_ejected"), 0.0, "nobody was ejected for failing");
     may_answer.store(true, Ordering::Release);
-    long.stream().set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
     let response = read_response(&mut long, "GET");
     assert_eq!((response.status, &*response.body), (200, &b"one"[..]));
 

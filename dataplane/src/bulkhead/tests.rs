@@ -1,6 +1,5 @@
 //! Bulkheads on one worker, and on two that take from each other.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 
 use lateen_ring::{Address, Listener, Stream, spawn};
@@ -33,6 +32,17 @@ async fn enter(bulkhead: &Rc<Bulkhead>) -> Result<ConnectionUnit, Failure> {
 
 fn try_enter(bulkhead: &Rc<Bulkhead>) -> Option<ConnectionUnit> {
     bulkhead.try_enter()
+}
+
+/// A connection to the first endpoint of a cluster, with what is at its other end.
+async fn connected(shard: &Shard, cluster: &Rc<Cluster>) -> (Chosen, Upstream, (Listener, Stream)) {
+    let chosen = Chosen { cluster: cluster.clone(), index: EndpointIndex::new(0) };
+    let address = Address::from(chosen.address());
+    let listener = Listener::bind(&address).expect("the virtual address is free");
+    let unit = enter(&cluster.bulkhead).await.expect("room");
+    let stream = Stream::connect(&address).await.expect("it listens");
+    let peer = listener.accept().await.expect("a connection");
+    (chosen, Upstream::new(shard, stream, unit), (listener, peer))
 }
 
 /// Set by a task, seen by the test.
@@ -131,13 +141,7 @@ fn a_connection_that_is_done_with_goes_to_who_waits() {
     on_worker(&[], async |mut worker| {
         let shard = worker.shard.clone();
         let cluster = cluster(&mut worker, Caps { connections_max: 1, ..CAPS });
-        let address = Address::from(SocketAddr::from(([10, 0, 1, 1], 80)));
-        let listener = Listener::bind(&address).expect("the virtual address is free");
-        let unit = enter(&cluster.bulkhead).await.expect("room");
-        let stream = Stream::connect(&address).await.expect("it listens");
-        let _peer = listener.accept().await.expect("a connection");
-        let upstream = Upstream::new(&shard, stream, unit);
-        let chosen = Chosen { cluster: cluster.clone(), index: EndpointIndex::new(0) };
+        let (chosen, upstream, _peer) = connected(&shard, &cluster).await;
         let (of_task, waiting) = (shard.clone(), cluster.clone());
         let (is_over, tells) = flag();
         spawn(async move {
@@ -203,13 +207,8 @@ fn what_idles_of_one_part_is_given_up_for_who_waits_for_another() {
     on_worker(&[], async |mut worker| {
         let shard = worker.shard.clone();
         let [near, far] = parts(&mut worker);
-        let address = Address::from(SocketAddr::from(([10, 0, 1, 1], 80)));
-        let listener = Listener::bind(&address).expect("the virtual address is free");
-        let unit = enter(&near.bulkhead).await.expect("room");
-        let stream = Stream::connect(&address).await.expect("it listens");
-        let _peer = listener.accept().await.expect("a connection");
-        let chosen = Chosen { cluster: near.clone(), index: EndpointIndex::new(0) };
-        shard.pool.put(&shard, &chosen, Upstream::new(&shard, stream, unit));
+        let (chosen, upstream, _peer) = connected(&shard, &near).await;
+        shard.pool.put(&shard, &chosen, upstream);
         assert_eq!(shard.pool.count(), 1);
         let deadline = Deadline::new();
         let until = lateen_ring::now() + Duration::from_millis(50);
@@ -224,12 +223,7 @@ fn a_connection_of_one_part_makes_room_for_who_waits_for_another() {
     on_worker(&[], async |mut worker| {
         let shard = worker.shard.clone();
         let [near, far] = parts(&mut worker);
-        let address = Address::from(SocketAddr::from(([10, 0, 1, 1], 80)));
-        let listener = Listener::bind(&address).expect("the virtual address is free");
-        let unit = enter(&near.bulkhead).await.expect("room");
-        let stream = Stream::connect(&address).await.expect("it listens");
-        let _peer = listener.accept().await.expect("a connection");
-        let upstream = Upstream::new(&shard, stream, unit);
+        let (chosen, upstream, _peer) = connected(&shard, &near).await;
         let (is_over, tells) = flag();
         spawn(async move {
             let deadline = Deadline::new();
@@ -241,7 +235,6 @@ fn a_connection_of_one_part_makes_room_for_who_waits_for_another() {
             tells.set(true);
         });
         lateen_ring::sleep(Duration::from_millis(10)).await;
-        let chosen = Chosen { cluster: near.clone(), index: EndpointIndex::new(0) };
         shard.pool.put(&shard, &chosen, upstream);
         lateen_ring::sleep(Duration::from_millis(10)).await;
         assert!(is_over.get());

@@ -310,7 +310,7 @@ async fn relay(
         full_reads = if count >= limits::RECEIVE_BUFFER_BYTES { full_reads + 1 } else { 0 };
         if full_reads >= limits::TUNNEL_FULL_READS {
             full_reads = 0;
-            let after = relay_by_splice(source, sink, metrics, passed, moved_at).await?;
+            let after = relay_by_splice(way, moved_at).await?;
             if after == AfterSplice::Ended {
                 break;
             }
@@ -338,13 +338,8 @@ enum AfterSplice {
     CopyAgain,
 }
 
-async fn relay_by_splice(
-    source: &End<'_>,
-    sink: &End<'_>,
-    metrics: &WorkerMetrics,
-    passed: &Cell<u64>,
-    moved_at: &Cell<Instant>,
-) -> Result<AfterSplice, Broke> {
+async fn relay_by_splice(way: Relay<'_>, moved_at: &Cell<Instant>) -> Result<AfterSplice, Broke> {
+    let Relay { source, sink, metrics, passed, .. } = way;
     source.stream.recv_stop().await;
     while let Some(lease) = source.stream.try_recv() {
         let count = lease.len() as u64;
@@ -358,33 +353,39 @@ async fn relay_by_splice(
     // A splice goes straight to the socket: it must not overtake what is on its way.
     sink.stream.flush().await.map_err(of_sink)?;
     loop {
-        let moved = Moved::default();
-        let outcome = {
-            let limit = limits::TUNNEL_SPLICE_BYTES;
-            let mut splicing = pin!(splice(source.stream, sink.stream, limit, true, &moved));
-            poll_fn(|cx| {
-                let before = moved.taken() + moved.given();
-                let polled = splicing.as_mut().poll(cx);
-                if moved.taken() + moved.given() != before {
-                    moved_at.set(lateen_ring::now());
-                }
-                polled
-            })
-            .await
-        };
-        source.counts.read_bytes.add(moved.taken());
-        sink.counts.write_bytes.add(moved.given());
-        metrics.bytes_spliced.add(moved.given());
-        passed.set(passed.get() + moved.given());
-        match outcome {
-            Spliced::Done => {}
-            Spliced::Paused if moved.given() >= limits::TUNNEL_BURST_BYTES_MIN => {}
-            Spliced::Paused | Spliced::NoPipe => return Ok(AfterSplice::CopyAgain),
-            Spliced::Ended => return Ok(AfterSplice::Ended),
-            Spliced::SourceFailed(error) => return Err(of_source(error)),
-            Spliced::SinkFailed(error) => return Err(of_sink(error)),
+        match splice_some(way, limits::TUNNEL_SPLICE_BYTES, moved_at).await {
+            (Spliced::Done, _) => {}
+            (Spliced::Paused, given) if given >= limits::TUNNEL_BURST_BYTES_MIN => {}
+            (Spliced::Paused | Spliced::NoPipe, _) => return Ok(AfterSplice::CopyAgain),
+            (Spliced::Ended, _) => return Ok(AfterSplice::Ended),
+            (Spliced::SourceFailed(error), _) => return Err(of_source(error)),
+            (Spliced::SinkFailed(error), _) => return Err(of_sink(error)),
         }
     }
+}
+
+/// Splices up to `most` bytes of those that are there, and counts them: how that ended, and how many the sink
+/// has got.
+async fn splice_some(way: Relay<'_>, most: u64, moved_at: &Cell<Instant>) -> (Spliced, u64) {
+    let Relay { source, sink, metrics, passed, .. } = way;
+    let moved = Moved::default();
+    let outcome = {
+        let mut splicing = pin!(splice(source.stream, sink.stream, most, true, &moved));
+        poll_fn(|cx| {
+            let before = moved.taken() + moved.given();
+            let polled = splicing.as_mut().poll(cx);
+            if moved.taken() + moved.given() != before {
+                moved_at.set(lateen_ring::now());
+            }
+            polled
+        })
+        .await
+    };
+    source.counts.read_bytes.add(moved.taken());
+    sink.counts.write_bytes.add(moved.given());
+    metrics.bytes_spliced.add(moved.given());
+    passed.set(passed.get() + moved.given());
+    (outcome, moved.given())
 }
 
 #[cfg(test)]

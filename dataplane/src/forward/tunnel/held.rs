@@ -5,14 +5,13 @@
 //! own kernel.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::Shutdown;
-use std::pin::pin;
 use std::task::Poll;
 
-use lateen_ring::{Instant, Moved, Spliced, splice};
+use lateen_ring::{Instant, Spliced};
 
-use super::{Broke, Relay, of_sink, of_source};
+use super::{Broke, Relay, of_sink, of_source, splice_some};
 use crate::forward::held::{WatchedEnds, allow_tunnel};
 use crate::forward::received::Received;
 use crate::limits;
@@ -104,29 +103,11 @@ enum Piece {
 
 /// Splices up to `most` bytes of those that are there.
 async fn splice_piece(way: Relay<'_>, most: u64, moved_at: &Cell<Instant>) -> Result<Piece, Broke> {
-    let Relay { source, sink, metrics, passed, .. } = way;
-    let moved = Moved::default();
-    let outcome = {
-        let mut splicing = pin!(splice(source.stream, sink.stream, most, true, &moved));
-        poll_fn(|cx| {
-            let before = moved.taken() + moved.given();
-            let polled = splicing.as_mut().poll(cx);
-            if moved.taken() + moved.given() != before {
-                moved_at.set(lateen_ring::now());
-            }
-            polled
-        })
-        .await
-    };
-    source.counts.read_bytes.add(moved.taken());
-    sink.counts.write_bytes.add(moved.given());
-    metrics.bytes_spliced.add(moved.given());
-    passed.set(passed.get() + moved.given());
-    match outcome {
-        Spliced::Done | Spliced::Paused => Ok(Piece::Bytes(moved.given())),
-        Spliced::NoPipe => Ok(Piece::NoPipe),
-        Spliced::Ended => Ok(Piece::Ended),
-        Spliced::SourceFailed(error) => Err(of_source(error)),
-        Spliced::SinkFailed(error) => Err(of_sink(error)),
+    match splice_some(way, most, moved_at).await {
+        (Spliced::Done | Spliced::Paused, given) => Ok(Piece::Bytes(given)),
+        (Spliced::NoPipe, _) => Ok(Piece::NoPipe),
+        (Spliced::Ended, _) => Ok(Piece::Ended),
+        (Spliced::SourceFailed(error), _) => Err(of_source(error)),
+        (Spliced::SinkFailed(error), _) => Err(of_sink(error)),
     }
 }
