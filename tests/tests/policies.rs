@@ -171,6 +171,17 @@ fn what_is_in_force_on_a_route_is_shown_with_its_source() {
 }
 
 #[test]
+fn what_nothing_comes_by_holds_nobody_to_anything() {
+    let serving = Serving::start();
+    serving.apply(&MESH.replace("  parentRefs: [{name: edge}]\n", ""));
+    let loose = serving.policies(&["--route", "canary", "-n", "shop", "--rule", "pay"]);
+    let loose = lines(&loose.expect_success());
+    assert_eq!(loose[2], "rule 0 (pay), attached to nothing");
+    let own = "timeouts.request 2s would be in force all backends policy payments of the rule";
+    assert_eq!(loose[4], own);
+}
+
+#[test]
 fn what_is_not_there_is_refused_with_what_is_near() {
     let serving = Serving::start();
     for (arguments, says) in [

@@ -101,7 +101,12 @@ fn way_of(rule: &RuleInForce, way: &WayInForce) -> String {
     let rows = way.settings.iter().flat_map(|setting| {
         setting.said.iter().map(|said| {
             let backend = setting.backend.clone().unwrap_or_else(|| "all backends".to_owned());
-            let state = standing_word(said.standing).to_owned();
+            let state = match said.standing {
+                // Nothing comes by this route.
+                Standing::InForce if way.parents.is_empty() => "would be in force",
+                standing => standing_word(standing),
+            };
+            let state = state.to_owned();
             vec![setting.setting.clone(), short(&said.value), state, backend, source(said)]
         })
     });

@@ -169,6 +169,13 @@ impl Overrides {
         self.0.is_empty()
     }
 
+    /// When one that is given at `now` stands since: after all others, whatever became of the clock meanwhile,
+    /// for a later start sorts them by that.
+    pub fn since(&self, now: UnixMs) -> UnixMs {
+        let after = self.0.last().map_or(0, |last| last.since.0.saturating_add(1));
+        UnixMs(now.0.max(after))
+    }
+
     /// With one more, which takes the place of those that it covers: what was ordered last counts.
     ///
     /// # Errors

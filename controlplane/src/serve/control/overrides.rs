@@ -81,14 +81,22 @@ impl Control {
         let before = Arc::clone(&live.plan);
         let (after, gone) = match &new {
             Some(order) => self.overrides.with(order.clone(), &before.content)?,
-            None => self.overrides.without(&about, &before)?,
+            None => self.overrides.without(&about, &before).map_err(|refusal| match refusal {
+                // It is listed still, though it is over.
+                OrderRefusal::NotOrdered { about: subject }
+                    if before.overrides.without(&about, &before).is_ok() =>
+                {
+                    OrderRefusal::IsOver { about: subject }
+                }
+                refusal => refusal,
+            })?,
         };
         let plan = self.plan_under(after).await?;
         if let Ordered::Ejected { service, endpoint } = &about
             && new.is_some()
             && !is_forced
             && let Ok(clusters) = clusters_of(&before.content, service)
-            && let Some(cluster) = emptied(&before.snapshots, &plan.snapshots, &clusters)
+            && let Some(cluster) = emptied(&before, &plan, &clusters)
         {
             let endpoint = endpoint.to_string();
             return Err(OrderRefusal::LastEndpoint { endpoint, cluster }.into());
@@ -126,7 +134,8 @@ impl Control {
         }
         let until = for_ms.map(|span_ms| UnixMs(now.0.saturating_add(span_ms)));
         let standing = |about: Ordered, is_forced| {
-            let new = Override { ordered: about.clone(), author, message, since: now, until };
+            let since = self.overrides.since(now);
+            let new = Override { ordered: about.clone(), author, message, since, until };
             Judged { about, new: Some(new), is_forced }
         };
         let taken_back = |about| Judged { about, new: None, is_forced: false };

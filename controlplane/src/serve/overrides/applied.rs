@@ -17,7 +17,7 @@ use crate::serve::intent::Content;
 use crate::serve::overrides::lookup::{clusters_of, routes_of};
 use crate::serve::overrides::names::EndpointName;
 use crate::serve::overrides::{Held, Ordered, Override, Overrides};
-use crate::serve::plan::Snapshots;
+use crate::serve::plan::{Plan, Snapshots};
 
 /// Orders, looked up in a set of objects.
 #[derive(Debug, Default)]
@@ -164,24 +164,39 @@ pub fn endpoints_of(snapshots: &Snapshots, ports: &[String]) -> BTreeSet<SocketA
 
 /// A cluster of these ports that had somebody to send requests to `before`, and has nobody `after`. Those that
 /// were cut from one by distance stand in for each other, and are one.
-pub fn emptied(before: &Snapshots, after: &Snapshots, ports: &[String]) -> Option<String> {
+pub fn emptied(before: &Plan, after: &Plan, ports: &[String]) -> Option<String> {
     let (had, has) = (left_by_cluster(before, ports), left_by_cluster(after, ports));
     let mut emptied = has.into_iter().filter(|(name, left)| !left && had.get(name) == Some(&true));
     emptied.next().map(|(name, _)| name.to_owned())
 }
 
-/// Of each cluster, whether it has an endpoint that gets requests as far as is known here.
-fn left_by_cluster<'s>(snapshots: &'s Snapshots, ports: &[String]) -> BTreeMap<&'s str, bool> {
+/// Of each cluster, whether it has an endpoint that gets requests as far as is known here; or would get them,
+/// where no proxy has it yet.
+fn left_by_cluster<'p>(plan: &'p Plan, ports: &'p [String]) -> BTreeMap<&'p str, bool> {
     let mut left = BTreeMap::new();
-    let clusters = snapshots.values().flat_map(|snapshot| &snapshot.clusters);
+    let clusters = plan.snapshots.values().flat_map(|snapshot| &snapshot.clusters);
     for cluster in clusters.filter(|cluster| is_of(cluster, ports)) {
-        let policy = &cluster.policy;
-        let is_left = |at: u32| {
-            policy.ordered_out.binary_search(&at).is_err()
-                && policy.terminating.binary_search(&at).is_err()
-        };
         let whole = cluster.name.split('@').next().unwrap_or(&cluster.name);
-        *left.entry(whole).or_default() |= (0..cluster.endpoints.len() as u32).any(is_left);
+        *left.entry(whole).or_default() |= gets_requests(cluster, &cluster.policy.ordered_out);
+    }
+    // What nobody uses beside what is used is no reason to refuse.
+    if !left.is_empty() {
+        return left;
+    }
+    let lookup = Lookup::new(&plan.overrides, &plan.content);
+    for port in ports {
+        if let Some(cluster) = plan.mesh.cluster(port) {
+            let positions = lookup.positions(cluster, &mut vec![false; lookup.lost.len()]);
+            left.insert(port, gets_requests(cluster, &positions.unwrap_or_default()));
+        }
     }
     left
+}
+
+/// Whether an endpoint is left that is not `ordered_out`, nor being taken away.
+pub(super) fn gets_requests(cluster: &Cluster, ordered_out: &[u32]) -> bool {
+    let is_in = |positions: &[u32], at: u32| positions.binary_search(&at).is_ok();
+    let terminating = &cluster.policy.terminating;
+    let mut all = 0..cluster.endpoints.len() as u32;
+    all.any(|at| !is_in(ordered_out, at) && !is_in(terminating, at))
 }

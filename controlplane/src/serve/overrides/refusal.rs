@@ -64,6 +64,12 @@ pub enum OrderRefusal {
         /// What was asked for.
         about: String,
     },
+    /// Its time is over, but what runs could not be freed of it yet.
+    #[error("the order about {about} is over, and what runs is still held to it")]
+    IsOver {
+        /// What was asked for.
+        about: String,
+    },
     /// Without the orders about it, others would hold it.
     #[error("nothing was taken back: {about} would still be held, for {}", orders.join(", and "))]
     StillHeld {
@@ -114,6 +120,11 @@ impl OrderRefusal {
             Self::NotOrdered { .. } | Self::TooMany => {
                 "`lateen get overrides` lists the orders that stand; what a proxy ejected by itself comes \
                  back by itself"
+                    .to_owned()
+            }
+            Self::IsOver { .. } => {
+                "it is freed as soon as what is declared can be published: `lateen status` says what is in \
+                 the way"
                     .to_owned()
             }
             Self::NothingToHold(_) | Self::MessageTooLong(..) | Self::WrongTime(_) => return None,

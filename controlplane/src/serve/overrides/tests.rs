@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use lateen_snapshot::model::Snapshot;
 use lateen_snapshot::model::breaker::BreakerMode;
+use lateen_snapshot::model::{Cluster, Snapshot};
 
-use super::applied::emptied;
+use super::applied::{emptied, gets_requests};
 use super::*;
 use crate::resolver::Addresses;
 use crate::resolver::answers::Known;
@@ -242,7 +242,7 @@ fn the_last_that_gets_requests_is_known_in_each_part() {
     let emptied_by = |orders: &[&str]| {
         let orders = all(orders.iter().map(|endpoint| ejected("shop/cart", endpoint)));
         let after = none.with_overrides(&addresses(), orders).expect("it is right");
-        emptied(&none.snapshots, &after.snapshots, &ports)
+        emptied(&none, &after, &ports)
     };
     assert_eq!(emptied_by(&["10.0.0.1", "10.0.0.2"]), None);
     let subset = Some("shop/cart:80?version=v2".to_owned());
@@ -250,6 +250,27 @@ fn the_last_that_gets_requests_is_known_in_each_part() {
     assert_eq!(emptied_by(&["10.0.0.3:8081"]), None);
     let port = Some("shop/cart:81".to_owned());
     assert_eq!(emptied_by(&["10.0.0.1:8081", "10.0.0.2:8081", "10.0.0.3:8081"]), port);
+}
+
+#[test]
+fn the_last_of_a_service_is_known_before_any_proxy_uses_it() {
+    let unused: Vec<&str> =
+        MESH.split("---\n").filter(|document| !document.contains("kind: Proxy")).collect();
+    let none = planned(&unused.join("---\n"), &Arc::default());
+    let ports = ["shop/cart:80".to_owned(), "shop/cart:81".to_owned()];
+    let with = |before: &Plan, orders: &[&str]| {
+        let orders = all(orders.iter().map(|endpoint| ejected("shop/cart", endpoint)));
+        before.with_overrides(&addresses(), orders).expect("it is right")
+    };
+    let two = with(&none, &["10.0.0.1", "10.0.0.2:8080"]);
+    assert_eq!(emptied(&none, &two, &ports), None);
+    let three = with(&two, &["10.0.0.1", "10.0.0.2:8080", "10.0.0.3:8080"]);
+    assert_eq!(emptied(&two, &three, &ports).as_deref(), Some("shop/cart:80"));
+    assert_eq!(emptied(&three, &three, &ports), None, "it was before");
+    let mut cluster = Cluster::clone(none.mesh.cluster("shop/cart:80").expect("it is declared"));
+    cluster.policy.terminating = vec![1];
+    assert!(gets_requests(&cluster, &[0]));
+    assert!(!gets_requests(&cluster, &[0, 2]), "who is being taken away is nobody");
 }
 
 #[test]
@@ -475,4 +496,20 @@ fn what_decides_in_place_of_a_service_is_known() {
         let route = route.parse().expect("a route");
         assert_eq!(lookup::attached_to(&content, &route), expected, "{route}");
     }
+}
+
+#[test]
+fn what_was_ordered_last_counts_whatever_the_clock() {
+    let orders = all([held("HTTPRoute/shop/cart", Held::Open)]);
+    let since = orders.iter().next().expect("there is one").since;
+    assert_eq!(orders.since(UnixMs(since.0 + 5)), UnixMs(since.0 + 5));
+    for now in [0, since.0] {
+        let later =
+            order(held("HTTPRoute/shop/cart/pay", Held::Closed), orders.since(UnixMs(now)).0, None);
+        let mut stored: Vec<Override> = orders.iter().cloned().collect();
+        stored.insert(0, later.clone());
+        let restored = Overrides::restored(stored);
+        assert_eq!(restored.iter().last(), Some(&later), "the clock said {now}");
+    }
+    assert_eq!(Overrides::default().since(UnixMs(7)), UnixMs(7));
 }

@@ -92,17 +92,16 @@ async fn what_runs_is_freed_of_an_order_that_is_over_even_if_not_at_once() {
     let mut control = Control::new(parts, publisher).await.expect("the store works");
     let plan = Plan::new(content(), &Plan::default(), &Addresses::new(), Arc::default());
     control.make_live(plan.expect("it is right"), 1).await.expect("the store works");
-    let order = OverrideOrder {
-        what: OverrideWhat::Eject {
-            service: "shop/cart".parse().expect("a name"),
-            endpoint: "10.0.0.1:8080".parse().expect("a name"),
-            force: false,
-        },
+    let order = |what: OverrideWhat, for_ms: Option<u64>| OverrideOrder {
+        what,
         author: "ann".to_owned(),
         message: String::new(),
-        for_ms: Some(5_000),
+        for_ms,
     };
-    control.order(order).await.expect("it can be");
+    let service = || "shop/cart".parse().expect("a name");
+    let endpoint = || "10.0.0.1:8080".parse().expect("a name");
+    let eject = OverrideWhat::Eject { service: service(), endpoint: endpoint(), force: false };
+    control.order(order(eject, Some(5_000))).await.expect("it can be");
     assert_eq!(control.out_and_shown(), (1, 1));
 
     // Its time is over, and what would run without it can't be.
@@ -116,12 +115,20 @@ async fn what_runs_is_freed_of_an_order_that_is_over_even_if_not_at_once() {
         assert_eq!(control.out_and_shown(), (1, 1), "what holds is shown");
         assert!(control.override_due.is_some(), "it is tried again");
     }
+    let readmit = || OverrideWhat::Readmit { service: service(), endpoint: endpoint() };
+    let refused = control.order(order(readmit(), None)).await.expect_err("there is none");
+    assert!(
+        refused.to_string().contains("is over, and what runs is still held to it"),
+        "{refused}"
+    );
     // Nothing is over by now that was not before.
     control.compiled_to(mesh(&content()));
     control.end_overrides().await;
     assert_eq!((control.out_and_shown(), control.override_due), ((0, 0), None));
     let stored = control.parts.store.run(|store| store.orders()).await.expect("it works");
     assert_eq!(stored.len(), 0);
+    let refused = control.order(order(readmit(), None)).await.expect_err("there is none");
+    assert!(refused.to_string().contains("no order is about"), "{refused}");
     let epoch = control.published().expect("it is published").epoch;
     control.end_overrides().await;
     assert_eq!(control.published().expect("still").epoch, epoch, "once is enough");
