@@ -177,7 +177,7 @@ mod tests {
     fn lag(lag: &WorkerLag) {
         let now = lateen_ring::now();
         lag.turned(LONG, now);
-        lag.turned(LONG, now + limits::LAG_INTERVAL);
+        lag.turned(limits::LAG_INTERVAL, now + limits::LAG_INTERVAL);
         assert!(lag.is_lagging());
     }
 

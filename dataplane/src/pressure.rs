@@ -3,11 +3,13 @@
 //! Before: the main thread wakes, because a worker has something to do or because little was left the last
 //! time. After: one word says how close the end is, which workers read. Nobody looks while nothing happens.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use rustix::io::Errno;
 
 use crate::decide::overload::pressure::{Level, Levels};
 use crate::limits;
@@ -71,10 +73,11 @@ impl PressureWatch {
     fn judge(&self, resident_bytes: Option<u64>, descriptors: Option<u64>) {
         let pressure = &self.metrics.overload.pressure;
         let before = pressure.levels();
-        // What can't be told is taken for enough.
+        // What can't be told is as it was: without a descriptor left nothing can be read.
         let level = |before: Level, used: Option<u64>, most: Option<u64>| match (used, most) {
             (Some(used), Some(most)) => before.after(used, most),
-            _ => Level::Calm,
+            (None, Some(_)) => before,
+            (_, None) => Level::Calm,
         };
         let levels = Levels {
             memory: level(before.memory, resident_bytes, self.memory_max),
@@ -102,13 +105,25 @@ fn resident_bytes() -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// Open descriptors of this process. Since Linux 6.2 the folder's size says it; before, they are counted.
+/// Open descriptors of this process. Since Linux 6.2 the folder's size says it; before, they are counted, which
+/// takes another one: where there is none, all are open.
 fn open_descriptors() -> Option<u64> {
     let folder = Path::new("/proc/self/fd");
     match fs::metadata(folder).ok()?.len() {
-        // The folder's own descriptor is one of those listed.
-        0 => Some((fs::read_dir(folder).ok()?.count() as u64).saturating_sub(1)),
+        0 => count_entries(fs::read_dir(folder)),
         count => Some(count),
+    }
+}
+
+fn count_entries(folder: io::Result<impl Iterator>) -> Option<u64> {
+    match folder {
+        // The folder's own descriptor is one of those listed.
+        Ok(entries) => Some((entries.count() as u64).saturating_sub(1)),
+        Err(error) => {
+            let none_left = [Errno::MFILE, Errno::NFILE];
+            let errno = Errno::from_io_error(&error);
+            errno.is_some_and(|errno| none_left.contains(&errno)).then_some(u64::MAX)
+        }
     }
 }
 
@@ -140,8 +155,9 @@ mod tests {
         };
         assert_eq!(levels(Some(899), Some(179)), (Level::Calm, Level::Calm));
         assert_eq!(levels(Some(900), Some(190)), (Level::Tight, Level::Full));
+        assert_eq!(levels(None, None), (Level::Tight, Level::Full), "nothing can be read then");
         assert_eq!(levels(Some(890), Some(100)), (Level::Tight, Level::Calm));
-        assert_eq!(levels(None, None), (Level::Calm, Level::Calm));
+        assert_eq!(levels(None, None), (Level::Tight, Level::Calm));
         let unbounded = PressureWatch::new(metrics.clone(), None, 200);
         unbounded.judge(Some(u64::MAX), Some(1));
         assert!(!metrics.overload.pressure.is_tight());
@@ -159,6 +175,17 @@ mod tests {
         assert!(wait <= limits::PRESSURE_LOOK);
         assert!(short.look(sleep).is_some_and(|wait| Some(wait) <= sleep));
         assert_eq!(metrics.overload.pressure.levels().memory, Level::Full);
+    }
+
+    #[test]
+    fn where_no_descriptor_is_left_to_count_them_with_all_are_open() {
+        let failed = |errno: Errno| count_entries(Err::<std::iter::Empty<()>, _>(errno.into()));
+        assert_eq!(failed(Errno::MFILE), Some(u64::MAX));
+        assert_eq!(failed(Errno::NOENT), None);
+        assert_eq!(count_entries(Ok(0..10)), Some(9));
+        let metrics = Metrics::new(1);
+        PressureWatch::new(metrics.clone(), None, 200).judge(Some(1), Some(u64::MAX));
+        assert_eq!(metrics.overload.pressure.levels().descriptors, Level::Full);
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub(crate) struct Io {
     pub(crate) starved: VecDeque<SocketKey>,
     /// Since the last turn a task began to wait for the end of a send.
     pub(crate) send_awaited: bool,
+    /// When the turn's tasks had run.
+    pub(crate) turned_at: Instant,
+    /// How long completions have waited in the kernel, as far as the engine knows.
+    pub(crate) waited: Duration,
     pub(crate) counts: Rc<Counts>,
 }
 
@@ -49,6 +53,8 @@ impl Io {
             pipes: Pipes::default(),
             starved: VecDeque::new(),
             send_awaited: false,
+            turned_at: Instant::default(),
+            waited: Duration::ZERO,
             counts: Rc::default(),
         }
     }

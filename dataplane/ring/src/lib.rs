@@ -7,7 +7,7 @@
 //! The modules, from the caller down to the kernel:
 //!
 //! - [`Stream`], [`Listener`], [`splice()`], [`Deadline`], [`mailbox()`]: what tasks use
-//! - `runtime`, `task`, `timer`, `pulse`: the worker's loop
+//! - `runtime`, `task`, `timer`, `pulse`, `work`: the worker's loop
 //! - `pages`, `socket`, `buffer`, `chunk`, `boxed`, `heap`: who owns which memory while the kernel uses it
 //! - `engine`: io_uring, epoll, and the calls they share; the simulation
 //! - [`sim`]: what tests tell the simulation
@@ -27,6 +27,7 @@ pub mod setup;
 pub mod pulse;
 pub mod features;
 pub mod time;
+mod work;
 mod task;
 mod timer;
 mod pages;

@@ -13,9 +13,9 @@ pub struct TurnReport {
     pub busy: Duration,
     /// When they had run.
     pub ended: Instant,
-    /// How long something that came meanwhile has waited at the most, as far as is known: while they ran, or
-    /// all of the turn before, if tasks or completions were left then so that the engine did not wait. What the
-    /// kernel works while it may be waiting can't be told from that.
+    /// How long something that came meanwhile has waited at the most, as far as is known: while they ran, all of
+    /// the turn before, if tasks or completions were left then so that the engine did not wait; for how long the
+    /// thread worked, in the kernel too; or how long completions waited there.
     pub lag: Duration,
     /// Waits: calls of `io_uring_enter` or `epoll_wait`.
     pub enters: u64,

@@ -31,6 +31,7 @@ use crate::splice::Pipes;
 use crate::task::{self, Next, Registration, RunQueue, TaskFuture, TaskId, Tasks};
 use crate::time::Instant;
 use crate::timer::Wheel;
+use crate::work::{Work, thread_cpu_time};
 
 /// Task polls between two visits to the engine.
 const POLLS_PER_TURN: usize = 512;
@@ -58,6 +59,7 @@ pub(crate) struct Core {
     driven: RefCell<Driven>,
     pub(crate) wheel: RefCell<Wheel>,
     now: Cell<Instant>,
+    work: Cell<Work>,
     turn: Cell<u32>,
     tasks: Tasks,
     queue: Rc<RunQueue>,
@@ -136,6 +138,7 @@ impl Runtime {
             driven: RefCell::new(Driven { engine, io }),
             wheel: RefCell::new(Wheel::new(now)),
             now: Cell::new(now),
+            work: Cell::default(),
             turn: Cell::new(0),
             tasks: Tasks::new(worker),
             queue: Rc::new(RunQueue::new(worker)),
@@ -236,6 +239,7 @@ impl Runtime {
                 pulse.waiting();
             }
             let turned = core.with(|engine, io| {
+                io.turned_at = ended;
                 engine.turn(io, wait)?;
                 Ok(engine.take_called())
             });
@@ -365,10 +369,14 @@ impl Core {
 
     fn report(&self, began: Instant, ended: Instant, without_wait: Duration) -> TurnReport {
         let busy = ended.since(began);
+        let mut work = self.work.get();
+        let is_simulated = || self.with(|engine, _| engine.simulation().is_some());
+        let worked = work.turned(ended, || (!is_simulated()).then(thread_cpu_time));
+        self.work.set(work);
         TurnReport {
             busy,
             ended,
-            lag: busy.max(without_wait),
+            lag: busy.max(without_wait).max(worked).max(self.with(|_, io| io.waited)),
             enters: self.counts.enters.get(),
             submitted: self.counts.submitted.get(),
             completed: self.counts.completed.get(),

@@ -188,8 +188,9 @@ mod tests {
 
     fn set_lag(shard: &Shard, busy: Duration) {
         let now = lateen_ring::now();
-        shard.lag.turned(busy, now);
-        shard.lag.turned(busy, now + limits::LAG_INTERVAL);
+        for nth in 0..=20 {
+            shard.lag.turned(busy, now + nth * limits::LAG_TARGET);
+        }
     }
 
     #[test]
@@ -223,20 +224,26 @@ mod tests {
             let shard = worker.shard.clone();
             let address = SocketAddr::from(([10, 0, 0, 1], 80));
             let _accepting = accepting(&mut worker, address);
-            let idle = shard.clients.enter(ListenerSlot(0));
-            shard.clients.became_idle(idle, lateen_ring::now());
-            assert!(shard.clients.has_idle());
-            shard.clients.became_busy(idle);
+            let idle = connect(address).await;
+            // Its detection is over: it has asked for nothing yet.
+            idle.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()).await.expect("it reads");
+            sleep(LOOKS).await;
+            assert!(shard.clients.has_idle(), "it was answered");
             shard.pressure().set(Levels { memory: Level::Full, ..Levels::default() });
-            let _first = connect(address).await;
-            let _second = connect(address).await;
-            let before = shard.metrics().overload.accept_paused.value();
-            assert_eq!(before, 1, "all are busy");
+            // Each makes room for the next, once it is known to be idle; until then nobody is let in.
+            let mut last = idle;
+            for paused in 1..=3 {
+                let next = connect(address).await;
+                while let Some(_answer) = last.recv().await.expect("it was ended in good order") {}
+                assert_eq!(shard.clients.count(), 1);
+                assert_eq!(shard.metrics().overload.accept_paused.value(), paused);
+                last = next;
+            }
             shard.pressure().set(Levels { memory: Level::Tight, ..Levels::default() });
             sleep(LOOKS).await;
-            let _third = connect(address).await;
-            assert_eq!(shard.metrics().overload.accept_paused.value(), 1);
-            shard.clients.leave(idle);
+            let _another = connect(address).await;
+            assert_eq!(shard.clients.count(), 2);
+            assert_eq!(shard.metrics().overload.accept_paused.value(), 3);
         });
     }
 }

@@ -14,6 +14,7 @@ use io_uring::{IoUring, cqueue, opcode};
 use rustix::io::Errno;
 use socket2::SockAddr;
 
+use crate::engine::uring::probe::Probe;
 use crate::engine::uring::setup::{BUFFER_GROUP, publish_buffers, set_up};
 use crate::engine::uring::tag::{Kind, key_of, tag};
 use crate::engine::{Counts, Io, Wait, add, direct};
@@ -21,14 +22,19 @@ use crate::features::{Feature, Features};
 use crate::socket::{
     End, Interest, READY_ACCEPTS_MAX, READY_LEASES_MAX, RecvState, SocketKey, Watch,
 };
+use crate::time;
 
 /// Waits for readiness before the first attempt (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19): for
 /// receives that are armed when nothing can have arrived yet.
 const POLL_FIRST: u16 = 1;
 
+mod probe;
 mod sending;
 mod setup;
 mod tag;
+
+/// Of a probe: the kernel copies it when it is submitted.
+static AT_ONCE: Timespec = Timespec::new();
 
 pub(crate) struct Uring {
     ring: IoUring,
@@ -47,6 +53,7 @@ pub(crate) struct Uring {
     unsettled: bool,
     /// A receive of this turn found no buffer.
     ran_dry: bool,
+    probe: Probe,
 }
 
 impl Uring {
@@ -84,6 +91,7 @@ impl Uring {
             quiet: Vec::new(),
             unsettled: false,
             ran_dry: false,
+            probe: Probe::default(),
         };
         uring.await_call();
         Ok(uring)
@@ -125,7 +133,7 @@ impl Uring {
     #[inline]
     fn offer(&mut self, entry: &Entry) -> bool {
         // SAFETY: every pointer in an entry made in this file leads to memory that stays in place
-        // until the entry's completion: a boxed `Sending` or `SockAddr` kept in a slot that is not
+        // until the entry's completion: a static, a boxed `Sending` or `SockAddr` kept in a slot that is not
         // freed while an operation is in flight, the boxed word of `call`, or a buffer published to
         // the ring. Tear-down drains or leaks them (see `Drop`).
         unsafe { self.ring.submission().push(entry) }.is_ok()
@@ -309,6 +317,12 @@ impl Uring {
         // Those that are fed may have nothing to receive, while others behind them do: nobody
         // sleeps while sockets starve beside free buffers.
         let hungry = self.feed_starved(io) && !io.starved.is_empty();
+        let has_work = self.ring.submission().taskrun();
+        if self.probe.turn(io.turned_at, has_work) {
+            let entry = opcode::Timeout::new(&AT_ONCE).build();
+            self.push(&entry.user_data((Kind::Probe as u64) << 56));
+        }
+        io.waited = self.probe.waited(io.turned_at);
         add(&io.counts.enters, 1);
         let backlog = hungry || self.unsettled || !self.finished.is_empty();
         let wait = self.wait_for_quiet(io, wait);
@@ -384,6 +398,9 @@ impl Uring {
             self.called = true;
             return self.await_call();
         }
+        if kind == Kind::Probe {
+            return self.probe.returned(time::monotonic());
+        }
         let key = key_of(tag);
         let more = cqueue::more(flags);
         let outcome =
@@ -422,7 +439,7 @@ impl Uring {
                     }
                 }
             }
-            Kind::Cancel | Kind::Recv | Kind::Called => {}
+            Kind::Cancel | Kind::Recv | Kind::Probe | Kind::Called => {}
         }
         let socket = io.sockets.at(key);
         if socket.closing && socket.in_flight == 0 {

@@ -14,6 +14,8 @@ use crate::limits;
 pub struct LoopLag {
     /// When the first of the long turns in a row ended.
     above_since: Option<Instant>,
+    /// When the last of them ended.
+    ended: Instant,
     is_lagging: bool,
 }
 
@@ -26,6 +28,11 @@ impl LoopLag {
             *self = Self::default();
             return false;
         }
+        // Who had nothing to do in between keeps up. A shorter gap may be a thread that was not let run.
+        if now.since(self.ended).saturating_sub(lag) > limits::LAG_INTERVAL {
+            *self = Self::default();
+        }
+        self.ended = now;
         let since = *self.above_since.get_or_insert(now);
         self.is_lagging |= now.since(since) >= limits::LAG_INTERVAL;
         self.is_lagging
@@ -43,14 +50,29 @@ mod tests {
     #[test]
     fn only_long_turns_for_a_whole_interval_tell() {
         let mut lag = LoopLag::default();
-        let long = Duration::from_millis(6);
-        assert!(!lag.turned(long, at(6)));
-        assert!(!lag.turned(long, at(105)));
-        assert!(lag.turned(long, at(106)));
-        assert!(lag.turned(long, at(1_000)));
-        assert!(!lag.turned(limits::LAG_TARGET, at(1_005)), "one short turn is enough");
-        assert!(!lag.turned(long, at(1_011)));
-        assert!(!lag.turned(Duration::from_secs(10), at(1_110)), "a single stall is none");
-        assert!(lag.turned(long, at(1_111)));
+        let long = Duration::from_millis(10);
+        for ended in (10..=100).step_by(10) {
+            assert!(!lag.turned(long, at(ended)));
+        }
+        assert!(lag.turned(long, at(110)));
+        assert!(lag.turned(long, at(120)));
+        assert!(!lag.turned(limits::LAG_TARGET, at(125)), "one short turn is enough");
+        assert!(!lag.turned(long, at(135)));
+        assert!(!lag.turned(Duration::from_millis(99), at(234)), "a single stall is none");
+        assert!(lag.turned(long, at(244)));
+    }
+
+    #[test]
+    fn long_turns_with_rests_between_them_tell_nothing() {
+        let mut lag = LoopLag::default();
+        let long = Duration::from_millis(10);
+        for nth in 1..=10 {
+            assert!(!lag.turned(long, at(nth * 111)));
+        }
+        for nth in 1..=10 {
+            lag.turned(long, at(10_000 + nth * 10));
+        }
+        assert!(lag.turned(long, at(10_110)));
+        assert!(!lag.turned(long, at(11_000)), "it has rested");
     }
 }

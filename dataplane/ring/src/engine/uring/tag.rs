@@ -13,6 +13,7 @@ pub(super) enum Kind {
     Writable,
     HungUp,
     Cancel,
+    Probe,
     Called,
 }
 
@@ -27,6 +28,7 @@ impl Kind {
             6 => Self::Writable,
             7 => Self::HungUp,
             8 => Self::Cancel,
+            9 => Self::Probe,
             _ => Self::Called,
         }
     }
