@@ -17,6 +17,7 @@
 //! cap of requests follow how long they take, [`adaptive`] finds it.
 
 pub mod adaptive;
+mod spare;
 pub mod total;
 
 use std::cell::{Cell, RefCell};
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use lateen_ring::{Deadline, Instant};
+use lateen_ring::{Deadline, Instant, TaskHandle};
 use lateen_snapshot::model::bulkhead::Caps;
 use lateen_snapshot::model::overload::{Overload, Priority, QueueDelay};
 use lateen_snapshot::model::{Cluster as ClusterSpec, ClusterPolicy};
@@ -54,6 +55,9 @@ pub struct Bulkhead {
     counters: Rc<Counters>,
     totals: Arc<ServiceTotals>,
     leases: [Cell<UnitLease>; Resource::ALL.len()],
+    /// The task that looks whether what is spare of them is of use, and its waker while nothing is.
+    looks_after: RefCell<Option<TaskHandle>>,
+    rests: Cell<Option<Waker>>,
     /// This worker's, of those who wait for a connection: one of its own that is done with does as well.
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
     waiting_here: Cell<usize>,
@@ -114,19 +118,22 @@ impl Bulkhead {
             counters: shard.counters(),
             totals,
             leases: Default::default(),
+            looks_after: RefCell::default(),
+            rests: Cell::default(),
             waiters: RefCell::default(),
             waiting_here: Cell::new(0),
         })
     }
 
-    /// Goes by what a snapshot says of the cluster.
+    /// Goes by what a snapshot says of the cluster. What is in use beyond its caps comes back in its time.
     pub fn follow(&self, spec: &ClusterSpec) {
         self.set_caps(caps_of(&spec.policy));
         let service = spec.policy.part_of.as_deref().unwrap_or(&spec.name);
         self.set_overload(service, spec.policy.overload.as_deref());
+        Resource::ALL.into_iter().for_each(|of| self.give_up(of, false));
     }
 
-    /// The caps are these from now on. What is lent beyond them comes back in its time.
+    /// The caps are these from now on.
     pub fn set_caps(&self, caps: Caps) {
         self.caps.set(caps);
     }
@@ -167,6 +174,9 @@ impl Bulkhead {
             let batch = batch_size(terms.cap, self.workers);
             let lent = self.gate(of).lend(terms, batch, lateen_ring::now().as_nanos());
             units.lent(lent);
+            if batch > 1 {
+                self.look_after_spare();
+            }
             if !units.take() {
                 return None;
             }
@@ -250,14 +260,15 @@ impl Bulkhead {
         let joined = gate.join(self.terms(of), caps.pending_max as usize, asks, began.as_nanos());
         let (ticket, patience_ns) = match joined {
             Joined::Unit => return Ok(Got::Unit(self.granted())),
-            Joined::Full => return Err(overflow(Overflow::QueueFull)),
+            Joined::Full => {
+                self.recall(of, false);
+                return Err(overflow(Overflow::QueueFull));
+            }
             Joined::TurnedAway => return Err(self.turn_away(of, priority)),
             Joined::Queued { ticket, patience_ns } => (ticket, patience_ns),
         };
         self.metrics().queued(of).increment();
-        if of == Resource::Connection {
-            self.totals.bulkhead.recall();
-        }
+        self.recall(of, true);
         let cluster = takes_connections_of.cloned().unwrap_or_default();
         let waiter = Rc::new(Waiter { cluster, ticket, waker, handed: RefCell::new(None) });
         let (is_left, is_too_late) = (Cell::new(false), Cell::new(false));
@@ -297,6 +308,13 @@ impl Bulkhead {
         Err(overflow(Overflow::TimedOut))
     }
 
+    /// There was no room: what idles of it is to be given up.
+    fn recall(&self, of: Resource, waits: bool) {
+        if of == Resource::Connection {
+            self.totals.bulkhead.recall(waits);
+        }
+    }
+
     /// Somebody of this priority would get through too late.
     #[cold]
     fn turn_away(&self, of: Resource, priority: Priority) -> Failure {
@@ -315,13 +333,20 @@ impl Bulkhead {
     /// Hands a connection that is done with to who waits longest here for one of its cluster.
     ///
     /// # Errors
-    /// Nobody does; those who wait here want another part of the service, and room for it.
+    /// Nobody does, but for another part of the service, or somebody waits for much longer on another worker:
+    /// the room is to be theirs.
     pub fn hand_over(&self, chosen: &Chosen, upstream: Upstream) -> Result<(), Upstream> {
+        let gate = self.gate(Resource::Connection);
+        let others_wait = gate.waiting() > self.waiting_here.get();
+        let oldest_ns = if others_wait { gate.oldest_ns() } else { None };
+        let lead_ns = limits::HAND_OVER_LEAD.as_nanos() as u64;
+        let latest_ns = oldest_ns.map_or(u64::MAX, |oldest_ns| oldest_ns.saturating_add(lead_ns));
         let waiter = {
             let mut waiters = self.waiters.borrow_mut();
             let is_of = |waiter: &Rc<Waiter>| Rc::ptr_eq(&waiter.cluster, &chosen.cluster.idle);
             let found = waiters.iter().position(is_of);
-            found.and_then(|at| waiters.remove(at))
+            let in_turn = |at: &usize| waiters[*at].ticket.joined_ns() <= latest_ns;
+            found.filter(in_turn).and_then(|at| waiters.remove(at))
         };
         let Some(waiter) = waiter else { return Err(upstream) };
         self.waiting_here.set(self.waiting_here.get() - 1);
@@ -330,6 +355,16 @@ impl Bulkhead {
         self.gate(Resource::Connection).clear_failing();
         self.metrics().handed_over.increment();
         Ok(())
+    }
+
+    /// How many wait for a connection.
+    pub fn waiting(&self) -> usize {
+        self.gate(Resource::Connection).waiting()
+    }
+
+    /// 1 if somebody has asked for a connection in vain, who does not wait; for the first who looks.
+    pub fn take_missed(&self) -> usize {
+        self.totals.bulkhead.take_missed()
     }
 
     /// How many wait for a connection who can't be handed one of this cluster's here: of other workers, for
@@ -385,7 +420,10 @@ impl Bulkhead {
         let back = units.release(batch, gate.waiting() > 0);
         lease.set(units);
         match back {
-            0 => gate.clear_failing(),
+            0 => {
+                gate.clear_failing();
+                self.note_spare();
+            }
             back => gate.take_back(back, lateen_ring::now().as_nanos()),
         }
     }
@@ -446,6 +484,9 @@ impl<const OF: usize> Drop for Unit<OF> {
 
 impl Drop for Bulkhead {
     fn drop(&mut self) {
+        if let Some(task) = self.looks_after.take() {
+            task.abort();
+        }
         for of in Resource::ALL {
             match self.leases[of as usize].get().spare() {
                 0 => {}

@@ -277,7 +277,11 @@ impl Cluster {
     /// How many of its endpoints are in service.
     pub fn in_service_count(&self) -> usize {
         self.look();
-        self.service.count() as usize
+        match self.is_superseded.get() {
+            false => self.service.count() as usize,
+            // It counts no more.
+            true => self.endpoints.iter().filter(|it| !it.load.is_out_of_service()).count(),
+        }
     }
 
     /// How much of it is in service.

@@ -233,6 +233,12 @@ pub const BULKHEAD_PENDING_MAX: u32 = 1_024;
 /// How long they wait. Source: Linkerd's failfast of outbound requests.
 pub const BULKHEAD_QUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What a worker has of a cap and did not touch for so long goes back.
+pub const BULKHEAD_UNUSED: Duration = Duration::from_secs(1);
+/// A connection that is done with goes to who waits on its worker, unless somebody waits longer by that on
+/// another one: a new connection costs more than a while of it.
+pub const HAND_OVER_LEAD: Duration = Duration::from_millis(100);
+
 /// How often a worker looks whether it can be told anew how many requests a service works on at a time.
 pub const ADAPTIVE_LOOK: Duration = Duration::from_millis(10);
 

@@ -74,8 +74,11 @@ pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
         return;
     }
     if answered_at == Instant::NEVER {
-        if let Err(Failure { cause: Cause::UpstreamTimeout, .. }) = outcome {
-            unit.observe(began, None);
+        match outcome {
+            // It waited for its turn here, not for the service.
+            Err(Failure { cause: Cause::UpstreamTimeout, stage: Stage::Decide, .. }) => {}
+            Err(Failure { cause: Cause::UpstreamTimeout, .. }) => unit.observe(began, None),
+            _ => {}
         }
     } else if answered_at >= began && (1..500).contains(&exchange.status.get()) {
         unit.observe(began, Some(answered_at));

@@ -8,6 +8,7 @@ use lateen_snapshot::model::ClusterId;
 use super::*;
 use crate::cluster::Cluster;
 use crate::decide::balance::EndpointIndex;
+use crate::decide::balance::load::OutOfService;
 use crate::failure::Cause;
 use crate::testing::{TestWorker, clusters, on_worker};
 
@@ -268,4 +269,112 @@ fn lower_caps_of_a_snapshot_hold_once_enough_came_back() {
         drop(two);
         assert!(try_enter(&bulkhead).is_some());
     });
+}
+
+#[test]
+fn what_nobody_takes_goes_back_and_what_lower_caps_do_not_let_a_worker_keep() {
+    on_worker(&[], async |mut worker| {
+        let many = Caps { connections_max: 1_280, ..CAPS };
+        let bulkhead = cluster(&mut worker, many).bulkhead.clone();
+        let lent = || bulkhead.gate(Resource::Connection).lent();
+        for _ in 0..2 {
+            drop(enter(&bulkhead).await.expect("room"));
+            assert!(lent() > 1, "some are kept for who comes next");
+            lateen_ring::sleep(3 * limits::BULKHEAD_UNUSED).await;
+            assert_eq!(lent(), 0);
+        }
+        // Not at once either, and whatever becomes of other units meanwhile.
+        let unit = enter(&bulkhead).await.expect("room");
+        lateen_ring::sleep(3 * limits::BULKHEAD_UNUSED).await;
+        assert_eq!(lent(), 1, "nobody takes the others");
+        drop(unit);
+        for _ in 0..40 {
+            drop(bulkhead.try_retry());
+            lateen_ring::sleep(limits::BULKHEAD_UNUSED / 10).await;
+            let retry = bulkhead.try_retry();
+            lateen_ring::sleep(limits::BULKHEAD_UNUSED / 10).await;
+            drop(retry);
+        }
+        assert_eq!(lent(), 0);
+        drop(enter(&bulkhead).await.expect("room"));
+        assert!(lent() > 1);
+        let mut spec = ClusterSpec::clone(&clusters(&[("a", &[1])]).clusters[0]);
+        spec.policy.bulkhead = Some(Box::new(CAPS));
+        bulkhead.follow(&spec);
+        assert_eq!(lent(), 0, "at once, for others may ask for it");
+    });
+}
+
+#[test]
+fn what_idles_on_an_endpoint_out_of_service_is_given_up_for_who_waits() {
+    on_worker(&[], async |mut worker| {
+        let shard = worker.shard.clone();
+        let cluster = cluster(&mut worker, Caps { connections_max: 1, ..CAPS });
+        let (chosen, upstream, _peer) = connected(&shard, &cluster).await;
+        shard.pool.put(&shard, &chosen, upstream);
+        cluster.set_out_of_service(chosen.index, OutOfService::Ejected, true);
+        let (deadline, idle) = (Deadline::new(), || shard.pool.take_any(&shard, &cluster));
+        let until = lateen_ring::now() + Duration::from_millis(50);
+        let of = (&cluster.idle, Priority::Default);
+        let room = cluster.bulkhead.room(of.0, of.1, &deadline, until, idle).await;
+        assert!(matches!(room, Ok(Room::Unit(_))), "{room:?}");
+        assert_eq!(shard.pool.count(), 0);
+    });
+}
+
+#[test]
+fn where_nobody_may_wait_what_idles_elsewhere_is_given_up_for_who_comes_next() {
+    on_worker(&[], async |mut worker| {
+        let shard = worker.shard.clone();
+        let [near, far] = parts(&mut worker);
+        for part in [&near, &far] {
+            part.bulkhead.set_caps(Caps { connections_max: 1, pending_max: 0, ..CAPS });
+        }
+        let (chosen, upstream, _peer) = connected(&shard, &near).await;
+        shard.pool.put(&shard, &chosen, upstream);
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        assert!(enter(&far.bulkhead).await.is_err());
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        assert!(enter(&far.bulkhead).await.is_ok());
+        assert_eq!(shard.pool.count(), 0);
+    });
+}
+
+/// Whether a connection that is done with goes to who waits on its worker, since so long after another one
+/// on another worker.
+fn is_handed_over(after: Duration) -> bool {
+    let (is_handed, tells) = flag();
+    on_worker(&[], async |mut worker| {
+        let shard = worker.shard.clone();
+        let caps = Caps { connections_max: 1, pending_max: 2, queue_timeout_ms: 10_000, ..CAPS };
+        let cluster = cluster(&mut worker, caps);
+        let there = Bulkhead::new(&shard, caps, cluster.bulkhead.totals.clone());
+        let (chosen, upstream, _peer) = connected(&shard, &cluster).await;
+        spawn(async move {
+            let _unit = enter(&there).await.expect("its turn comes");
+            lateen_ring::sleep(Duration::from_secs(1)).await;
+        });
+        lateen_ring::sleep(after).await;
+        let waiting = cluster.clone();
+        spawn(async move {
+            let (of, deadline) = (&waiting.idle, Deadline::new());
+            let waits =
+                waiting.bulkhead.room(of, Priority::Default, &deadline, Instant::NEVER, || None);
+            let room = waits.await;
+            tells.set(matches!(room, Ok(Room::Connection(_))));
+            lateen_ring::sleep(Duration::from_secs(1)).await;
+        });
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        assert_eq!(cluster.bulkhead.waiting(), 2);
+        shard.pool.put(&shard, &chosen, upstream);
+        lateen_ring::sleep(Duration::from_millis(10)).await;
+        assert_eq!(cluster.bulkhead.waiting(), 1, "one of both has it");
+    });
+    is_handed.get()
+}
+
+#[test]
+fn who_waits_on_another_worker_is_not_passed_over_for_long() {
+    assert!(is_handed_over(limits::HAND_OVER_LEAD / 2));
+    assert!(!is_handed_over(2 * limits::HAND_OVER_LEAD));
 }

@@ -20,6 +20,8 @@ pub struct BulkheadTotal {
     gates: [GateTotal; Resource::ALL.len()],
     /// The tasks that look after idle connections: of each worker, one for each part that has some.
     keepers: Mutex<Vec<Waker>>,
+    /// Somebody has asked for a connection in vain and does not wait.
+    has_missed: AtomicBool,
 }
 
 /// What there is a cap of.
@@ -64,9 +66,21 @@ impl BulkheadTotal {
         lock(&self.keepers).retain(|other| !other.will_wake(keeper));
     }
 
-    /// Somebody waits for a connection: what idles on whatever worker is to be given up.
-    pub fn recall(&self) {
-        lock(&self.keepers).iter().for_each(Waker::wake_by_ref);
+    /// Somebody asked for a connection, and waits or does not: what idles on whatever worker is to be given
+    /// up.
+    pub fn recall(&self, waits: bool) {
+        let keepers = lock(&self.keepers);
+        if !waits && !keepers.is_empty() {
+            self.has_missed.store(true, Ordering::Release);
+        }
+        keepers.iter().for_each(Waker::wake_by_ref);
+    }
+
+    /// 1 for the first who looks after somebody asked in vain.
+    pub fn take_missed(&self) -> usize {
+        let has_missed = self.has_missed.load(Ordering::Relaxed)
+            && self.has_missed.swap(false, Ordering::AcqRel);
+        usize::from(has_missed)
     }
 }
 
@@ -120,6 +134,11 @@ impl Ticket {
         self.word.load(Ordering::Acquire) == GRANTED
     }
 
+    /// Since when it waits.
+    pub fn joined_ns(&self) -> u64 {
+        self.joined_ns
+    }
+
     /// Whether it has waited for too long.
     pub fn is_turned_away(&self) -> bool {
         self.word.load(Ordering::Acquire) == TURNED_AWAY
@@ -154,6 +173,11 @@ impl GateTotal {
     #[inline]
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Since when who waits longest does.
+    pub fn oldest_ns(&self) -> Option<u64> {
+        lock(&self.state).queue.front().map(|ticket| ticket.joined_ns)
     }
 
     /// Whether it fails at once who would have to wait.

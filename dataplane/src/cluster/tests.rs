@@ -128,6 +128,8 @@ fn an_older_view_leaves_the_counting_to_the_newer_one() {
             // A request that is pinned to the old one is the first to choose.
             let _ = old.pick(&shard, None, &[]);
             assert_eq!(new.in_service_count(), 3 - ejected.len());
+            // It says of its own what the newer one has found.
+            assert_eq!(old.in_service_count(), 2 - ejected.len());
         }
     });
 }

@@ -112,3 +112,27 @@ fn the_time_for_a_head_runs_from_its_first_byte_whether_there_was_room_or_not() 
         peer.abort();
     });
 }
+
+#[test]
+fn a_wait_for_room_is_no_part_of_the_time_to_connect() {
+    on_worker(&[], async |mut worker| {
+        let mut snapshot = snapshot();
+        let policy = &mut Arc::make_mut(&mut snapshot.clusters[0]).policy;
+        policy.bulkhead.as_mut().expect("it has one").queue_timeout_ms = 10_000;
+        let live = worker.switch(snapshot);
+        let cluster = live.cluster(&worker.shard, ClusterId(0)).clone();
+        let _endpoints =
+            [1, 2, 3].map(|last| Listener::bind(&Address::from(address(last))).expect("free"));
+        let full = cluster.bulkhead.try_enter::<0>().expect("room");
+        let (connection, _peer) = client(&worker).await;
+        spawn(async move {
+            sleep(Duration::from_secs(5)).await;
+            drop(full);
+        });
+        let line = TcpLine::begin(&connection);
+        let began = lateen_ring::now();
+        let reached = connect_any(&connection, &line, Haste::Due).await;
+        assert!(lateen_ring::now().since(began) >= Duration::from_secs(5), "it waited");
+        assert!(matches!(reached, Reached::Endpoint(_)), "{:?}", line.upstream.get());
+    });
+}

@@ -137,8 +137,12 @@ fn choose(
         match next {
             Some(next) => (*cluster, *earlier) = (next, 0),
             None => {
-                return tried
-                    .with(*earlier, |tried| cluster.pick(shard, exchange.wish.get(), tried));
+                let pick_but = |skipped| {
+                    tried.with(skipped, |tried| cluster.pick(shard, exchange.wish.get(), tried))
+                };
+                // Those that were found bad get requests too: one of them, rather than the same again.
+                let untried = if cluster.is_panicking() { pick_but(0) } else { None };
+                return untried.or_else(|| pick_but(*earlier));
             }
         }
     }
@@ -206,5 +210,45 @@ async fn dial_with(
             Err(failed)
         }
         connected => connected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lateen_snapshot::model::ClusterId;
+
+    use super::*;
+    use crate::decide::balance::load::OutOfService;
+    use crate::testing::{clusters, on_worker};
+
+    #[test]
+    fn where_the_bad_get_requests_too_none_gets_one_twice_while_another_is_left() {
+        on_worker(&[], async |mut worker| {
+            let live = worker.switch(clusters(&[("a", &[1, 2, 3, 4])]));
+            let cluster = live.cluster(&worker.shard, ClusterId(0)).clone();
+            for ill in 1..4 {
+                cluster.set_out_of_service(EndpointIndex::new(ill), OutOfService::Unhealthy, true);
+            }
+            assert!(cluster.is_panicking());
+            let exchange = Exchange::begin(lateen_ring::now());
+            exchange.pin(live.clone());
+            for patience in [Patience::Queues, Patience::None] {
+                for _ in 0..50 {
+                    let tried = Tried::default();
+                    let mut went_to = Vec::new();
+                    for _ in 0..6 {
+                        let (mut at, mut earlier) = (cluster.clone(), tried.count());
+                        let place = (&mut at, &mut earlier);
+                        let next = choose(&worker.shard, &exchange, place, &tried, patience);
+                        let next = next.expect("somebody is always left");
+                        tried.push(next);
+                        went_to.push(next.as_usize());
+                    }
+                    went_to.truncate(4);
+                    went_to.sort_unstable();
+                    assert_eq!(went_to, [0, 1, 2, 3]);
+                }
+            }
+        });
     }
 }

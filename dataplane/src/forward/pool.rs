@@ -345,7 +345,10 @@ impl Pool {
         let now = lateen_ring::now();
         let mut bad = Vec::new();
         let mut next = Instant::NEVER;
-        let mut wanted = bulkhead.wanted_elsewhere(cluster);
+        // For those who can't be handed one of these any is given up; for others what they can't use.
+        let missed = if cluster.count.get() > 0 { bulkhead.take_missed() } else { 0 };
+        let mut wanted_elsewhere = bulkhead.wanted_elsewhere(cluster) + missed;
+        let mut wanted = bulkhead.waiting() + missed;
         cluster.endpoints.borrow_mut().retain(|endpoint| {
             endpoint.idle.with(|list| {
                 let Some(idle_ones) = list.as_mut() else {
@@ -363,11 +366,13 @@ impl Pool {
                         idle.dies
                     };
                     let is_bad = is_stale(news) || now >= dies || endpoint.is_retired();
-                    if is_bad || wanted > 0 {
+                    let is_useless = endpoint.load.is_out_of_service();
+                    if is_bad || wanted_elsewhere > 0 || (wanted > 0 && is_useless) {
                         if !is_bad {
                             bulkhead.note_recalled();
                         }
                         wanted = wanted.saturating_sub(1);
+                        wanted_elsewhere = wanted_elsewhere.saturating_sub(1);
                         bad.extend(idle_ones.remove(index));
                         self.count_down(cluster, 1);
                         continue;

@@ -88,6 +88,14 @@ impl UnitLease {
         back
     }
 
+    /// Gives up what is spare beyond what [`release`](Self::release) would keep, or all of it. How many.
+    pub fn give_up(&mut self, batch: u64, all: bool) -> u64 {
+        let kept = if batch > 1 && !all { self.spare.min(batch) } else { 0 };
+        let back = self.spare - kept;
+        self.spare = kept;
+        back
+    }
+
     /// How many are in use.
     pub fn in_use(&self) -> u64 {
         self.in_use
