@@ -24,13 +24,12 @@ use crate::forward::mirror::mirror;
 use crate::forward::obtain::{Patience, dial, obtain};
 use crate::forward::pool::Upstream;
 use crate::forward::transfer::{Timer, one};
-use crate::hedging::Hedge;
 use crate::in_flight::InFlight;
 use crate::observe::metrics::CloseReason;
 use crate::observe::metrics::retry::HedgeEnd;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
-use crate::tries::{Tried, claim_after_failure};
+use crate::tries::{Tried, Tries, claim_after_failure};
 
 /// A try: a request at an endpoint, on a connection.
 pub struct Try {
@@ -150,13 +149,13 @@ pub async fn start_rival(
     exchange: &Exchange,
     way: &Way,
     this: &Try,
-    hedge: &Hedge,
 ) -> Option<Try> {
     let shard = &connection.shard;
     let metrics = &shard.metrics().hedge;
-    let tries = request.tries()?;
+    let (tries, hedge) = (request.tries()?, request.rare.as_ref()?.hedge.as_ref()?);
     let now_ns = lateen_ring::now().as_nanos();
     if !tries.enter(&way.cluster) || !hedge.pay() || !way.cluster.pay_for_try(now_ns) {
+        tries.leave_unless_again();
         metrics.denied.increment();
         return None;
     }
@@ -176,6 +175,7 @@ pub async fn start_rival(
     };
     exchange.chose(this.in_flight.chosen().index);
     let Some(obtained) = obtained else {
+        tries.leave_unless_again();
         metrics.ended[HedgeEnd::Failed as usize].increment();
         return None;
     };
@@ -319,26 +319,35 @@ pub fn send_message(shard: &Shard, request: &mut Request, exchange: &Exchange, t
 /// Writes into the head what is to be said of this try: which it is, and how long its caller waits.
 fn put_try(request: &mut Request, exchange: &Exchange) {
     let Some(rare) = &mut request.rare else { return };
-    let mut lines = spare_vector();
-    if let Some(tries) = &rare.tries {
-        put_number_line(b"X-Attempt-Count: ", tries.sent().into(), &mut lines);
-    }
-    if rare.deadline.is_some() {
-        let left = exchange.due.get().since(lateen_ring::now());
-        put_number_line(b"X-Request-Timeout-Ms: ", left.as_millis() as u64, &mut lines);
-    }
+    let put_lines = |lines: &mut Vec<u8>| {
+        match rare.tries.as_ref().map(Tries::sent) {
+            None => {}
+            // Of most requests.
+            Some(1) => lines.extend_from_slice(b"X-Attempt-Count: 1\r\n"),
+            Some(sent) => put_number_line(b"X-Attempt-Count: ", sent.into(), lines),
+        }
+        if rare.deadline.is_some() {
+            let left = exchange.due.get().since(lateen_ring::now());
+            put_number_line(b"X-Request-Timeout-Ms: ", left.as_millis() as u64, lines);
+        }
+    };
     // Before the empty line that ends the head.
     let (at, message) = (rare.head_bytes - 2, &mut request.message);
     let end = at + rare.try_bytes;
-    if end + 2 == message.len() {
+    rare.try_bytes = if end + 2 == message.len() {
         message.truncate(at);
-        message.extend_from_slice(&lines);
+        put_lines(message);
+        let try_bytes = message.len() - at;
         message.extend_from_slice(b"\r\n");
+        try_bytes
     } else {
+        let mut lines = spare_vector();
+        put_lines(&mut lines);
         message.splice(at..end, lines.iter().copied());
-    }
-    rare.try_bytes = lines.len();
-    keep_vector(lines);
+        let try_bytes = lines.len();
+        keep_vector(lines);
+        try_bytes
+    };
 }
 
 /// How the connection of a try ends that failed.

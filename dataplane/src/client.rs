@@ -14,6 +14,7 @@ use crate::accept::clients::ClientId;
 use crate::cluster::Cluster;
 use crate::codec::proxy_protocol::Ends;
 use crate::decide::lasting::{lasts_ns, scattered};
+use crate::decide::limit_key::Peer;
 use crate::forward::transfer::Timer;
 use crate::loaded::ListenerSlot;
 use crate::observe::metrics::{CloseReason, ConnectionMetrics, ConnectionSide};
@@ -82,6 +83,12 @@ impl Connection {
     pub fn destination(&self) -> Option<SocketAddr> {
         let said = self.shard.destinations.of(self.client);
         said.or_else(|| self.stream.local_address().ok()?.inet())
+    }
+
+    /// The client, as limits count it.
+    #[inline]
+    pub fn limited_peer(&self) -> Peer<'_> {
+        Peer { ip: self.peer.ip(), hashed: &self.shard.peer_hashes }
     }
 
     /// The client's IP address in text, without the port.

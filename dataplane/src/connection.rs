@@ -371,7 +371,7 @@ async fn serve_tcp(connection: &Connection, received: Received, early: Option<Bo
         },
     };
     let Connected { upstream, in_flight, bounds, flows, epoch, limits, said } = *connected;
-    if limits.is_some_and(|limits| limits.ask(&shard, None, connection.peer.ip()).is_some()) {
+    if limits.is_some_and(|limits| limits.ask(&shard, None, connection.limited_peer()).is_some()) {
         close_upstream(upstream, CloseReason::Orderly);
         connection.stream.reset_on_close();
         return line.tell(Some(Failure::rate_limited(Stage::Connect)));

@@ -9,7 +9,8 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use lateen_ring::{Instant, keep_vector, spare_vector};
+use lateen_ring::{Boxed, Instant, keep_vector, spare_vector};
+use lateen_snapshot::model::breaker::Fallback;
 use lateen_snapshot::model::overload::Priority;
 use lateen_snapshot::model::{ClusterId, Epoch, RouteId};
 
@@ -44,7 +45,7 @@ pub struct Request {
     /// Whether the client wants to go on after it.
     pub keep_alive: bool,
     /// What few requests have.
-    pub rare: Option<Box<Rare>>,
+    pub rare: Option<Boxed<Rare>>,
     /// Something of the response's head is to be changed.
     pub edits_response: bool,
     /// The head for the upstream, and the body if it is small and all there.
@@ -147,7 +148,7 @@ pub struct Rare {
     /// What is another for the backend that its route falls back to.
     pub fallback: Option<Box<ForFallback>>,
     /// What limits the bytes of its body and of its response's.
-    pub flows: Option<Box<Flows>>,
+    pub flows: Option<Flows>,
 }
 
 /// What a response gets beside its route's edits.
@@ -332,6 +333,18 @@ impl Exchange {
     pub fn backend<'l>(&self, live: &'l Live) -> Option<&'l BackendPlan> {
         let Answer::Backends { backends, .. } = &self.plan(live)?.answer else { return None };
         backends.get(usize::from(self.route.get().backend))
+    }
+
+    /// That backend's cluster, also of the one that the route falls back to. A part of the same service that
+    /// stands in for it may answer instead.
+    pub fn backend_cluster(&self, live: &Live) -> Option<ClusterId> {
+        if self.route.get().backend != RouteUse::FALLBACK {
+            return self.backend(live)?.cluster;
+        }
+        match self.plan(live)?.policy.circuit_breaker.as_ref()?.fallback {
+            Some(Fallback::Backend(cluster)) => Some(cluster),
+            _ => None,
+        }
     }
 
     /// The cluster that answers it; likewise.

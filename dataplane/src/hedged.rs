@@ -14,7 +14,7 @@ use crate::client::Connection;
 use crate::exchange::{Exchange, Request};
 use crate::failure::{Cause, Failure, Side, Stage};
 use crate::forward::pool::close_upstream;
-use crate::forward::response::{Call, HedgeNews, Hedging, Responded, Rival, respond};
+use crate::forward::response::{Call, HedgeNews, Responded, Rival, respond};
 use crate::forward::transfer::Timer;
 use crate::health::tries::{note_answered, note_failed};
 use crate::observe::metrics::CloseReason;
@@ -34,7 +34,8 @@ pub fn call<'a>(
         upstream: &this.upstream.stream,
         timer: Timer { deadline: &connection.deadline, until: this.until },
         body_sent: Cell::new(true),
-        hedging: None,
+        hedge_at: Instant::NEVER,
+        rival: None,
     }
 }
 
@@ -69,8 +70,11 @@ impl Rival for Beside<'_> {
         self.rival.borrow().is_some()
     }
 
+    #[inline]
     fn lose(&self) {
-        if let Some(slower) = self.rival.take() {
+        if self.is_under_way()
+            && let Some(slower) = self.rival.take()
+        {
             self.count(if self.is_first.get() { HedgeEnd::Won } else { HedgeEnd::Lost });
             close_upstream(slower.upstream, CloseReason::Orderly);
         }
@@ -83,34 +87,32 @@ impl std::fmt::Debug for Beside<'_> {
     }
 }
 
-/// The same as [`respond`], with a second try beside one that takes long. Returns the one whose answer
-/// counts; the other is broken off as soon as that one's head is there.
+/// When a second try is worth its cost beside one that was just sent; `NEVER`: its route sends none.
+pub fn hedge_at(request: &Request) -> Instant {
+    let hedge = request.rare.as_ref().and_then(|rare| rare.hedge.as_ref());
+    let patience = hedge.filter(|_| request.is_kept()).and_then(|hedge| hedge.patience());
+    patience.map_or(Instant::NEVER, |wait| lateen_ring::now() + wait)
+}
+
+/// The same as [`respond`] where that takes long: with a second try beside it. `this` is then the one whose
+/// answer counts; the other is broken off as soon as that one's head is there.
 pub async fn respond_hedged(
     connection: &Connection,
     request: &mut Request,
     exchange: &Exchange,
     way: &Way,
-    mut this: Try,
-) -> (Result<Responded, Failure>, Try) {
+    this: &mut Try,
+) -> Result<Responded, Failure> {
     let shard = &connection.shard;
     let (rival, is_first) = (RefCell::new(None), Cell::new(false));
     let beside = Beside { rival, is_first, metrics: &shard.metrics().hedge };
-    let hedge = request.rare.as_ref().and_then(|rare| rare.hedge.clone());
-    let patience = hedge.as_ref().filter(|_| request.is_kept()).and_then(|hedge| hedge.patience());
-    let mut at = patience.map_or(Instant::NEVER, |wait| lateen_ring::now() + wait);
+    let second = start_rival(connection, request, exchange, way, this).await;
+    *beside.rival.borrow_mut() = second;
     let outcome = loop {
-        let hedging = Hedging { at, rival: &beside };
-        let mut call = call(connection, request, exchange, &this);
-        call.hedging = Some(&hedging);
+        let mut call = call(connection, request, exchange, this);
+        call.rival = Some(&beside);
         let outcome = respond(&call).await;
         match outcome {
-            Ok(Responded::Hedge(HedgeNews::Slow)) => {
-                at = Instant::NEVER;
-                let hedge = hedge.as_ref().expect("who has none is not told");
-                let rival = start_rival(connection, request, exchange, way, &this, hedge);
-                let rival = Box::pin(rival).await;
-                *beside.rival.borrow_mut() = rival;
-            }
             Ok(Responded::Hedge(HedgeNews::RivalFirst)) => {
                 let faster = beside.rival.take().expect("it was heard");
                 if faster.upstream.stream.has_ended() {
@@ -123,16 +125,16 @@ pub async fn respond_hedged(
                     close_upstream(faster.upstream, CloseReason::ConnectionReset);
                     continue;
                 }
-                *beside.rival.borrow_mut() = Some(std::mem::replace(&mut this, faster));
+                *beside.rival.borrow_mut() = Some(std::mem::replace(this, faster));
                 beside.is_first.set(true);
                 exchange.chose(this.in_flight.chosen().index);
             }
             Ok(Responded::Hedge(HedgeNews::BadAnswer(status))) => {
                 let left = beside.take_over().expect("it was under way");
                 note_answered(shard, this.in_flight.chosen(), exchange, status);
-                let failed = std::mem::replace(&mut this, left);
+                let failed = std::mem::replace(this, left);
                 close_upstream(failed.upstream, CloseReason::Orderly);
-                wait_anew(exchange, &this);
+                wait_anew(exchange, this);
             }
             Err(failure) if failure.side == Side::Upstream && exchange.status.get() == 0 => {
                 // The first has failed: the second may still answer.
@@ -140,15 +142,15 @@ pub async fn respond_hedged(
                 if !this.pooled || failure.cause != Cause::UpstreamReset {
                     note_failed(shard, this.in_flight.chosen(), failure);
                 }
-                let failed = std::mem::replace(&mut this, left);
+                let failed = std::mem::replace(this, left);
                 close_upstream(failed.upstream, close_reason(failure));
-                wait_anew(exchange, &this);
+                wait_anew(exchange, this);
             }
             outcome => break outcome,
         }
     };
     beside.lose();
-    (outcome, this)
+    outcome
 }
 
 /// Nothing was heard of the try that is left.

@@ -6,39 +6,34 @@
 //! pinned here, once: whatever a request does later it does on that one.
 
 mod limited;
+pub mod own;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use lateen_ring::spare_vector;
-use lateen_snapshot::model::Redirect;
+use lateen_ring::{boxed, spare_vector};
+use lateen_snapshot::model::breaker::Fallback;
 
 use crate::client::Connection;
 use crate::codec::body::{BodyEncoding, BodyProgress, Framing};
-use crate::codec::http1::edits::Edits;
-use crate::codec::http1::redirect::{Redirected, put_location};
-use crate::codec::http1::reply::{LocalReply, write_local_reply, write_trace_reply};
-use crate::codec::http1::request::{
-    RequestError, RequestHead, allowed_methods, may_end_head, parse_request,
-};
+use crate::codec::http1::request::{RequestError, RequestHead, may_end_head, parse_request};
 use crate::codec::http1::write_request::{RequestEdits, RequestForwarding, write_request};
-use crate::codec::http1::write_response::ResponseEdits;
-use crate::codec::message::{Method, Scheme};
+use crate::codec::message::Scheme;
 use crate::decide::balance::Wish;
 use crate::decide::balance::key::key_of_request;
-use crate::decide::cors::{CorsPolicy, PREFLIGHT_STATUS, is_preflight};
 use crate::decide::fault;
 use crate::decide::retry::may_repeat;
-use crate::decide::route::plan::{Answer, RoutePlan};
-use crate::decide::route::{Found, RequestView};
-use crate::exchange::{AddedFields, Exchange, Logged, Rare, Request, RouteUse};
+use crate::decide::route::RequestView;
+use crate::decide::route::plan::RoutePlan;
+use crate::exchange::{Exchange, Logged, Rare, Request, RouteUse};
 use crate::failure::{Failure, Refusal, Stage};
 use crate::fallback::prepare_fallback;
 use crate::forward::received::Received;
 use crate::forward::transfer::{Stopped, Timer, receive};
 use crate::judge::limited::limit_request;
+use crate::judge::own::{
+    OwnReply, added_by_route, answer_as_last_hop, answer_by_route, own_answer, put_epoch,
+};
 use crate::limits;
-use crate::live::Live;
 use crate::overload;
 use crate::sessions::{Place, find_session};
 use crate::tries::Tries;
@@ -154,7 +149,7 @@ pub fn judge_head(
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
-    if let Some(answer) = answer_by_route(connection, live, &head, &view, found, plan, &told) {
+    if let Some(answer) = answer_by_route(connection, live, &head, &view, found, plan, &mut told) {
         received.consume(head.consumed);
         return Ok(Some(answer));
     }
@@ -175,7 +170,7 @@ pub fn judge_head(
     };
     let (index, backend) = chosen.expect("a route that does not answer has backends");
     let Some(cluster) = backend.cluster else {
-        let added = added_by_route(&view, plan, &told);
+        let added = added_by_route(&view, plan, told);
         let reply = OwnReply { added, ..OwnReply::failed(Failure::no_cluster()) };
         let answer = own_answer(connection, live, &head, reply);
         received.consume(head.consumed);
@@ -188,7 +183,7 @@ pub fn judge_head(
         return Ok(Some(answer));
     }
     if let Some(failure) = overload::turn_away(shard, plan.policy.priority.unwrap_or_default()) {
-        let added = added_by_route(&view, plan, &told);
+        let added = added_by_route(&view, plan, told);
         let reply = OwnReply { added, ..OwnReply::failed(failure) };
         let answer = own_answer(connection, live, &head, reply);
         received.consume(head.consumed);
@@ -197,13 +192,13 @@ pub fn judge_head(
     // What the route itself says counts, else the backend.
     let byte_limits = plan.rate_limits.or(backend.rate_limits).map(|of| live.limits(shard, of));
     let has_up = head.framing != Framing::None || head.upgrade.is_some();
-    let peer = connection.peer.ip();
-    let flows = byte_limits.and_then(|of| of.flows(shard, Some(&view), peer, has_up));
+    let flows =
+        byte_limits.and_then(|of| of.flows(shard, Some(&view), connection.limited_peer(), has_up));
     let cluster = place.map_or_else(|| live.serving(shard, cluster), |place| place.cluster);
     exchange.route.set(RouteUse { route: found.route, backend: index as u16, cluster });
     let cluster = live.cluster(shard, cluster);
     if let Some(keys) = cluster.hash_keys() {
-        exchange.wish.set(key_of_request(keys, &view, peer).map(Wish::Key));
+        exchange.wish.set(key_of_request(keys, &view, connection.peer.ip()).map(Wish::Key));
     }
     if let Some(place) = place {
         exchange.wish.set(Some(Wish::Endpoint(place.endpoint)));
@@ -234,9 +229,12 @@ pub fn judge_head(
     let session = session.map(|(in_session, _)| in_session);
     let changes_response =
         plan.cors.is_some() || head.wants_epoch || session.is_some() || !told.is_empty();
-    let fallback = plan.policy.circuit_breaker.as_deref().and_then(|breaker| {
-        prepare_fallback(connection, live, breaker, &head, &view, (plan, backend), forwarding)
-    });
+    let fallback = match plan.policy.circuit_breaker.as_deref() {
+        Some(breaker) if matches!(breaker.fallback, Some(Fallback::Backend(_))) => {
+            prepare_fallback(connection, live, breaker, &head, &view, (plan, backend), forwarding)
+        }
+        _ => None,
+    };
     let is_rare = has_mirrors
         || has_tries
         || fault.is_some()
@@ -244,7 +242,7 @@ pub fn judge_head(
         || flows.is_some()
         || head.timeout_ms.is_some();
     if head.upgrade.is_some() || changes_response || is_rare {
-        let mut added = added_by_route(&view, plan, &told);
+        let mut added = added_by_route(&view, plan, told);
         if head.wants_epoch {
             put_epoch(live, &mut added.lines);
         }
@@ -258,7 +256,7 @@ pub fn judge_head(
         let repeats = hedge.is_some() || retry.is_some_and(|retry| may_repeat(retry, head.method));
         // A client that waits for a 100 sends nothing before the upstream has the head.
         let awaits_body = (has_mirrors || repeats) && upgrade.is_none() && !head.expect_continue;
-        request.rare = Some(Box::new(Rare {
+        request.rare = Some(boxed(Rare {
             upgrade,
             added,
             for_mirrors,
@@ -434,163 +432,4 @@ async fn receive_more(
 
 fn refuse(error: RequestError) -> Failure {
     Failure::refused(Stage::RequestHead, Refusal::from_status(error.status()))
-}
-
-/// The answer of a route that sends the client elsewhere, refuses it, or lets a page of another origin
-/// ask for leave; `None`: a backend answers.
-#[inline]
-fn answer_by_route(
-    connection: &Connection,
-    live: &Live,
-    head: &RequestHead<'_>,
-    view: &RequestView<'_>,
-    found: Found,
-    plan: &RoutePlan,
-    told: &[u8],
-) -> Option<Head> {
-    if let Some(cors) = &plan.cors
-        && is_preflight(view.method, view.fields)
-    {
-        return Some(answer_preflight(connection, live, head, view, cors));
-    }
-    let reply = match &plan.answer {
-        Answer::Backends { .. } => return None,
-        Answer::Status(status) => OwnReply::of(*status),
-        Answer::Redirect(redirect) => {
-            let location = location(connection, live, head, found, redirect);
-            OwnReply { location: Some(location), ..OwnReply::of(redirect.status) }
-        }
-    };
-    let (fields, added) = (plan.response_edits.as_deref(), added_by_route(view, plan, told));
-    Some(own_answer(connection, live, head, OwnReply { fields, added, ..reply }))
-}
-
-#[cold]
-fn answer_preflight(
-    connection: &Connection,
-    live: &Live,
-    head: &RequestHead<'_>,
-    view: &RequestView<'_>,
-    cors: &CorsPolicy,
-) -> Head {
-    let mut added = AddedFields::default();
-    cors.preflight(view.fields, &mut added.lines);
-    let reply = OwnReply { added, ..OwnReply::of(PREFLIGHT_STATUS) };
-    own_answer(connection, live, head, reply)
-}
-
-#[cold]
-fn location(
-    connection: &Connection,
-    live: &Live,
-    head: &RequestHead<'_>,
-    found: Found,
-    redirect: &Redirect,
-) -> Vec<u8> {
-    let listener_port = live.listener(connection.slot).map_or(80, |at| at.address.port());
-    // Who names no host has reached this address.
-    let reached = match head.authority {
-        Some(_) => None,
-        None => connection.stream.local_address().ok().and_then(|address| address.inet()),
-    };
-    let reached = reached.map(|address| match address.ip() {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    });
-    let redirected = Redirected {
-        scheme: Scheme::Http,
-        authority: head.authority.or(reached.as_deref().map(str::as_bytes)).unwrap_or(b""),
-        listener_port,
-        target: head.path,
-        prefix_bytes: found.prefix_bytes,
-    };
-    let mut location = Vec::new();
-    put_location(redirect, &redirected, &mut location);
-    location
-}
-
-/// What a response gets beside its route's edits: what CORS says, and what is `told` of limits.
-fn added_by_route(view: &RequestView<'_>, plan: &RoutePlan, told: &[u8]) -> AddedFields {
-    let mut added = AddedFields { lines: told.to_vec(), ..AddedFields::default() };
-    if let Some(cors) = &plan.cors {
-        added.cut = CorsPolicy::RESPONSE_FIELDS;
-        cors.response(view.fields, &mut added.lines);
-    }
-    added
-}
-
-/// Appends the line that says by which config a request is answered, for who asks.
-pub fn put_epoch(live: &Live, lines: &mut Vec<u8>) {
-    let epoch = live.loaded.epoch.to_string();
-    for part in [&b"X-Lateen-Epoch: "[..], epoch.as_bytes(), b"\r\n"] {
-        lines.extend_from_slice(part);
-    }
-}
-
-/// What an answer of the proxy's own says.
-#[derive(Default)]
-struct OwnReply<'a> {
-    status: u16,
-    failure: Option<Failure>,
-    location: Option<Vec<u8>>,
-    allow: Option<&'static str>,
-    fields: Option<&'a Edits>,
-    added: AddedFields,
-}
-
-impl OwnReply<'_> {
-    fn of(status: u16) -> Self {
-        Self { status, ..Self::default() }
-    }
-
-    fn failed(failure: Failure) -> Self {
-        let status = failure.outcome().status.unwrap_or(500);
-        Self { failure: Some(failure), ..Self::of(status) }
-    }
-}
-
-#[cold]
-fn own_answer(
-    connection: &Connection,
-    live: &Live,
-    head: &RequestHead<'_>,
-    own: OwnReply<'_>,
-) -> Head {
-    let OwnReply { status, failure, location, allow, fields, mut added } = own;
-    if head.wants_epoch {
-        put_epoch(live, &mut added.lines);
-    }
-    let keep_alive = goes_on_after(connection, head);
-    let mut reply = spare_vector();
-    let local = LocalReply {
-        status,
-        client_version: head.version,
-        keep_alive,
-        head_only: head.method == Method::Head,
-        allow,
-        retry_after_s: failure.and_then(Failure::retry_after_s),
-        location: location.as_deref(),
-        edits: Some(ResponseEdits { fields, cut: added.cut, lines: &added.lines }),
-        date: &connection.shard.date(),
-    };
-    write_local_reply(&local, &mut reply);
-    Head::Answer(OwnAnswer { reply, status, keep_alive, failure })
-}
-
-/// Whether the client's connection can carry another request after an answer to this head alone.
-fn goes_on_after(connection: &Connection, head: &RequestHead<'_>) -> bool {
-    let bodyless = matches!(head.framing, Framing::None | Framing::Length(0));
-    head.keep_alive && bodyless && connection.may_go_on()
-}
-
-fn answer_as_last_hop(connection: &Connection, live: &Live, head: &RequestHead<'_>) -> Head {
-    let shard = &connection.shard;
-    if head.method != Method::Trace {
-        let allow = Some(allowed_methods(shard.config.trace_method));
-        return own_answer(connection, live, head, OwnReply { allow, ..OwnReply::of(200) });
-    }
-    let keep_alive = goes_on_after(connection, head);
-    let mut reply = spare_vector();
-    write_trace_reply(head, keep_alive, &shard.date(), &mut reply);
-    Head::Answer(OwnAnswer { reply, status: 200, keep_alive, failure: None })
 }

@@ -9,7 +9,6 @@ pub mod flow;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,11 +18,12 @@ use lateen_snapshot::model::rate_limit::{ByteDirection, RateLimit, RateLimits};
 use crate::codec::http1::rate_limit::{Left, OverLimit, Quota};
 use crate::decide::lease::keyed::Lender;
 use crate::decide::lease::rate::{Lease, Spent};
-use crate::decide::limit_key::hash_of_part;
+use crate::decide::limit_key::{Peer, hash_of_part};
 use crate::decide::route::RequestView;
 use crate::limits;
 use crate::loaded::Loaded;
 use crate::observe::metrics::rate_limit::{LimitOutcome, Limited};
+use crate::rate_limit::flow::FlowLimits;
 use crate::rate_limit::total::{Asking, RateTotal, rate_of};
 use crate::shard::Shard;
 
@@ -65,8 +65,11 @@ pub struct Limits {
     enforced: Rc<[Rc<Limiter>]>,
     /// Those that only count.
     counting: Rc<[Rc<Limiter>]>,
-    /// Those of bytes.
-    bytes: Rc<[(Rc<Limiter>, ByteDirection)]>,
+    /// Clients are told of some.
+    tells: bool,
+    /// Those of the bytes from the client, and of those to it.
+    up: Option<Rc<FlowLimits>>,
+    down: Option<Rc<FlowLimits>>,
 }
 
 impl Limits {
@@ -86,8 +89,18 @@ impl Limits {
             let limits = counted.iter().filter(|limit| limit.dry_run == is_counting);
             limits.map(obtain).collect()
         };
-        let bytes = limits.bytes.iter().map(|of| (obtain(&of.limit), of.direction)).collect();
-        Self { enforced: of_kind(false), counting: of_kind(true), bytes }
+        let of_bytes = |other: ByteDirection| {
+            let limits = limits.bytes.iter().filter(|of| of.direction != other);
+            FlowLimits::of(limits.map(|of| obtain(&of.limit)))
+        };
+        let enforced: Rc<[Rc<Limiter>]> = of_kind(false);
+        Self {
+            tells: enforced.iter().any(|limiter| limiter.spec.is_told),
+            enforced,
+            counting: of_kind(true),
+            up: of_bytes(ByteDirection::Response),
+            down: of_bytes(ByteDirection::Request),
+        }
     }
 
     /// Asks all of them to let a request through, or a connection that is not HTTP. `None`: they do.
@@ -96,7 +109,7 @@ impl Limits {
         &self,
         shard: &Shard,
         view: Option<&RequestView<'_>>,
-        peer: IpAddr,
+        peer: Peer<'_>,
     ) -> Option<OverLimit<'_>> {
         if self.enforced.is_empty() && self.counting.is_empty() {
             return None;
@@ -105,15 +118,17 @@ impl Limits {
         let metrics = &shard.metrics().rate_limit;
         let unit = if view.is_some() { Limited::Request } else { Limited::Connection };
         let mut keys = [0; RATE_LIMITS_MAX];
-        for (key, limiter) in keys.iter_mut().zip(&*self.enforced) {
-            *key = limiter.key(view, peer);
+        let mut all_have_some = true;
+        for (index, limiter) in self.enforced.iter().enumerate() {
+            keys[index] = limiter.key(view, peer);
+            all_have_some &= limiter.peek(keys[index], now_ns) == Spent::Admitted;
         }
-        if let Some(index) = self.first_that_refuses(&keys, shard, now_ns) {
+        if !all_have_some && let Some(index) = self.first_that_refuses(&keys, shard, now_ns) {
             metrics.decided(unit, LimitOutcome::Limited).increment();
             return Some(self.over(index, keys[index], now_ns));
         }
-        for (key, limiter) in keys.iter().zip(&*self.enforced) {
-            limiter.spend(*key, now_ns);
+        for (index, limiter) in self.enforced.iter().enumerate() {
+            limiter.spend(keys[index], now_ns);
         }
         metrics.decided(unit, LimitOutcome::Admitted).increment();
         for limiter in &*self.counting {
@@ -126,9 +141,14 @@ impl Limits {
         None
     }
 
-    /// How much is left of those that clients are told of, after a request was let through. Mostly none
-    /// is, which costs a look at each.
-    pub fn left(&self, view: Option<&RequestView<'_>>, peer: IpAddr) -> Vec<Left<'_>> {
+    /// Whether clients are told of any.
+    #[inline]
+    pub fn tells(&self) -> bool {
+        self.tells
+    }
+
+    /// How much is left of those that clients are told of, after a request was let through.
+    pub fn left(&self, view: Option<&RequestView<'_>>, peer: Peer<'_>) -> Vec<Left<'_>> {
         let told = self.enforced.iter().filter(|limiter| limiter.spec.is_told);
         told.map(|limiter| limiter.left(limiter.key(view, peer))).collect()
     }
@@ -183,18 +203,18 @@ struct Limiter {
 
 #[derive(Debug)]
 enum Leases {
-    One(Cell<Lease>),
+    One(RefCell<Lease>),
     /// The latest of each residue class of keys.
-    Keyed(Box<[Cell<(u64, Lease)>]>),
+    Keyed(Box<[RefCell<(u64, Lease)>]>),
 }
 
 impl Limiter {
     fn new(spec: &RateLimit, total: Arc<RateTotal>, serial: u64, workers: usize) -> Self {
         let leases = match spec.key {
-            None => Leases::One(Cell::default()),
+            None => Leases::One(RefCell::default()),
             Some(_) => {
                 let count = (spec.keys_max as usize).min(limits::RATE_LEASES_MAX);
-                Leases::Keyed(vec![Cell::default(); count].into())
+                Leases::Keyed(vec![RefCell::default(); count].into())
             }
         };
         let rate = rate_of(spec);
@@ -211,19 +231,28 @@ impl Limiter {
 
     /// The hash of what it counts by; 0 where it counts all together.
     #[inline]
-    fn key(&self, view: Option<&RequestView<'_>>, peer: IpAddr) -> u64 {
-        let key = self.spec.key.as_ref();
-        key.map_or(0, |key| hash_of_part(key, view, peer, &self.total.hasher))
+    fn key(&self, view: Option<&RequestView<'_>>, peer: Peer<'_>) -> u64 {
+        match &self.spec.key {
+            None => 0,
+            Some(key) => hash_of_part(key, view, peer, &self.total.hasher),
+        }
     }
 
     #[inline]
     fn peek(&self, key: u64, now_ns: u64) -> Spent {
+        self.lease_of(key, |lease| lease.peek(now_ns)).unwrap_or(Spent::Empty)
+    }
+
+    /// Looks at what is lent for this key, if it is the latest of its class.
+    #[inline]
+    fn lease_of<T>(&self, key: u64, look: impl FnOnce(&Lease) -> T) -> Option<T> {
         match &self.leases {
-            Leases::One(lease) => lease.get().peek(now_ns),
-            Leases::Keyed(leases) => match leases[class_of(key, leases.len())].get() {
-                (of, lease) if of == key => lease.peek(now_ns),
-                _ => Spent::Empty,
-            },
+            Leases::One(lease) => Some(look(&lease.borrow())),
+            Leases::Keyed(leases) => {
+                let place = leases[class_of(key, leases.len())].borrow();
+                let (of, lease) = &*place;
+                (*of == key).then(|| look(lease))
+            }
         }
     }
 
@@ -243,9 +272,17 @@ impl Limiter {
         })
     }
 
+    /// Spends one, which [`peek`](Self::peek) or [`ready`](Self::ready) said that there is.
     #[inline]
     fn spend(&self, key: u64, now_ns: u64) {
-        let spent = self.with_lease(key, now_ns, |lease| lease.spend(now_ns));
+        let spent = match &self.leases {
+            Leases::One(lease) => lease.borrow_mut().spend(now_ns),
+            Leases::Keyed(leases) => {
+                let (of, lease) = &mut *leases[class_of(key, leases.len())].borrow_mut();
+                debug_assert_eq!(*of, key, "it was asked for this one");
+                lease.spend(now_ns)
+            }
+        };
         debug_assert_eq!(spent, Spent::Admitted, "it was asked before");
     }
 
@@ -260,28 +297,28 @@ impl Limiter {
     }
 
     /// A lease that another key leaves behind goes back.
+    #[inline]
     fn with_lease<T>(&self, key: u64, now_ns: u64, look: impl FnOnce(&mut Lease) -> T) -> T {
         match &self.leases {
-            Leases::One(of_all) => {
-                let mut lease = of_all.get();
-                let seen = look(&mut lease);
-                of_all.set(lease);
-                seen
-            }
+            Leases::One(of_all) => look(&mut of_all.borrow_mut()),
             Leases::Keyed(leases) => {
-                let place = &leases[class_of(key, leases.len())];
-                let (of, mut lease) = place.get();
-                if of != key {
-                    if lease.has_some() {
-                        self.total.take_back(self.asking(of), &mut lease, now_ns);
-                    }
-                    lease = Lease::default();
+                let mut place = leases[class_of(key, leases.len())].borrow_mut();
+                let (of, lease) = &mut *place;
+                if *of != key {
+                    self.leave(std::mem::replace(of, key), lease, now_ns);
                 }
-                let seen = look(&mut lease);
-                place.set((key, lease));
-                seen
+                look(lease)
             }
         }
+    }
+
+    /// Another key takes the place of this one.
+    #[cold]
+    fn leave(&self, key: u64, lease: &mut Lease, now_ns: u64) {
+        if lease.has_some() {
+            self.total.take_back(self.asking(key), lease, now_ns);
+        }
+        *lease = Lease::default();
     }
 
     fn left(&self, key: u64) -> Left<'_> {

@@ -80,7 +80,7 @@ pub async fn connect_any(connection: &Connection, line: &TcpLine<'_>, haste: Has
         && way
             .limits
             .as_ref()
-            .is_some_and(|limits| limits.ask(shard, None, connection.peer.ip()).is_some());
+            .is_some_and(|limits| limits.ask(shard, None, connection.limited_peer()).is_some());
     let reached = match is_limited {
         true => Err(Failure::rate_limited(Stage::Connect)),
         false => connect_one_of(connection, line, &way.clusters, haste).await,
@@ -92,8 +92,9 @@ pub async fn connect_any(connection: &Connection, line: &TcpLine<'_>, haste: Has
             let of = &in_flight.chosen().cluster;
             let ends = connection.tunnel_ends(of, upstream.opened, most_ms);
             let bounds = Bounds { idle_timeout, ends };
-            let peer = connection.peer.ip();
+            let peer = connection.limited_peer();
             let flows = limits.as_ref().and_then(|it| it.flows(shard, None, peer, true));
+            let flows = flows.map(Box::new);
             let limits = limits.filter(|_| haste == Haste::Early);
             let said = None;
             let connected = Connected { upstream, in_flight, bounds, flows, epoch, limits, said };
@@ -122,7 +123,8 @@ async fn connect_one_of(
     let (shard, deadline) = (&connection.shard, &connection.deadline);
     let mut failure = Failure::no_healthy_upstream();
     let Some((mut cluster, mut others)) = clusters.split_first() else { return Err(failure) };
-    let began = lateen_ring::now();
+    // Later by what was waited for room, which is no endpoint's time.
+    let mut began = lateen_ring::now();
     let timeout = cluster.connect_timeout(shard.config.timeouts.connect);
     let mut tried = Vec::new();
     for connects in 0..limits::CONNECT_TRIES_MAX {
@@ -151,8 +153,11 @@ async fn connect_one_of(
         let unit = match early_unit {
             Some(unit) => unit,
             None => {
+                let asked = lateen_ring::now();
                 let entering = cluster.bulkhead.enter(Priority::Default, deadline, Instant::NEVER);
-                unless_gone(connection, entering).await??
+                let unit = unless_gone(connection, entering).await??;
+                began = began + lateen_ring::now().since(asked);
+                unit
             }
         };
         // One timeout for all of them: the first, if it is a black hole, must leave some to the rest.

@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use lateen_ring::{Instant, Moved, boxed, keep_vector, spare_vector};
+use lateen_ring::{Instant, Moved, keep_vector, spare_vector};
 use lateen_snapshot::model::breaker::Fallback;
 
 use crate::attempt::{
@@ -38,8 +38,9 @@ use crate::forward::response::{Call, Responded, respond};
 use crate::forward::transfer::{Timer, one, send};
 use crate::forward::tunnel::{Bounds, End, Passed, end_tunnel, tunnel};
 use crate::health::tries::{note_answered, note_failed};
-use crate::hedged::{call, respond_hedged};
-use crate::judge::{Head, OwnAnswer, await_body, judge_head, put_epoch, read_head};
+use crate::hedged::{call, hedge_at, respond_hedged};
+use crate::judge::own::put_epoch;
+use crate::judge::{Head, OwnAnswer, await_body, judge_head, read_head};
 use crate::observe::metrics::CloseReason;
 use crate::overload;
 use crate::plant::{self, Plant};
@@ -135,7 +136,7 @@ async fn forward(
     exchange: &Exchange,
 ) -> Result<Done, Failure> {
     let shard = &connection.shard;
-    if request.rare.as_ref().is_some_and(|rare| rare.awaits_body) {
+    if !request.body.is_done() && request.rare.as_ref().is_some_and(|rare| rare.awaits_body) {
         Box::pin(await_body(connection, received, request, exchange)).await?;
     }
     let mut way = set_out(connection, request, exchange)?;
@@ -164,14 +165,16 @@ async fn forward(
         // answer before it has read everything.
         let outcome = if !has_body_to_send {
             exchange.request_over_at.set(exchange.sent_at.get());
-            match request.rare.as_ref().and_then(|rare| rare.hedge.as_ref()) {
-                None => respond(&call(connection, request, exchange, &this)).await,
-                Some(_) => {
-                    let hedged = respond_hedged(connection, request, exchange, &way, this);
-                    let outcome;
-                    (outcome, this) = boxed(hedged).await;
-                    outcome
+            let mut call = call(connection, request, exchange, &this);
+            if request.rare.is_some() {
+                call.hedge_at = hedge_at(request);
+            }
+            match respond(&call).await {
+                Ok(Responded::Hedge(_)) => {
+                    let hedged = respond_hedged(connection, request, exchange, &way, &mut this);
+                    Box::pin(hedged).await
                 }
+                outcome => outcome,
             }
         } else {
             let timer = Timer { deadline: &connection.deadline, until: this.until };
@@ -202,7 +205,7 @@ async fn forward(
                 note_answered(shard, in_flight.chosen(), exchange, exchange.status.get());
                 exchange.count_upgrade(connection);
                 exchange.let_go(shard);
-                let flows = request.rare.as_ref().and_then(|rare| rare.flows.as_deref());
+                let flows = request.rare.as_ref().and_then(|rare| rare.flows.as_ref());
                 let cluster = &in_flight.chosen().cluster;
                 let bounds = Bounds {
                     idle_timeout: shard.config.timeouts.idle,
@@ -327,7 +330,8 @@ async fn converse_with_body(
             upstream: &upstream.stream,
             timer,
             body_sent: Cell::new(false),
-            hedging: None,
+            hedge_at: Instant::NEVER,
+            rival: None,
         };
         let mut responding = pin!(respond(&call));
         let mut is_sending = true;

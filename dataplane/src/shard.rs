@@ -19,6 +19,7 @@ use crate::cluster::registry::Clusters;
 use crate::codec::date::{DATE_BYTES, http_date};
 use crate::codec::http1::head::FieldScratch;
 use crate::codec::message::HeadLimits;
+use crate::decide::limit_key::PeerHashes;
 use crate::forward::pool::Pool;
 use crate::lag::WorkerLag;
 use crate::live::Views;
@@ -45,6 +46,8 @@ pub struct Shard {
     pub clients: Clients,
     /// What some of them connected to.
     pub destinations: Destinations,
+    /// What limits count some of them by.
+    pub peer_hashes: PeerHashes,
     /// Clients beyond the cap that are being told so.
     pub refusing: Cell<usize>,
     /// Whether it can keep up, and what it does if not.
@@ -137,6 +140,7 @@ impl Shard {
             ),
             clients: Clients::new((config.connections_max / config.workers).max(1)),
             destinations: Destinations::default(),
+            peer_hashes: PeerHashes::default(),
             refusing: Cell::new(0),
             lag: Rc::default(),
             mirroring: Cell::new(0),

@@ -9,8 +9,8 @@ use lateen_ring::Runtime;
 use lateen_ring::sim::SimConfig;
 use lateen_snapshot::model::breaker::{BreakerMode, CircuitBreaker};
 use lateen_snapshot::model::{
-    Balancing, Cluster, ClusterPolicy, Direction, Endpoint, Epoch, Listener, Protocol, Snapshot,
-    TcpRoute,
+    Action, Balancing, Cluster, ClusterPolicy, Direction, Endpoint, Epoch, HeaderEdits, Listener,
+    Protocol, Route, RoutePolicy, Snapshot, TcpRoute,
 };
 use lateen_snapshot::validate::patterns::Patterns;
 
@@ -78,6 +78,20 @@ pub(crate) fn breaker_rule() -> CircuitBreaker {
         sleep_ms: 5_000,
         ramp_ms: 10_000,
         fallback: None,
+    }
+}
+
+/// A route that changes nothing.
+pub(crate) fn route(action: Action) -> Route {
+    Route {
+        name: "route".into(),
+        action,
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        rewrite: None,
+        mirrors: Vec::new(),
+        cors: None,
+        policy: RoutePolicy::default(),
     }
 }
 

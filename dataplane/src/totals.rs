@@ -5,6 +5,7 @@
 //! for finding a total by its name, and is never taken for a single request.
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -27,6 +28,8 @@ pub struct Totals {
     clusters: Mutex<ByName<ClusterTotals>>,
     services: Mutex<ByName<ServiceTotals>>,
     rate_limits: Mutex<ByName<RateTotal>>,
+    /// Of what limits count by; nobody outside knows its seed.
+    hasher: RandomState,
     routes: Mutex<ByName<RouteTotals>>,
 }
 
@@ -46,8 +49,15 @@ impl<T> Default for ByName<T> {
 /// Fewer are not worth a look.
 const LOOK_AT_LEAST: usize = 64;
 
-impl<T: Default> ByName<T> {
-    fn get(&mut self, name: &str) -> Arc<T> {
+impl<T> ByName<T> {
+    fn get(&mut self, name: &str) -> Arc<T>
+    where
+        T: Default,
+    {
+        self.get_or(name, T::default)
+    }
+
+    fn get_or(&mut self, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
         if let Some(known) = self.known.get(name) {
             return Arc::clone(known);
         }
@@ -55,7 +65,7 @@ impl<T: Default> ByName<T> {
             self.known.retain(|_, total| Arc::strong_count(total) > 1);
             self.look_at = (2 * self.known.len()).max(LOOK_AT_LEAST);
         }
-        let made = Arc::<T>::default();
+        let made = Arc::new(make());
         self.known.insert(name.to_owned(), Arc::clone(&made));
         made
     }
@@ -177,6 +187,7 @@ impl Totals {
 
     /// That of the limit of this name; likewise.
     pub fn of_rate_limit(&self, name: &str) -> Arc<RateTotal> {
-        self.rate_limits.lock().unwrap_or_else(PoisonError::into_inner).get(name)
+        let mut limits = self.rate_limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.get_or(name, || RateTotal::new(self.hasher.clone()))
     }
 }

@@ -64,9 +64,8 @@ impl Tried {
         let (of, from, passed) = match &*gone_on {
             Some(gone_on) => (gone_on.of, gone_on.from, gone_on.passed),
             None => {
-                // A breaker's fallback is none of the route's backends.
-                let of_route = exchange.backend(&live).and_then(|backend| backend.cluster);
-                (of_route.unwrap_or(here.cluster), here.cluster, 0)
+                let backend = exchange.backend_cluster(&live);
+                (backend.unwrap_or(here.cluster), here.cluster, 0)
             }
         };
         let has_any = |at: ClusterId| live.cluster(shard, at).in_service_count() > 0;
@@ -145,6 +144,13 @@ impl Tries {
             *place = cluster.bulkhead.try_retry();
         }
         place.is_some()
+    }
+
+    /// Gives the place back, of a request that was sent once only: another one was denied after all.
+    pub fn leave_unless_again(&self) {
+        if self.sent() == 1 {
+            self.place.take();
+        }
     }
 
     /// One more is begun.
@@ -252,6 +258,7 @@ fn claim(
         return deny(RetryDenied::Bulkhead);
     }
     if !cluster.pay_for_try(now.as_nanos()) {
+        tries.leave_unless_again();
         return deny(RetryDenied::Budget);
     }
     metrics.made[reason as usize].increment();
@@ -262,7 +269,57 @@ fn claim(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use lateen_snapshot::model::breaker::Fallback;
+    use lateen_snapshot::model::bulkhead::Caps;
+    use lateen_snapshot::model::failover::Failover;
+    use lateen_snapshot::model::{Action, RouteId};
+
     use super::*;
+    use crate::bulkhead::caps_of;
+    use crate::testing::{breaker_rule, clusters, on_worker, route};
+
+    #[test]
+    fn a_try_that_was_denied_after_all_keeps_no_place() {
+        on_worker(&[], async |mut worker| {
+            let live = worker.switch(clusters(&[("a", &[1])]));
+            let cluster = live.cluster(&worker.shard, ClusterId(0));
+            let caps = caps_of(&cluster.spec().policy);
+            cluster.bulkhead.set_caps(Caps { retries_max: Some(1), ..caps });
+            let [first, second] = [true, true].map(Tries::new);
+            assert!(first.enter(cluster) && !second.enter(cluster));
+            first.leave_unless_again();
+            assert!(second.enter(cluster));
+            second.begin_beside();
+            second.leave_unless_again();
+            assert!(!first.enter(cluster), "it was sent twice, and has its place");
+        });
+    }
+
+    #[test]
+    fn what_stands_in_for_a_fallback_is_gone_on_from_like_any_other() {
+        on_worker(&[], async |mut worker| {
+            let (near, far) = (ClusterId(0), ClusterId(1));
+            let mut snapshot = clusters(&[("shop@near", &[1]), ("shop@far", &[2])]);
+            let policy = &mut Arc::make_mut(&mut snapshot.clusters[0]).policy;
+            policy.failover = Some(Failover { to: far, threshold_percent: 50 });
+            let mut breaker = breaker_rule();
+            breaker.fallback = Some(Fallback::Backend(near));
+            let mut route = route(Action::Respond(500));
+            route.policy.circuit_breaker = Some(Box::new(breaker));
+            snapshot.routes = vec![route];
+            let live = worker.switch(snapshot);
+            let exchange = Exchange::begin(lateen_ring::now());
+            exchange.pin(live);
+            let use_of_far =
+                RouteUse { route: RouteId(0), backend: RouteUse::FALLBACK, cluster: far };
+            exchange.route.set(use_of_far);
+            let next = Tried::default().go_on(&worker.shard, &exchange).expect("the near part");
+            assert_eq!(next.name(), "shop@near");
+            assert_eq!(exchange.route.get().cluster, near);
+        });
+    }
 
     #[test]
     fn remembers_where_it_went_and_not_more_than_there_is_room_for() {

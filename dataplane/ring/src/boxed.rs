@@ -1,21 +1,22 @@
-//! Boxes for futures that come and go with each request, in memory that is used again.
+//! Boxes for what comes and goes with each request, futures and values, in memory that is used again.
 //!
 //! A turn begins as many requests as clients have asked, and ends as many; of one size of block the
 //! C library keeps seven at hand, and all others take the long way through its bins.
-#![expect(unsafe_code, reason = "a future is put into memory that had another before")]
+#![expect(unsafe_code, reason = "a value is put into memory that had another before")]
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
-/// The largest future that fits.
+/// The largest value that fits.
 pub const BOXED_BYTES_MAX: usize = size_of::<Block>();
 /// Free blocks that a thread keeps.
-const BLOCKS_MAX: usize = 128;
+const BLOCKS_MAX: usize = 256;
 
 type Block = MaybeUninit<[u128; 80]>;
 
@@ -24,23 +25,42 @@ thread_local! {
     static FREE: RefCell<Vec<Box<Block>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A future in a box of its own. Its memory goes to the next one when it is dropped.
-pub struct Boxed<F> {
-    /// A block from `Box::into_raw` with an initialised future at its start.
+/// A value in a box of its own. Its memory goes to the next one when it is dropped.
+pub struct Boxed<T> {
+    /// A block from `Box::into_raw` with an initialised value at its start.
     block: NonNull<Block>,
-    owned: PhantomData<F>,
+    owned: PhantomData<T>,
 }
 
-/// Boxes `future`, which may have up to [`BOXED_BYTES_MAX`] bytes.
+/// Boxes `value`, which may have up to [`BOXED_BYTES_MAX`] bytes.
 #[inline]
 #[must_use]
-pub fn boxed<F: Future>(future: F) -> Boxed<F> {
-    const { assert!(size_of::<F>() <= BOXED_BYTES_MAX && align_of::<F>() <= align_of::<Block>()) };
+pub fn boxed<T>(value: T) -> Boxed<T> {
+    const { assert!(size_of::<T>() <= BOXED_BYTES_MAX && align_of::<T>() <= align_of::<Block>()) };
     let block = FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new(Block::uninit()));
     let block = NonNull::from(Box::leak(block));
     // SAFETY: the block is ours alone, large enough and aligned, as asserted; what was in it is gone.
-    unsafe { block.cast::<F>().write(future) };
+    unsafe { block.cast::<T>().write(value) };
     Boxed { block, owned: PhantomData }
+}
+
+/// A future is pinned where it is, so it is lent to nobody who could move it out.
+impl<T: Unpin> Deref for Boxed<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: `boxed` put the value there; it is dropped with this handle, which is borrowed.
+        unsafe { self.block.cast::<T>().as_ref() }
+    }
+}
+
+impl<T: Unpin> DerefMut for Boxed<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and nobody else has this handle. What may be moved, may be moved out.
+        unsafe { self.block.cast::<T>().as_mut() }
+    }
 }
 
 impl<F: Future> Future for Boxed<F> {
@@ -55,17 +75,17 @@ impl<F: Future> Future for Boxed<F> {
     }
 }
 
-impl<F> Drop for Boxed<F> {
+impl<T> Drop for Boxed<T> {
     #[inline]
     fn drop(&mut self) {
-        // Dropped last, also when the future's destructor panics.
+        // Dropped last, also when the value's destructor panics.
         let _given_up = GivenUp(self.block);
-        // SAFETY: `boxed` put the future there; nobody else drops it, and this happens once.
-        unsafe { self.block.cast::<F>().drop_in_place() };
+        // SAFETY: `boxed` put the value there; nobody else drops it, and this happens once.
+        unsafe { self.block.cast::<T>().drop_in_place() };
     }
 }
 
-/// A block without a future in it.
+/// A block without a value in it.
 struct GivenUp(NonNull<Block>);
 
 impl Drop for GivenUp {
@@ -88,7 +108,7 @@ pub(crate) fn shrink() {
     drop(FREE.take());
 }
 
-impl<F> std::fmt::Debug for Boxed<F> {
+impl<T> std::fmt::Debug for Boxed<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Boxed").finish_non_exhaustive()
     }
@@ -133,6 +153,16 @@ mod tests {
         assert_eq!((Rc::strong_count(&owned), free()), (1, 1));
         shrink();
         assert_eq!(free(), 0);
+    }
+
+    #[test]
+    fn a_value_is_read_and_written_where_it_is() {
+        let owned = Rc::new(());
+        let mut value = boxed((vec![1, 2], owned.clone()));
+        value.0.push(3);
+        assert_eq!(value.0, [1, 2, 3]);
+        drop(value);
+        assert_eq!((Rc::strong_count(&owned), free()), (1, 1));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Before: the limit of a request's route has a key. After: a hash of the request's part finds the bucket
 //! that it is counted in. The hasher is one for all workers, and nobody outside knows its seed.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::cell::Cell;
+use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 
 use lateen_snapshot::limits::TRUSTED_HOPS_MAX;
@@ -12,19 +13,61 @@ use lateen_snapshot::model::rate_limit::{LimitKey, SourcePrefix};
 use crate::decide::request_parts::cookie_value;
 use crate::decide::route::RequestView;
 
+/// Who is connected.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'c> {
+    /// Its address.
+    pub ip: IpAddr,
+    /// Of its worker.
+    pub hashed: &'c PeerHashes,
+}
+
+/// What networks hash to, for the peers that were asked for last: a peer asks with each of its requests.
+#[derive(Debug, Default)]
+pub struct PeerHashes([Cell<Option<PeerHash>>; PEERS]);
+
+type PeerHash = (IpAddr, SourcePrefix, u64);
+
+/// A power of two.
+const PEERS: usize = 32;
+
+impl PeerHashes {
+    /// That of one: `find` says it, where it is not known.
+    #[inline]
+    fn of(&self, ip: IpAddr, prefix: SourcePrefix, find: impl FnOnce() -> u64) -> u64 {
+        let low = match ip {
+            IpAddr::V4(ip) => ip.octets()[3],
+            IpAddr::V6(ip) => ip.octets()[7] ^ ip.octets()[15],
+        };
+        let place = &self.0[usize::from(low) % PEERS];
+        if let Some((known, of, hash)) = place.get()
+            && known == ip
+            && of == prefix
+        {
+            return hash;
+        }
+        let hash = find();
+        place.set(Some((ip, prefix, hash)));
+        hash
+    }
+}
+
 /// The hash of a request's part; of a connection that is not HTTP, which has no head. All that have no
-/// such part have the same.
+/// such part have the same. `seeded` is the same for all who ask about a peer.
 pub fn hash_of_part(
     key: &LimitKey,
     view: Option<&RequestView<'_>>,
-    peer: IpAddr,
+    peer: Peer<'_>,
     seeded: &impl BuildHasher,
 ) -> u64 {
-    let mut hasher = seeded.build_hasher();
     let part = match (key, view) {
+        (LimitKey::SourceAddress(source), _) if source.trusted_hops == 0 => {
+            let find = || seeded.hash_one(network_of(peer.ip, *source));
+            return peer.hashed.of(peer.ip, *source, find);
+        }
         (LimitKey::SourceAddress(source), _) => {
-            network_of(client_address(view, peer, source.trusted_hops), *source).hash(&mut hasher);
-            return hasher.finish();
+            let client = client_address(view, peer.ip, source.trusted_hops);
+            return seeded.hash_one(network_of(client, *source));
         }
         (_, None) => None,
         (LimitKey::Header(name), Some(view)) if name == "host" => {
@@ -33,8 +76,7 @@ pub fn hash_of_part(
         (LimitKey::Header(name), Some(view)) => view.fields.values(name.as_bytes()).next(),
         (LimitKey::Cookie(name), Some(view)) => cookie_value(&view.fields, name.as_bytes()),
     };
-    part.hash(&mut hasher);
-    hasher.finish()
+    seeded.hash_one(part)
 }
 
 /// The client: who is connected, or behind `trusted_hops` proxies the one that the first of them names. A
@@ -144,11 +186,43 @@ mod tests {
         let seeded = RandomState::new();
         let key = LimitKey::Header("x-user".into());
         let hash = |lines: &[(&str, &str)]| {
-            with_head(lines, |view| hash_of_part(&key, Some(view), ip("10.0.0.9"), &seeded))
+            let peer = Peer { ip: ip("10.0.0.9"), hashed: &PeerHashes::default() };
+            with_head(lines, |view| hash_of_part(&key, Some(view), peer, &seeded))
         };
         assert_eq!(hash(&[]), hash(&[("x-other", "ann")]));
         assert_ne!(hash(&[]), hash(&[("x-user", "")]));
         assert_ne!(hash(&[("x-user", "ann")]), hash(&[("x-user", "bob")]));
         assert_eq!(hash(&[("X-User", "ann")]), hash(&[("x-user", "ann"), ("x-user", "bob")]));
+    }
+
+    #[test]
+    fn a_peer_is_hashed_once_for_the_network_that_is_asked_for() {
+        struct Counts<'a>(RandomState, &'a Cell<u32>);
+        impl BuildHasher for Counts<'_> {
+            type Hasher = <RandomState as BuildHasher>::Hasher;
+            fn build_hasher(&self) -> Self::Hasher {
+                self.1.set(self.1.get() + 1);
+                self.0.build_hasher()
+            }
+        }
+        let made = Cell::new(0);
+        let seeded = Counts(RandomState::new(), &made);
+        let known = PeerHashes::default();
+        let hash = |text: &str, prefix: SourcePrefix| {
+            let peer = Peer { ip: ip(text), hashed: &known };
+            hash_of_part(&LimitKey::SourceAddress(prefix), None, peer, &seeded)
+        };
+        let wide = SourcePrefix { v4_bits: 24, ..WHOLE };
+        let of_one = hash("10.0.0.1", WHOLE);
+        assert_eq!((hash("10.0.0.1", WHOLE), made.get()), (of_one, 1));
+        // Of many some have the same place.
+        let all = || (0..=255).map(|last| hash(&format!("10.0.0.{last}"), WHOLE));
+        let hashes: std::collections::HashSet<u64> = all().collect();
+        assert_eq!(hashes.len(), 256);
+        assert!(all().all(|hash| hashes.contains(&hash)));
+        assert_eq!(hash("10.0.0.1", wide), hash("10.0.0.2", wide));
+        assert_eq!(hash("10.0.0.1", WHOLE), of_one);
+        let behind = SourcePrefix { trusted_hops: 1, ..WHOLE };
+        assert_eq!(hash("10.0.0.1", behind), of_one, "it names nobody");
     }
 }

@@ -35,17 +35,31 @@ pub struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    /// Lets so many bytes pass if none of them has to wait; to be kept until they have.
-    pub fn allow_at_once(&self, bytes: u64, passed: &'a Cell<u64>) -> Option<Grant<'a>> {
+    /// Lets so many bytes pass if none of them has to wait.
+    #[inline]
+    pub fn allow_at_once(&self, bytes: u64, passed: &'a Cell<u64>) -> Option<AtOnce<'a>> {
         let flow = self.flow.filter(|_| self.pace.is_none())?;
+        if flow.has_lent(bytes, lateen_ring::now().as_nanos()) {
+            return Some(AtOnce::Lent(flow));
+        }
         let grant = flow.ask(bytes, passed);
-        (grant.bytes() == bytes && lateen_ring::now() >= grant.due()).then_some(grant)
+        let is_all = grant.bytes() == bytes && lateen_ring::now() >= grant.due();
+        is_all.then_some(AtOnce::Granted(grant))
     }
 
     /// Whether any of it had to wait.
     pub fn has_waited(&self) -> bool {
         self.pace.is_some() || self.flow.is_some_and(Flow::has_delayed)
     }
+}
+
+/// Bytes that pass before anything is waited for.
+#[derive(Debug)]
+pub enum AtOnce<'a> {
+    /// All of what this worker was lent: [`Flow::pass_lent`] is to hear how many did.
+    Lent(&'a Flow),
+    /// To be kept until they have.
+    Granted(Grant<'a>),
 }
 
 /// What may pass as one. To be kept until it has.

@@ -23,7 +23,7 @@ use crate::codec::message::{Persistence, Version};
 use crate::decide::fault::Pace;
 use crate::exchange::{Exchange, Request};
 use crate::failure::{Failure, Stage};
-use crate::forward::held::Held;
+use crate::forward::held::{AtOnce, Held};
 use crate::forward::received::Received;
 use crate::forward::transfer::{
     BodyStop, Stopped, Timer, Way, finish_send, is_worth_splicing, one, send, transfer_body,
@@ -96,17 +96,10 @@ pub struct Call<'a> {
     pub timer: Timer<'a>,
     /// Whether the request's body has gone up whole.
     pub body_sent: Cell<bool>,
-    /// How a second request stands beside it, if its route sends any.
-    pub hedging: Option<&'a Hedging<'a>>,
-}
-
-/// How a second request stands beside a first one.
-#[derive(Debug)]
-pub struct Hedging<'a> {
-    /// When one is worth its cost.
-    pub at: Instant,
-    /// Who else was asked, or may be.
-    pub rival: &'a dyn Rival,
+    /// When a second request beside it is worth its cost; `NEVER`: its route sends none, or it is sent.
+    pub hedge_at: Instant,
+    /// Who else was asked.
+    pub rival: Option<&'a dyn Rival>,
 }
 
 /// A second request.
@@ -253,10 +246,13 @@ fn start_answer(
         None => Some(None),
         Some(held) => held.allow_at_once(incoming.bytes().len() as u64, passed).map(Some),
     };
-    if let Some(_grant) = allowed {
+    if let Some(allowed) = allowed {
         let copied =
             first_of_body(incoming, body, answer.body.encoding, &mut head, &mut second, passed);
         connection.shard.metrics().bytes_copied.add(passed.get());
+        if let Some(AtOnce::Lent(flow)) = allowed {
+            flow.pass_lent(passed.get());
+        }
         invalid = copied.err();
     }
     // Nothing is under way to the client: every earlier send was waited for, or ended the exchange.
@@ -321,8 +317,8 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Heard, 
                 if answer.is_passed_over {
                     return Ok(Heard::Hedge(HedgeNews::BadAnswer(answer.status)));
                 }
-                if let Some(hedging) = call.hedging {
-                    hedging.rival.lose();
+                if let Some(rival) = call.rival {
+                    rival.lose();
                 }
                 return Ok(Heard::Answer(answer));
             }
@@ -378,9 +374,8 @@ fn judge_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Option<Answe
     }
     // A connection whose request is still coming when its answer is known can't carry another.
     let whole = body_sent.get() || plant::has(Plant::KeptAliveAfterEarlyAnswer);
-    let is_passed_over = !head.is_interim()
-        && head.status >= 500
-        && call.hedging.is_some_and(|hedging| hedging.rival.is_under_way());
+    let is_passed_over =
+        !head.is_interim() && head.status >= 500 && call.rival.is_some_and(Rival::is_under_way);
     let decides = !head.is_interim() && !is_passed_over;
     let may_try = decides && request.rare.as_ref().is_some_and(|rare| rare.tries.is_some());
     let again = match may_try {
@@ -499,8 +494,9 @@ async fn next_bytes(call: &Call<'_>) -> Result<Next, Failure> {
     let mut heard_client = false;
     let look = began + limits::PEER_WATCH_AFTER;
     let timer = &call.timer;
-    let hedging = call.hedging.filter(|_| !call.exchange.heard_upstream.get());
-    let hedge_at = hedging.map_or(Instant::NEVER, |hedging| hedging.at);
+    let is_silent = !call.exchange.heard_upstream.get();
+    let rival = call.rival.filter(|_| is_silent);
+    let hedge_at = if is_silent { call.hedge_at } else { Instant::NEVER };
     let first = if watching { began + limit } else { look };
     timer.deadline.set(first.min(timer.until).min(hedge_at));
     poll_fn(|cx| {
@@ -511,7 +507,7 @@ async fn next_bytes(call: &Call<'_>) -> Result<Next, Failure> {
                 Failure::upstream_reset(Stage::ResponseHead, !exchange.heard_upstream.get())
             }));
         }
-        if hedging.is_some_and(|hedging| hedging.rival.has_news(cx)) {
+        if rival.is_some_and(|rival| rival.has_news(cx)) {
             return Poll::Ready(Ok(Next::Hedge(HedgeNews::RivalFirst)));
         }
         loop {

@@ -24,8 +24,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::testing::{breaker_rule, clusters};
-    use lateen_snapshot::model::{Action, HeaderEdits, Route, RoutePolicy};
+    use crate::testing::{breaker_rule, clusters, route};
+    use lateen_snapshot::model::Action;
 
     #[test]
     fn what_is_ordered_is_counted_and_goes_with_the_snapshot() {
@@ -33,25 +33,15 @@ mod tests {
         let mut snapshot = clusters(&[("a", &[1, 2, 3]), ("b", &[1])]);
         Arc::make_mut(&mut snapshot.clusters[0]).policy.ordered_out = vec![0, 2];
         Arc::make_mut(&mut snapshot.clusters[1]).policy.ordered_out = vec![0];
-        let route = |mode| {
+        let held = |mode| {
             let mut breaker = breaker_rule();
             breaker.mode = mode;
-            Route {
-                name: "r".into(),
-                action: Action::Respond(500),
-                request_headers: HeaderEdits::default(),
-                response_headers: HeaderEdits::default(),
-                rewrite: None,
-                mirrors: Vec::new(),
-                cors: None,
-                policy: RoutePolicy {
-                    circuit_breaker: Some(Box::new(breaker)),
-                    ..RoutePolicy::default()
-                },
-            }
+            let mut route = route(Action::Respond(500));
+            route.policy.circuit_breaker = Some(Box::new(breaker));
+            route
         };
         use BreakerMode::{Automatic, ForcedClosed, ForcedOpen};
-        snapshot.routes = [ForcedOpen, Automatic, ForcedClosed, ForcedOpen].map(route).into();
+        snapshot.routes = [ForcedOpen, Automatic, ForcedClosed, ForcedOpen].map(held).into();
         let told = || {
             let HealthMetrics { ordered_out, forced_open, forced_closed, .. } = &metrics;
             [ordered_out, forced_open, forced_closed].map(|gauge| gauge.value())

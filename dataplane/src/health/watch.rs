@@ -76,18 +76,17 @@ impl Watch {
         self.followed.get()
     }
 
-    fn seen(&self, shard: &Shard, chosen: &Chosen) -> Arc<Seen> {
-        let workers = shard.config.workers;
-        let find = || {
-            let address = chosen.address();
-            let mut known = self.known.borrow_mut();
-            let make = || chosen.cluster.totals.health.seen(address, workers);
-            Arc::clone(known.entry(address).or_insert_with(make))
-        };
-        match &self.counted {
-            Some(counted) => Arc::clone(counted[chosen.index.as_usize()].get_or_init(find)),
-            None => find(),
-        }
+    /// Of a try where every one is counted.
+    fn counted(&self, shard: &Shard, chosen: &Chosen) -> Option<&Seen> {
+        let of = &self.counted.as_ref()?[chosen.index.as_usize()];
+        Some(of.get_or_init(|| self.known(shard, chosen)))
+    }
+
+    fn known(&self, shard: &Shard, chosen: &Chosen) -> Arc<Seen> {
+        let address = chosen.address();
+        let mut known = self.known.borrow_mut();
+        let make = || chosen.cluster.totals.health.seen(address, shard.config.workers);
+        Arc::clone(known.entry(address).or_insert_with(make))
     }
 }
 
@@ -122,27 +121,35 @@ pub fn follow(cluster: &Cluster) {
 }
 
 /// Notes how a try ended that is worth it: it failed, or the one before it did, or all are counted.
-#[cold]
 pub(super) fn note(shard: &Shard, chosen: &Chosen, ending: Ending, latency_us: Option<u64>) {
     let (cluster, endpoint) = (&chosen.cluster, chosen.endpoint());
     if endpoint.is_retired() {
         return;
     }
-    let seen = cluster.watch.seen(shard, chosen);
-    let health = &cluster.totals.health;
-    let tell = |failing| {
-        let (cluster, totals) = (cluster.spec().clone(), cluster.totals.clone());
-        chosen.cluster.watch.desk.tell(Notice { cluster, totals, failing })
-    };
-    if cluster.watch.counts() {
+    if let Some(seen) = cluster.watch.counted(shard, chosen) {
         seen.count(shard.worker(), ending, latency_us);
-        if !health.is_compared() && tell(None) {
+        let health = &cluster.totals.health;
+        if !health.is_compared() && tell(cluster, None) {
             health.set_compared(true);
         }
         if ending.is_good() && !endpoint.is_suspect() {
             return;
         }
     }
+    note_run(shard, chosen, ending);
+}
+
+/// Tells the health thread.
+fn tell(cluster: &Cluster, failing: Option<SocketAddr>) -> bool {
+    let (spec, totals) = (cluster.spec().clone(), cluster.totals.clone());
+    cluster.watch.desk.tell(Notice { cluster: spec, totals, failing })
+}
+
+/// Notes a failure, or what comes after one.
+#[cold]
+fn note_run(shard: &Shard, chosen: &Chosen, ending: Ending) {
+    let (cluster, endpoint) = (&chosen.cluster, chosen.endpoint());
+    let seen = cluster.watch.known(shard, chosen);
     endpoint.set_suspect(!ending.is_good());
     let (runs, on_trial) = seen.note(shard.worker(), ending);
     if ending.is_good() || seen.is_told() {
@@ -153,7 +160,7 @@ pub(super) fn note(shard: &Shard, chosen: &Chosen, ending: Ending, latency_us: O
     if runs.cause(detection, on_trial).is_some() {
         // Before: the thread may find at once that it says nothing any more.
         seen.set_told(true);
-        if !tell(Some(chosen.address())) {
+        if !tell(cluster, Some(chosen.address())) {
             seen.set_told(false);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Before: the request's route, or its backend, has some. After: it is answered 429, or goes on.
 
-use super::{Head, OwnReply, added_by_route, own_answer};
+use super::Head;
+use super::own::{OwnReply, added_by_route, own_answer};
 use crate::client::Connection;
 use crate::codec::http1::rate_limit::{put_left, put_limit};
 use crate::codec::http1::request::RequestHead;
@@ -24,15 +25,14 @@ pub(super) fn limit_request(
     told: &mut Vec<u8>,
 ) -> Option<Head> {
     let limits = live.limits(&connection.shard, limits);
-    let peer = connection.peer.ip();
+    let peer = connection.limited_peer();
     let Some(limited) = limits.ask(&connection.shard, Some(view), peer) else {
-        let left = limits.left(Some(view), peer);
-        if !left.is_empty() {
-            put_left(&left, told);
+        if limits.tells() {
+            put_left(&limits.left(Some(view), peer), told);
         }
         return None;
     };
-    let mut added = added_by_route(view, plan, &[]);
+    let mut added = added_by_route(view, plan, Vec::new());
     put_limit(&limited, &mut added.lines);
     let reply = OwnReply { added, ..OwnReply::failed(Failure::rate_limited(Stage::Decide)) };
     Some(own_answer(connection, live, head, reply))

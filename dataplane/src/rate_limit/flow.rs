@@ -6,16 +6,17 @@
 //! holds no buffer and waits for nothing itself.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
+use std::ops::Range;
 use std::rc::Rc;
 
 use lateen_ring::Instant;
 use lateen_snapshot::limits::RATE_LIMITS_MAX;
-use lateen_snapshot::model::rate_limit::ByteDirection;
 
 use super::{Limiter, Limits};
 use crate::decide::lease::keyed::Lender;
+use crate::decide::lease::rate::Lease;
 use crate::decide::lease::rate::flow::Promise;
+use crate::decide::limit_key::Peer;
 use crate::decide::route::RequestView;
 use crate::limits;
 use crate::observe::metrics::rate_limit::{LimitOutcome, Limited};
@@ -38,41 +39,67 @@ impl Limits {
         &self,
         shard: &Rc<Shard>,
         view: Option<&RequestView<'_>>,
-        peer: IpAddr,
+        peer: Peer<'_>,
         has_up: bool,
-    ) -> Option<Box<Flows>> {
-        if self.bytes.is_empty() {
+    ) -> Option<Flows> {
+        let up = self.up.as_ref().filter(|_| has_up);
+        if up.is_none() && self.down.is_none() {
             return None;
         }
-        let flow = |other: ByteDirection| {
-            let limits = self.bytes.iter().filter(|(_, direction)| *direction != other);
-            let limits = limits.map(|(limiter, _)| (Rc::clone(limiter), limiter.key(view, peer)));
-            let (counting, enforced): (Vec<_>, Vec<_>) =
-                limits.partition(|(limiter, _)| limiter.spec.dry_run);
-            let is_any = !enforced.is_empty() || !counting.is_empty();
-            is_any.then(|| Flow {
-                shard: Rc::clone(shard),
-                enforced,
-                counting,
-                piece: Cell::new(0),
-                has_delayed: Cell::new(false),
-                kept: RefCell::default(),
-            })
+        let flow = |limits: &Rc<FlowLimits>| Flow {
+            shard: Rc::clone(shard),
+            limits: Rc::clone(limits),
+            keys: limits.is_keyed.then(|| limits.keys(view, peer)),
+            piece: Cell::new(0),
+            has_delayed: Cell::new(false),
+            kept: RefCell::default(),
         };
-        let up = if has_up { flow(ByteDirection::Response) } else { None };
-        let down = flow(ByteDirection::Request);
-        (up.is_some() || down.is_some()).then(|| Box::new(Flows { up, down }))
+        Some(Flows { up: up.map(flow), down: self.down.as_ref().map(flow) })
     }
 }
 
-/// What limits the bytes of one direction.
+/// The limits of the bytes of one direction.
+#[derive(Debug)]
+pub(super) struct FlowLimits {
+    /// [`RATE_LIMITS_MAX`] at the most; first those that decide, then those that only count.
+    limiters: Box<[Rc<Limiter>]>,
+    /// So many decide.
+    enforced: usize,
+    /// One of them counts by a key.
+    is_keyed: bool,
+}
+
+type Keys = [u64; RATE_LIMITS_MAX];
+
+impl FlowLimits {
+    /// Of these; `None`: there are none.
+    pub(super) fn of(limiters: impl Iterator<Item = Rc<Limiter>>) -> Option<Rc<Self>> {
+        let (mut all, counting): (Vec<_>, Vec<_>) =
+            limiters.partition(|limiter| !limiter.spec.dry_run);
+        let enforced = all.len();
+        all.extend(counting);
+        let is_keyed = all.iter().any(|limiter| limiter.spec.key.is_some());
+        (!all.is_empty()).then(|| Rc::new(Self { limiters: all.into(), enforced, is_keyed }))
+    }
+
+    /// What each of them counts a message by.
+    #[cold]
+    fn keys(&self, view: Option<&RequestView<'_>>, peer: Peer<'_>) -> Box<Keys> {
+        let mut keys = Box::new([0; RATE_LIMITS_MAX]);
+        for (key, limiter) in keys.iter_mut().zip(&self.limiters) {
+            *key = limiter.key(view, peer);
+        }
+        keys
+    }
+}
+
+/// What limits the bytes of one direction of one message, or of one tunnel.
 #[derive(Debug)]
 pub struct Flow {
     shard: Rc<Shard>,
-    /// Limits, and what is counted by.
-    enforced: Vec<(Rc<Limiter>, u64)>,
-    /// Those that only count.
-    counting: Vec<(Rc<Limiter>, u64)>,
+    limits: Rc<FlowLimits>,
+    /// What each of them counts by; `None`: all together.
+    keys: Option<Box<Keys>>,
     /// What passed as the last piece.
     piece: Cell<u64>,
     /// Something had to wait.
@@ -102,8 +129,10 @@ pub struct Grant<'f> {
     due: Instant,
     /// They are not there at once.
     is_delayed: bool,
-    /// From each of the limits.
-    drawn: [Drawn; RATE_LIMITS_MAX],
+    /// From each of the limits; `None`: all of what this worker was lent.
+    drawn: Option<Box<[Drawn; RATE_LIMITS_MAX]>>,
+    /// How often the limits were others by then, all together.
+    changes: u32,
     /// Counts what passes, and from where.
     passed: &'f Cell<u64>,
     passed_before: u64,
@@ -113,27 +142,99 @@ impl Flow {
     /// Asks all limits for up to `most` bytes, more than 0. What passes is counted in `passed`.
     pub fn ask<'f>(&'f self, most: u64, passed: &'f Cell<u64>) -> Grant<'f> {
         let now_ns = lateen_ring::now().as_nanos();
-        let mut drawn = [Drawn::default(); RATE_LIMITS_MAX];
         let likely = (2 * self.piece.get()).max(ASKED_BYTES_LEAST);
-        let (mut bytes, mut due_ns) = (most.min(likely).min(limits::FLOW_PIECE_BYTES_MAX), now_ns);
-        for (index, (limiter, key)) in self.enforced.iter().enumerate() {
-            let promise;
-            (promise, drawn[index]) = limiter.draw(*key, bytes, &self.shard, now_ns);
-            for ((earlier, key), drawn) in self.enforced[..index].iter().zip(drawn) {
-                earlier.put_back(*key, bytes - promise.bytes, drawn, now_ns);
-            }
-            bytes = promise.bytes;
-            due_ns = due_ns.max(promise.due_ns);
-        }
+        let most = most.min(likely).min(limits::FLOW_PIECE_BYTES_MAX);
+        let (bytes, due_ns, drawn) = if self.has_lent(most, now_ns) {
+            self.take_lent(most, now_ns);
+            (most, now_ns, None)
+        } else {
+            let (bytes, due_ns, drawn) = self.draw(most, now_ns);
+            (bytes, due_ns, Some(drawn))
+        };
         Grant {
             flow: self,
             bytes,
             due: Instant::from_nanos(due_ns),
             is_delayed: due_ns > now_ns,
             drawn,
+            changes: self.changes(),
             passed,
             passed_before: passed.get(),
         }
+    }
+
+    /// How often the limits became others, all together.
+    fn changes(&self) -> u32 {
+        self.enforced().fold(0, |sum, (limiter, _)| sum.wrapping_add(limiter.total.changes()))
+    }
+
+    /// Whether so many may pass as one, all of what this worker was lent: as most messages may.
+    #[inline]
+    pub fn has_lent(&self, bytes: u64, now_ns: u64) -> bool {
+        (0..self.limits.enforced).all(|index| {
+            let (limiter, key) = self.one(index);
+            limiter.has(key, bytes, now_ns)
+        })
+    }
+
+    /// So many pass, no more than [`has_lent`](Self::has_lent) said in the same turn.
+    #[inline]
+    pub fn pass_lent(&self, bytes: u64) {
+        let now_ns = lateen_ring::now().as_nanos();
+        self.piece.set(bytes);
+        self.take_lent(bytes, now_ns);
+        self.note_passed(bytes, false, now_ns);
+    }
+
+    #[inline]
+    fn take_lent(&self, bytes: u64, now_ns: u64) {
+        for index in 0..self.limits.enforced {
+            let (limiter, key) = self.one(index);
+            limiter.take_lent(key, bytes, now_ns);
+        }
+    }
+
+    /// How many pass of up to `most`, from when on, and what was drawn from each limit.
+    #[cold]
+    fn draw(&self, most: u64, now_ns: u64) -> (u64, u64, Box<[Drawn; RATE_LIMITS_MAX]>) {
+        let mut all = Box::new([Drawn::default(); RATE_LIMITS_MAX]);
+        let (mut bytes, mut due_ns) = (most, now_ns);
+        for (index, (limiter, key)) in self.enforced().enumerate() {
+            let (promise, drawn) = limiter.draw(key, bytes, &self.shard, now_ns);
+            all[index] = drawn;
+            for ((earlier, key), drawn) in self.enforced().take(index).zip(&*all) {
+                earlier.put_back(key, bytes - promise.bytes, *drawn, now_ns);
+            }
+            bytes = promise.bytes;
+            due_ns = due_ns.max(promise.due_ns);
+        }
+        (bytes, due_ns, all)
+    }
+
+    /// The limits that decide, and what is counted by.
+    #[inline]
+    fn enforced(&self) -> impl Iterator<Item = (&Limiter, u64)> {
+        self.those(0..self.limits.enforced)
+    }
+
+    #[inline]
+    fn those(&self, range: Range<usize>) -> impl Iterator<Item = (&Limiter, u64)> {
+        range.map(|index| self.one(index))
+    }
+
+    #[inline]
+    fn one(&self, index: usize) -> (&Limiter, u64) {
+        let key = self.keys.as_ref().map_or(0, |keys| keys[index]);
+        (&self.limits.limiters[index], key)
+    }
+
+    /// What it is to have been drawn when what was lent was taken.
+    fn drawn_now(&self, now_ns: u64) -> [Drawn; RATE_LIMITS_MAX] {
+        let mut all = [Drawn::default(); RATE_LIMITS_MAX];
+        for ((limiter, _), drawn) in self.enforced().zip(&mut all) {
+            *drawn = Drawn { changes: limiter.total.changes(), due_ns: now_ns };
+        }
+        all
     }
 
     /// Bytes wait for their turn.
@@ -157,17 +258,28 @@ impl Flow {
     }
 
     fn put_back(&self, bytes: u64, drawn: &[Drawn; RATE_LIMITS_MAX], now_ns: u64) {
-        for ((limiter, key), drawn) in self.enforced.iter().zip(drawn) {
-            limiter.put_back(*key, bytes, *drawn, now_ns);
+        for ((limiter, key), drawn) in self.enforced().zip(drawn) {
+            limiter.put_back(key, bytes, *drawn, now_ns);
         }
     }
 
+    #[inline]
     fn note_passed(&self, bytes: u64, is_delayed: bool, now_ns: u64) {
         let metrics = &self.shard.metrics().rate_limit;
         let outcome = if is_delayed { LimitOutcome::Limited } else { LimitOutcome::Admitted };
         metrics.decided(Limited::Byte, outcome).add(bytes);
-        for (limiter, key) in &self.counting {
-            let there = limiter.total.take(limiter.asking(*key), bytes, now_ns);
+        let counting = self.limits.enforced..self.limits.limiters.len();
+        if !counting.is_empty() {
+            self.count(counting, bytes, now_ns);
+        }
+    }
+
+    /// Tells those limits that only count.
+    #[cold]
+    fn count(&self, counting: Range<usize>, bytes: u64, now_ns: u64) {
+        let metrics = &self.shard.metrics().rate_limit;
+        for (limiter, key) in self.those(counting) {
+            let there = limiter.total.take(limiter.asking(key), bytes, now_ns);
             metrics.decided(Limited::Byte, LimitOutcome::DryRun).add(bytes - there);
         }
     }
@@ -183,8 +295,10 @@ impl Drop for Flow {
 
 impl Grant<'_> {
     /// They are due, but it is not certain yet that they pass: [`Flow::pass_kept`] says that they do.
-    pub fn keep(self) {
-        let Self { flow, bytes, drawn, .. } = self;
+    pub fn keep(mut self) {
+        let Self { flow, bytes, .. } = self;
+        let now_ns = lateen_ring::now().as_nanos();
+        let drawn = self.drawn.take().map_or_else(|| flow.drawn_now(now_ns), |drawn| *drawn);
         let delayed = if self.is_delayed { bytes } else { 0 };
         // Nothing of it is to go back.
         std::mem::forget(self);
@@ -214,7 +328,9 @@ impl Grant<'_> {
 
     /// Whether the limits are others by now, so that asking again may be answered otherwise.
     pub fn is_outdated(&self) -> bool {
-        let mut limits = self.flow.enforced.iter().zip(&self.drawn);
+        // What was lent is there, whatever changes.
+        let Some(drawn) = self.drawn.as_deref() else { return false };
+        let mut limits = self.flow.enforced().zip(drawn);
         limits.any(|((limiter, _), drawn)| limiter.total.changes() != drawn.changes)
     }
 }
@@ -228,11 +344,34 @@ impl Drop for Grant<'_> {
         if passed > 0 {
             self.flow.note_passed(passed, self.is_delayed, now_ns);
         }
-        self.flow.put_back(self.bytes.saturating_sub(passed), &self.drawn, now_ns);
+        let left = self.bytes.saturating_sub(passed);
+        if left > 0 {
+            match &self.drawn {
+                Some(drawn) => self.flow.put_back(left, drawn, now_ns),
+                None if self.changes == self.flow.changes() => {
+                    self.flow.put_back(left, &self.flow.drawn_now(now_ns), now_ns);
+                }
+                // Of what there was of another limit nothing is known any more.
+                None => {}
+            }
+        }
     }
 }
 
 impl Limiter {
+    /// Whether so many may pass as one, and all of them are lent.
+    #[inline]
+    fn has(&self, key: u64, bytes: u64, now_ns: u64) -> bool {
+        let has = |lease: &Lease| lease.has(bytes, now_ns);
+        bytes <= self.slice_bytes && self.lease_of(key, has) == Some(true)
+    }
+
+    /// Takes them of what is lent.
+    fn take_lent(&self, key: u64, bytes: u64, now_ns: u64) {
+        let taken = self.with_lease(key, now_ns, |lease| lease.take(bytes, now_ns));
+        debug_assert_eq!(taken, bytes, "it was asked before");
+    }
+
     /// Up to `most` bytes: of what this worker was lent, else of what the process has.
     fn draw(&self, key: u64, most: u64, shard: &Shard, now_ns: u64) -> (Promise, Drawn) {
         let size = self.byte_lease_size;

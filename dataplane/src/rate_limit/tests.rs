@@ -1,16 +1,21 @@
 //! Limits of rates as requests meet them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use lateen_snapshot::model::Snapshot;
 use lateen_snapshot::model::rate_limit::{ByteLimit, LimitKey, SourcePrefix};
 
 use super::*;
+use crate::decide::limit_key::PeerHashes;
 use crate::rate_limit::flow::Flows;
 use crate::testing::{TestWorker, on_worker};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+fn peer(ip: IpAddr, hashed: &PeerHashes) -> Peer<'_> {
+    Peer { ip, hashed }
+}
 
 fn limit(name: &str, units: u64, span_ms: u32, burst: u64) -> RateLimit {
     let (key, keys_max, dry_run) = (None, 10, false);
@@ -30,17 +35,25 @@ pub(crate) fn byte_limit(name: &str, bytes_per_s: u64, burst: u64) -> RateLimit 
 }
 
 /// What limits the bytes of a message both ways, by a new snapshot.
-pub(crate) fn flows_of(worker: &mut TestWorker, of: &[RateLimit]) -> Box<Flows> {
+pub(crate) fn flows_of(worker: &mut TestWorker, of: &[RateLimit]) -> Flows {
     let live = worker.switch(Snapshot::default());
     let direction = ByteDirection::Both;
     let bytes = of.iter().map(|limit| ByteLimit { limit: limit.clone(), direction }).collect();
     let limits = RateLimits { bytes, ..RateLimits::default() };
     let limits = Limits::of_requests(&limits, &worker.shard, &live.loaded);
-    limits.flows(&worker.shard, None, CLIENT, true).expect("there are some")
+    limits
+        .flows(&worker.shard, None, peer(CLIENT, &PeerHashes::default()), true)
+        .expect("there are some")
 }
 
 fn admitted(limits: &Limits, worker: &TestWorker, client: IpAddr, asks: u32) -> u32 {
-    (0..asks).map(|_| u32::from(limits.ask(&worker.shard, None, client).is_none())).sum()
+    (0..asks)
+        .map(|_| {
+            u32::from(
+                limits.ask(&worker.shard, None, peer(client, &PeerHashes::default())).is_none(),
+            )
+        })
+        .sum()
 }
 
 fn decided(worker: &TestWorker, outcome: LimitOutcome) -> u64 {
@@ -52,7 +65,9 @@ fn a_burst_is_let_through_and_then_the_rate() {
     on_worker(&[], async |mut worker| {
         let limits = limits(&mut worker, &[limit("a", 10, 1_000, 5)]);
         assert_eq!(admitted(&limits, &worker, CLIENT, 20), 5);
-        let over = limits.ask(&worker.shard, None, CLIENT).expect("it is over");
+        let over = limits
+            .ask(&worker.shard, None, peer(CLIENT, &PeerHashes::default()))
+            .expect("it is over");
         assert_eq!((over.label, over.retry_after_s), ("a", 1));
         assert_eq!(over.quotas, [Quota { label: "a", units: 10, window_s: 1 }]);
         lateen_ring::sleep(Duration::from_millis(200)).await;
@@ -68,7 +83,9 @@ fn what_one_limit_refuses_takes_nothing_from_the_others() {
         let all = [limit("wide", 1, 3_600_000, 10), limit("narrow", 1, 1_000, 2)];
         let both = limits(&mut worker, &all);
         assert_eq!(admitted(&both, &worker, CLIENT, 50), 2);
-        let over = both.ask(&worker.shard, None, CLIENT).expect("it is over");
+        let over = both
+            .ask(&worker.shard, None, peer(CLIENT, &PeerHashes::default()))
+            .expect("it is over");
         assert_eq!(over.label, "narrow");
         let wide = limits(&mut worker, &all[..1]);
         assert_eq!(admitted(&wide, &worker, CLIENT, 50), 8);

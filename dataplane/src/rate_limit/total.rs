@@ -11,9 +11,9 @@ use crate::decide::lease::rate::flow::Promise;
 use crate::decide::lease::rate::{Bucket, Lease, Rate};
 
 /// What is there of a limit, for all workers. The lock is taken when something is lent or given back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RateTotal {
-    /// Of the keys.
+    /// Of the keys: the same for all limits of the process.
     pub hasher: RandomState,
     state: Mutex<Option<State>>,
     /// As in the state, for who looks without the lock.
@@ -65,6 +65,11 @@ pub fn rate_of(spec: &RateLimit) -> Rate {
 }
 
 impl RateTotal {
+    /// Nobody has asked yet.
+    pub fn new(hasher: RandomState) -> Self {
+        Self { hasher, state: Mutex::default(), changes: AtomicU32::new(0) }
+    }
+
     /// As [`Bucket::lend`]. Of two workers that run different snapshots the newer one's words count.
     pub fn lend(&self, asking: Asking<'_>, lease: &mut Lease, size: u64, now_ns: u64) -> Lender {
         self.with_state(asking, now_ns, |state| match &mut state.buckets {

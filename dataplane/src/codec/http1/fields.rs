@@ -540,6 +540,9 @@ pub fn put_number_line(start: &[u8], number: u64, out: &mut Vec<u8>) {
 
 /// Appends a number in decimal.
 pub(super) fn put_number(number: u64, out: &mut Vec<u8>) {
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = number;

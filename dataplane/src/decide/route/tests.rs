@@ -2,13 +2,13 @@
 
 use lateen_snapshot::model::{
     Action, Direction, FieldMatch, HeaderEdits, HostPattern, HostRoutes, Listener, PathMatch,
-    Protocol, Route, RouteMatch, RoutePolicy, RouteTable, RouteTableId, Rule, ValueMatch,
-    VirtualHost, WeightedBackend,
+    Protocol, RouteMatch, RouteTable, RouteTableId, Rule, ValueMatch, VirtualHost, WeightedBackend,
 };
 use lateen_snapshot::validate::patterns::Patterns;
 
 use super::*;
 use crate::codec::http1::head::tests::OwnedFields;
+use crate::testing::route;
 
 pub(super) fn any() -> HostPattern {
     HostPattern::Any
@@ -74,19 +74,6 @@ pub(super) fn listener(http: Vec<HostRoutes>) -> Listener {
         connection_ms_max: None,
         http,
         tcp: None,
-    }
-}
-
-pub(super) fn route(action: Action) -> Route {
-    Route {
-        name: "route".into(),
-        action,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        rewrite: None,
-        mirrors: Vec::new(),
-        cors: None,
-        policy: RoutePolicy::default(),
     }
 }
 

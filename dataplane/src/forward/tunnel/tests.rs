@@ -38,7 +38,7 @@ fn silence_is_counted_from_when_the_wait_ends_also_after_the_limit_was_raised() 
             let end = |stream| End { stream, counts: &counts, received: Received::default() };
             let (client, upstream) = (end(&client), end(&upstream));
             let metrics = shard.metrics();
-            let flows = Some(&*flows);
+            let flows = Some(&flows);
             let ended =
                 tunnel(client, upstream, &deadline, bounds(), metrics, &passed, flows).await;
             assert_eq!((ended, passed.up.get()), (TunnelEnd::Idle, 100));
@@ -75,7 +75,7 @@ fn a_large_burst_passes_in_turns() {
         let (deadline, passed) = (Deadline::new(), Passed::default());
         let end = |stream| End { stream, counts: &counts, received: Received::default() };
         let (client, upstream) = (end(&client), end(&upstream));
-        let flows = Some(&*flows);
+        let flows = Some(&flows);
         let metrics = worker.shard.metrics();
         let mut most = 0;
         let joined = tunnel(client, upstream, &deadline, bounds(), metrics, &passed, flows);

@@ -102,6 +102,12 @@ impl Bucket {
 }
 
 impl Lease {
+    /// Whether so many bytes are lent.
+    #[inline]
+    pub fn has(&self, bytes: u64, now_ns: u64) -> bool {
+        self.left >= bytes && self.is_good(now_ns)
+    }
+
     /// Takes up to `most` bytes of what was lent; none, if there is too little to be worth it.
     pub fn take(&mut self, most: u64, now_ns: u64) -> u64 {
         if self.left < most.min(TAKEN_BYTES_LEAST) || !self.is_good(now_ns) {
