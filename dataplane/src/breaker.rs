@@ -18,7 +18,7 @@ use crate::decide::breaker::{
     Event, PARTS, Part, Stage, fits_ramp, is_over, part_number, ramp_volume,
 };
 use crate::exchange::{Exchange, Request};
-use crate::failure::{Cause, Failure, Side, Stage as FailedAt};
+use crate::failure::{Failure, Stage as FailedAt};
 use crate::health::board::{BreakerNotice, Desk};
 use crate::live::Live;
 use crate::shard::{Counters, Shard};
@@ -219,14 +219,7 @@ pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
     if let Some(admitted) = admitted {
         admitted.end(match outcome {
             Ok(_) => Some(exchange.status.get() < 500),
-            Err(failure) if failure.side == Side::Downstream => None,
-            // It is for the caller to say how long it waits; and who is turned away was not forwarded.
-            Err(Failure {
-                cause: Cause::DeadlinePassed | Cause::Overloaded | Cause::Overflow,
-                ..
-            }) => None,
-            Err(Failure { cause: Cause::UpstreamTimeout, stage: FailedAt::Decide, .. }) => None,
-            Err(_) => Some(false),
+            Err(failure) => failure.tells_of_service().then_some(false),
         });
     }
 }

@@ -279,15 +279,27 @@ impl Bulkhead {
         }
         let gives_up = began + Duration::from_millis(caps.queue_timeout_ms.into());
         let too_late = began + patience_ns.map_or(Duration::MAX, Duration::from_nanos);
-        deadline.set(gives_up.min(too_late).min(until));
+        let ends = gives_up.min(too_late).min(until);
+        let mut look_at = began + self.delay.get().map_or(Duration::MAX, first_look);
+        deadline.set(ends.min(look_at));
         let got = poll_fn(|cx| {
-            if waiter.ticket.is_granted() || waiter.handed.borrow().is_some() {
-                return Poll::Ready(true);
+            loop {
+                if waiter.ticket.is_granted() || waiter.handed.borrow().is_some() {
+                    return Poll::Ready(true);
+                }
+                if waiter.ticket.is_turned_away() {
+                    return Poll::Ready(false);
+                }
+                if deadline.poll_past(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let now = lateen_ring::now();
+                if now >= ends {
+                    return Poll::Ready(false);
+                }
+                look_at = now + gate.look(self.terms(of), now.as_nanos());
+                deadline.set(ends.min(look_at));
             }
-            if waiter.ticket.is_turned_away() {
-                return Poll::Ready(false);
-            }
-            deadline.poll_past(cx).map(|()| false)
         })
         .await;
         deadline.clear();
@@ -454,6 +466,11 @@ impl Bulkhead {
     fn metrics(&self) -> &BulkheadMetrics {
         &self.counters.of_worker().bulkhead
     }
+}
+
+/// When who waits tells of it for the first time: it may be the only one who could.
+fn first_look(delay: QueueDelay) -> Duration {
+    Duration::from_millis(u64::from(delay.target_ms) + 1)
 }
 
 impl ConnectionUnit {

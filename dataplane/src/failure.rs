@@ -296,6 +296,17 @@ impl Failure {
         Self { stage, side: Side::Downstream, cause: Cause::Refused(refusal), retryable: false }
     }
 
+    /// Whether it says anything of the service: not where a client has left, where it is for the caller to say
+    /// how long it waits, nor where the request never got further than here.
+    pub const fn tells_of_service(self) -> bool {
+        match (self.side, self.cause) {
+            (Side::Downstream, _)
+            | (_, Cause::DeadlinePassed | Cause::Overloaded | Cause::Overflow) => false,
+            (_, Cause::UpstreamTimeout) => !matches!(self.stage, Stage::Decide),
+            _ => true,
+        }
+    }
+
     /// The client left.
     pub const fn client_gone(stage: Stage) -> Self {
         Self { stage, side: Side::Downstream, cause: Cause::ClientGone, retryable: false }
@@ -495,6 +506,35 @@ mod tests {
         assert!(!Failure::upstream_protocol(Stage::ResponseHead).retryable);
         assert!(!Failure::refused(Stage::RequestHead, Refusal::BadRequest).retryable);
         assert!(!Failure::upstream_reset(Stage::ResponseBody, false).retryable);
+    }
+
+    #[test]
+    fn every_flag_is_explained_to_who_reads_a_log() {
+        let readme = include_str!("../../deploy/examples/README.md");
+        for flag in ResponseFlag::ALL {
+            let row = format!("\n| `{}` | ", flag.as_str());
+            assert_eq!(readme.matches(&row).count(), 1, "{flag:?}");
+        }
+    }
+
+    #[test]
+    fn what_never_reached_a_service_tells_nothing_of_it() {
+        for told in [
+            Failure::connect_failed(),
+            Failure::upstream_timeout(Stage::ResponseHead),
+            Failure::upstream_reset(Stage::ResponseBody, false),
+        ] {
+            assert!(told.tells_of_service(), "{told:?}");
+        }
+        for silent in [
+            Failure::client_gone(Stage::ResponseBody),
+            Failure::deadline_passed(),
+            Failure::overloaded(Stage::Decide),
+            Failure::overflow(Stage::Decide),
+            Failure::upstream_timeout(Stage::Decide),
+        ] {
+            assert!(!silent.tells_of_service(), "{silent:?}");
+        }
     }
 
     #[test]

@@ -74,11 +74,11 @@ pub fn note_end<T>(exchange: &Exchange, outcome: &Result<T, Failure>) {
         return;
     }
     if answered_at == Instant::NEVER {
-        match outcome {
-            // It waited for its turn here, not for the service.
-            Err(Failure { cause: Cause::UpstreamTimeout, stage: Stage::Decide, .. }) => {}
-            Err(Failure { cause: Cause::UpstreamTimeout, .. }) => unit.observe(began, None),
-            _ => {}
+        if let Err(failure) = outcome
+            && failure.cause == Cause::UpstreamTimeout
+            && failure.tells_of_service()
+        {
+            unit.observe(began, None);
         }
     } else if answered_at >= began && (1..500).contains(&exchange.status.get()) {
         unit.observe(began, Some(answered_at));

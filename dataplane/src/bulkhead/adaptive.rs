@@ -1,8 +1,8 @@
 //! A cap of requests that follows how long they take, as all workers see it.
 //!
-//! Before: a cluster's policy asks for it; requests end. After: the gate of requests lends no more than the
+//! Before: a service's policy asks for it; requests end. After: the gate of requests lends no more than the
 //! limit. Each worker counts in a block of its own; whoever first comes by when a window is over judges for
-//! all. What is known survives snapshots with the cluster's totals. `decide::overload::gradient` says what
+//! all. What is known survives snapshots with the service's totals. `decide::overload::gradient` says what
 //! follows from what.
 
 use std::cell::Cell;
@@ -20,7 +20,7 @@ use crate::limits;
 use crate::shard::Counters;
 use crate::totals::{ServiceTotals, take_left};
 
-/// What all workers know of a cluster's limit.
+/// What all workers know of a service's limit.
 #[derive(Debug)]
 pub struct AdaptiveTotal {
     limit: AtomicU32,
@@ -33,7 +33,7 @@ pub struct AdaptiveTotal {
 struct State {
     gradient: Gradient,
     counts: Vec<Arc<Seen>>,
-    /// Of workers that use the cluster no longer.
+    /// Of workers that use the service no longer.
     past: Sums,
     past_timed_out: u64,
 }
@@ -96,7 +96,7 @@ pub struct Adaptive {
 }
 
 impl Adaptive {
-    /// Of a worker that begins to use the cluster of this name, or to go by such a limit.
+    /// Of a worker that begins to use the service of this name, or to go by such a limit.
     pub fn join(
         totals: &ServiceTotals,
         bounds: Concurrency,

@@ -9,6 +9,7 @@ use lateen_snapshot::model::ClusterId;
 use lateen_snapshot::model::overload::{Concurrency, Overload};
 
 use super::*;
+use crate::failure::Cause;
 use crate::testing::{clusters, on_worker};
 
 const POLICY: Overload = Overload {
@@ -178,5 +179,44 @@ fn what_is_known_outlives_a_snapshot_and_is_let_go_with_the_policy() {
         bulkhead.set_overload("a", None);
         assert!(limits().is_empty());
         assert_eq!(bulkhead.terms(Resource::Request), Terms { cap: 4, delay: None });
+    });
+}
+
+#[test]
+fn who_waits_is_told_though_nobody_else_comes_and_nothing_comes_free() {
+    on_worker(&[], async |mut worker| {
+        let live = worker.switch(clusters(&[("a", &[1])]));
+        let bulkhead = live.cluster(&worker.shard, ClusterId(0)).bulkhead.clone();
+        bulkhead.set_caps(Caps {
+            requests_max: Some(1),
+            queue_timeout_ms: 10_000,
+            ..bulkhead.caps.get()
+        });
+        bulkhead.set_overload("a", Some(&Overload { concurrency: None, ..POLICY }));
+        let _hangs: RequestUnit = bulkhead.try_enter().expect("room");
+        let waited: Rc<RefCell<Vec<(Priority, Duration, bool)>>> = Rc::default();
+        for priority in PRIORITIES {
+            let (bulkhead, waited) = (bulkhead.clone(), waited.clone());
+            spawn(async move {
+                let (began, deadline) = (lateen_ring::now(), Deadline::new());
+                let entered: Result<RequestUnit, Failure> =
+                    bulkhead.enter(priority, &deadline, Instant::NEVER).await;
+                let is_overload = entered.is_err_and(|it| it.cause == Cause::Overloaded);
+                waited.borrow_mut().push((priority, lateen_ring::now() - began, is_overload));
+            });
+        }
+        lateen_ring::sleep(Duration::from_secs(20)).await;
+        let mut waited = waited.take();
+        waited.sort_by_key(|(priority, ..)| *priority as u8);
+        let late = Duration::from_millis(300);
+        for (priority, took, is_overload) in &waited {
+            match priority {
+                Priority::Critical => {
+                    assert_eq!((took.as_secs(), *is_overload), (10, false));
+                }
+                _ => assert!(*took <= late && *is_overload, "{priority:?} waited for {took:?}"),
+            }
+        }
+        assert_eq!(waited.len(), 3);
     });
 }

@@ -5,9 +5,10 @@
 //! turned away when its turn comes, or when the queue begins to stand ([`codel`](crate::decide::overload::codel)).
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use lateen_snapshot::model::overload::{Priority, QueueDelay};
 
@@ -92,6 +93,8 @@ pub struct GateTotal {
     waiting: AtomicUsize,
     /// Somebody has waited in vain, and nothing came free since: nobody else waits.
     failing: AtomicBool,
+    /// When it is to be told next how long the oldest has waited.
+    next_look_ns: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -273,6 +276,27 @@ impl GateTotal {
         let mut state = lock(&self.state);
         state.terms = terms;
         self.serve(&mut state, now_ns);
+    }
+
+    /// Who waits tells how long the oldest has: nobody else may come, and nothing may come free. When it is to
+    /// do so again.
+    pub fn look(&self, terms: Terms, now_ns: u64) -> Duration {
+        let Some(delay) = terms.delay else { return Duration::MAX };
+        let interval = Duration::from_millis(delay.interval_ms.into());
+        let next_ns = self.next_look_ns.load(Ordering::Relaxed);
+        if now_ns < next_ns {
+            // One of them is enough.
+            return Duration::from_nanos(next_ns - now_ns);
+        }
+        self.next_look_ns.store(now_ns + interval.as_nanos() as u64, Ordering::Relaxed);
+        let mut state = lock(&self.state);
+        state.terms = terms;
+        if let Some(oldest) = state.queue.front() {
+            let sojourn_ns = now_ns.saturating_sub(oldest.joined_ns);
+            state.note(|sojourns| sojourns.note(delay, sojourn_ns, now_ns), now_ns);
+            self.waiting.store(state.queue.len(), Ordering::Release);
+        }
+        interval
     }
 
     /// Gives a place in the queue up, because it was held for too long or for whatever reason. True if its
