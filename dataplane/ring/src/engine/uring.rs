@@ -22,7 +22,6 @@ use crate::features::{Feature, Features};
 use crate::socket::{
     End, Interest, READY_ACCEPTS_MAX, READY_LEASES_MAX, RecvState, SocketKey, Watch,
 };
-use crate::time;
 
 /// Waits for readiness before the first attempt (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19): for
 /// receives that are armed when nothing can have arrived yet.
@@ -32,9 +31,6 @@ mod probe;
 mod sending;
 mod setup;
 mod tag;
-
-/// Of a probe: the kernel copies it when it is submitted.
-static AT_ONCE: Timespec = Timespec::new();
 
 pub(crate) struct Uring {
     ring: IoUring,
@@ -105,11 +101,6 @@ impl Uring {
     pub(crate) fn shrink(&mut self) {
         self.finished.shrink_to_fit();
         self.quiet.shrink_to_fit();
-    }
-
-    /// Whether something is done that was not handled: the next turn won't wait.
-    pub(crate) fn is_due(&mut self) -> bool {
-        !self.finished.is_empty() || self.ring.submission().taskrun()
     }
 
     /// May published buffers be taken back now? Only if the kernel picks them inside
@@ -317,12 +308,7 @@ impl Uring {
         // Those that are fed may have nothing to receive, while others behind them do: nobody
         // sleeps while sockets starve beside free buffers.
         let hungry = self.feed_starved(io) && !io.starved.is_empty();
-        let has_work = self.ring.submission().taskrun();
-        if self.probe.turn(io.turned_at, has_work) {
-            let entry = opcode::Timeout::new(&AT_ONCE).build();
-            self.push(&entry.user_data((Kind::Probe as u64) << 56));
-        }
-        io.waited = self.probe.waited(io.turned_at);
+        self.probe_line(io);
         add(&io.counts.enters, 1);
         let backlog = hungry || self.unsettled || !self.finished.is_empty();
         let wait = self.wait_for_quiet(io, wait);
@@ -399,7 +385,7 @@ impl Uring {
             return self.await_call();
         }
         if kind == Kind::Probe {
-            return self.probe.returned(time::monotonic());
+            return self.probe_returned();
         }
         let key = key_of(tag);
         let more = cqueue::more(flags);

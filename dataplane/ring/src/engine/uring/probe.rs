@@ -7,7 +7,16 @@
 
 use std::time::Duration;
 
-use crate::time::Instant;
+use io_uring::opcode;
+use io_uring::types::Timespec;
+
+use crate::engine::Io;
+use crate::engine::uring::Uring;
+use crate::engine::uring::tag::Kind;
+use crate::time::{self, Instant};
+
+/// The kernel copies it when the timeout is submitted.
+static AT_ONCE: Timespec = Timespec::new();
 
 /// From one to the next.
 const EVERY: Duration = Duration::from_millis(5);
@@ -52,6 +61,28 @@ impl Probe {
     #[inline]
     pub(super) fn waited(&self, now: Instant) -> Duration {
         self.sent.map_or(self.waited, |sent| self.waited.max(now.since(sent)))
+    }
+}
+
+impl Uring {
+    /// Whether something is done that was not handled: the next turn won't wait.
+    pub(crate) fn is_due(&mut self) -> bool {
+        !self.finished.is_empty() || self.ring.submission().taskrun()
+    }
+
+    /// Sends one if it is time to, before the turn's enter, and says how long the line is.
+    #[inline]
+    pub(super) fn probe_line(&mut self, io: &mut Io) {
+        let has_work = self.ring.submission().taskrun();
+        if self.probe.turn(io.turned_at, has_work) {
+            let entry = opcode::Timeout::new(&AT_ONCE).build();
+            self.push(&entry.user_data((Kind::Probe as u64) << 56));
+        }
+        io.waited = self.probe.waited(io.turned_at);
+    }
+
+    pub(super) fn probe_returned(&mut self) {
+        self.probe.returned(time::monotonic());
     }
 }
 
