@@ -177,7 +177,9 @@ async fn forward(
                 outcome => outcome,
             }
         } else {
-            let timer = Timer { deadline: &connection.deadline, until: this.until };
+            // What a limit holds back takes its time by the route's word, not by the endpoint's doing.
+            let until = if request.up_flow().is_some() { exchange.due.get() } else { this.until };
+            let timer = Timer { deadline: &connection.deadline, until };
             let upstream = &this.upstream;
             Box::pin(converse_with_body(connection, received, request, exchange, upstream, timer))
                 .await

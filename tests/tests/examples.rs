@@ -9,13 +9,20 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 lateen_tests::on_both_engines!(
     a_user_stays_at_an_instance_and_moves_only_when_it_goes,
     a_slow_instance_is_left_alone,
     the_heavier_instance_gets_nine_of_ten,
+    each_service_is_balanced_as_it_says,
+    who_takes_too_long_is_answered_for,
+    a_copy_goes_to_another_service_and_nobody_waits_for_it,
 );
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
+}
 
 fn addresses(upstreams: &[Upstream]) -> Vec<SocketAddr> {
     upstreams.iter().map(Upstream::address).collect()
@@ -100,4 +107,76 @@ fn the_heavier_instance_gets_nine_of_ten(engine: Engine) {
     assert!((19..=21).contains(&light), "{light} of 200");
     let picks = example.proxy.metrics().sum("endpoint_pick_total", &[("method", "round_robin")]);
     assert_eq!(picks, 200.0);
+}
+
+fn each_service_is_balanced_as_it_says(engine: Engine) {
+    let upstreams = ["one", "two"].map(Upstream::fixed);
+    let example = Example::apply(engine, "balancing-by-route.yaml", &addresses(&upstreams));
+    let at = |path: &str| String::from_utf8(example.ask(&get(path)).body).expect("a name");
+    let paths: Vec<String> = (0..40).map(|file| format!("/files/{file}?version={file}")).collect();
+    let first: Vec<String> = paths.iter().map(|path| at(path)).collect();
+    // A query is no part of the path.
+    let again: Vec<String> = paths.iter().map(|path| at(&path.replace('?', "?n=1&"))).collect();
+    assert_eq!(first, again);
+    let by_chance: Vec<String> = (0..40).map(|_| at("/events")).collect();
+    let by_load: Vec<String> = (0..40).map(|_| at("/")).collect();
+    for answers in [&first, &by_chance, &by_load] {
+        assert!(
+            ["one", "two"].iter().all(|name| answers.iter().any(|at| at == name)),
+            "{answers:?}"
+        );
+    }
+    let metrics = example.proxy.metrics();
+    for (method, picks) in [("ring_hash", 80.0), ("random", 40.0), ("least_request", 40.0)] {
+        let picked = metrics.sum("endpoint_pick_total", &[("method", method)]);
+        assert_eq!(picked, picks, "{method}");
+    }
+}
+
+fn who_takes_too_long_is_answered_for(engine: Engine) {
+    // It takes a request and says nothing.
+    let silent = Upstream::scripted(|mut peer, _| {
+        let _ = peer.read_to_end();
+    });
+    let example = Example::apply(engine, "timeouts.yaml", &[silent.address()]);
+    let late = |count: f64| {
+        example.proxy.await_metric("response_flags_total", &[("flag", "UT")], count);
+    };
+    for (path, least_ms, count) in [("/suggestions", 300, 1.0), ("/reports", 400, 2.0)] {
+        let began = Instant::now();
+        assert_eq!(example.ask(&get(path)).status, 504, "{path}");
+        assert!(began.elapsed() >= Duration::from_millis(least_ms), "{:?}", began.elapsed());
+        late(count);
+    }
+    // A caller that waits for less says so.
+    let hurried = get("/").replace("Connection", "X-Request-Timeout-Ms: 200\r\nConnection");
+    assert_eq!(example.ask(&hurried).status, 504);
+    late(3.0);
+}
+
+fn a_copy_goes_to_another_service_and_nobody_waits_for_it(engine: Engine) {
+    let upstreams = [Upstream::fixed("answer"), closing("nobody sees that")];
+    let example = Example::apply(engine, "mirror.yaml", &addresses(&upstreams));
+    for _ in 0..100 {
+        assert_eq!(example.get(""), "answer");
+    }
+    let [_, copied] = &upstreams;
+    let copies = example.proxy.metrics().sum("mirror_total", &[]);
+    assert!((20.0..=80.0).contains(&copies), "{copies} of 100 where half should");
+    eventually("every copy is there", || {
+        (copied.requests_so_far().len() as f64 == copies).then_some(())
+    });
+
+    // Whatever becomes of a copy, nobody hears of it; all are copied now.
+    example.change("fraction: {numerator: 1, denominator: 2}", "percent: 100");
+    let [_answers, gone] = upstreams;
+    let address = gone.address();
+    drop(gone);
+    eventually("it refuses", || TcpStream::connect(address).is_err().then_some(()));
+    for _ in 0..10 {
+        assert_eq!(example.get(""), "answer");
+    }
+    example.proxy.await_metric("mirror_failed_total", &[], 10.0);
+    assert_eq!(example.proxy.metrics().sum("mirror_total", &[]), copies + 10.0);
+    assert_eq!(example.proxy.metrics().sum("mirror_skipped_total", &[]), 0.0);
 }

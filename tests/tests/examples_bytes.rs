@@ -16,6 +16,7 @@ lateen_tests::on_both_engines!(
     two_downloads_share_what_there_is,
     a_body_of_unknown_length_is_held_to_it_too,
     uploads_wait_small_ones_too,
+    a_delay_is_no_part_of_a_try,
     a_tunnel_is_held_to_it_both_ways,
     who_leaves_while_its_body_waits_is_noticed,
     a_drain_lets_a_body_finish,
@@ -135,6 +136,24 @@ fn uploads_wait_small_ones_too(engine: Engine) {
     let least = at_least(540_000, 100_000, 400_000);
     assert!(began.elapsed() >= least, "{:?} of {least:?}", began.elapsed());
     assert_counted(&example, 540_000);
+}
+
+fn a_delay_is_no_part_of_a_try(engine: Engine) {
+    const BYTES: usize = 3_000_000;
+    let upstream = serving(BYTES);
+    let example = Example::apply(engine, "rate-limit-bytes.yaml", &[upstream.address()]);
+    example.change("  rateLimits:", "  timeouts: {backendRequest: 250ms}\n  rateLimits:");
+    let began = Instant::now();
+    let mut client = Peer::connect(example.listen);
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 300000\r\nConnection: close\r\n\r\n",
+    );
+    client.send(body(300_000));
+    assert!(read_response(&mut client, "POST").body == body(BYTES));
+    let least = at_least(300_000, 100_000, 400_000) + at_least(BYTES, 1_000_000, 4_000_000);
+    assert!(began.elapsed() >= least, "{:?} of {least:?}", began.elapsed());
+    let late = [("flag", "UT")];
+    assert_eq!(example.proxy.metrics().sum("response_flags_total", &late), 0.0);
 }
 
 fn a_tunnel_is_held_to_it_both_ways(engine: Engine) {

@@ -278,17 +278,23 @@ async fn pass_body_on(
     let Call { connection, exchange, upstream, timer, .. } = call;
     let shard = &connection.shard;
     let moved = Moved::default();
+    let held = call.held();
+    // What is held back here takes its time by the route's word, not by the endpoint's doing.
+    let timer = match held {
+        Some(_) => Timer { until: exchange.due.get(), ..*timer },
+        None => *timer,
+    };
     let way = Way {
         source: upstream,
         source_counts: shard.upstream_counts(),
         sink: &connection.stream,
         sink_counts: connection.counts(),
         metrics: shard.metrics(),
-        timer: *timer,
+        timer,
         read_limit: shard.config.timeouts.body,
         write_limit: shard.config.timeouts.write,
         moved: &moved,
-        held: call.held(),
+        held,
     };
     let passed = &exchange.response_bytes;
     transfer_body(&way, incoming, body, encoding, passed, u64::MAX)
