@@ -20,8 +20,8 @@ Examples:
   lateen eject --service shop/cart:http --endpoint 10.0.0.7
   lateen get overrides
 
-Endpoints are named as the access log and `lateen status` name them. A bare address stands for all of the
-service's endpoints at it.")]
+Endpoints are named as the access log names them; for one that is not there those that are are listed. A bare
+address stands for all of the service's endpoints at it.")]
 pub(crate) struct Eject {
     #[command(flatten)]
     pub(crate) which: EndpointArguments,
