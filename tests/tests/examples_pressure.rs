@@ -143,7 +143,7 @@ fn a_process_that_runs_out_of_descriptors_turns_away_in_order_and_recovers(engin
     assert_eq!(shed(&example, "descriptors", "critical"), 0.0);
 }
 
-/// So many clients ask without a pause that a turn of the worker takes long; all of them are answered, and a
+/// Many clients ask without a pause, whether or not that makes the worker late; all of them are answered, and a
 /// drain comes through meanwhile.
 fn a_worker_that_is_kept_busy_loses_nobody_and_drains(engine: Engine) {
     const CLIENTS: usize = 200;
