@@ -280,8 +280,7 @@ impl Bulkhead {
         let gives_up = began + Duration::from_millis(caps.queue_timeout_ms.into());
         let too_late = began + patience_ns.map_or(Duration::MAX, Duration::from_nanos);
         let ends = gives_up.min(too_late).min(until);
-        let mut look_at = began + self.delay.get().map_or(Duration::MAX, first_look);
-        deadline.set(ends.min(look_at));
+        deadline.set(ends.min(began + self.delay.get().map_or(Duration::MAX, first_look)));
         let got = poll_fn(|cx| {
             loop {
                 if waiter.ticket.is_granted() || waiter.handed.borrow().is_some() {
@@ -297,8 +296,7 @@ impl Bulkhead {
                 if now >= ends {
                     return Poll::Ready(false);
                 }
-                look_at = now + gate.look(self.terms(of), now.as_nanos());
-                deadline.set(ends.min(look_at));
+                deadline.set(ends.min(now + gate.look(self.terms(of), now.as_nanos())));
             }
         })
         .await;

@@ -225,7 +225,6 @@ mod tests {
             let address = SocketAddr::from(([10, 0, 0, 1], 80));
             let _accepting = accepting(&mut worker, address);
             let idle = connect(address).await;
-            // Its detection is over: it has asked for nothing yet.
             idle.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()).await.expect("it reads");
             sleep(LOOKS).await;
             assert!(shard.clients.has_idle(), "it was answered");

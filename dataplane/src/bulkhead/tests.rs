@@ -203,6 +203,15 @@ fn parts_of_a_service_share_its_caps_and_its_budget() {
     });
 }
 
+/// Room for a connection to a cluster, for who waits no longer than a moment.
+async fn room_soon(
+    cluster: &Cluster,
+    idle: impl FnOnce() -> Option<(Chosen, Upstream)>,
+) -> Result<Room, Failure> {
+    let (deadline, until) = (Deadline::new(), lateen_ring::now() + Duration::from_millis(50));
+    cluster.bulkhead.room(&cluster.idle, Priority::Default, &deadline, until, idle).await
+}
+
 #[test]
 fn what_idles_of_one_part_is_given_up_for_who_waits_for_another() {
     on_worker(&[], async |mut worker| {
@@ -211,9 +220,7 @@ fn what_idles_of_one_part_is_given_up_for_who_waits_for_another() {
         let (chosen, upstream, _peer) = connected(&shard, &near).await;
         shard.pool.put(&shard, &chosen, upstream);
         assert_eq!(shard.pool.count(), 1);
-        let deadline = Deadline::new();
-        let until = lateen_ring::now() + Duration::from_millis(50);
-        let room = far.bulkhead.room(&far.idle, Priority::Default, &deadline, until, || None).await;
+        let room = room_soon(&far, || None).await;
         assert!(matches!(room, Ok(Room::Unit(_))), "{room:?}");
         assert_eq!(shard.pool.count(), 0);
     });
@@ -313,10 +320,7 @@ fn what_idles_on_an_endpoint_out_of_service_is_given_up_for_who_waits() {
         let (chosen, upstream, _peer) = connected(&shard, &cluster).await;
         shard.pool.put(&shard, &chosen, upstream);
         cluster.set_out_of_service(chosen.index, OutOfService::Ejected, true);
-        let (deadline, idle) = (Deadline::new(), || shard.pool.take_any(&shard, &cluster));
-        let until = lateen_ring::now() + Duration::from_millis(50);
-        let of = (&cluster.idle, Priority::Default);
-        let room = cluster.bulkhead.room(of.0, of.1, &deadline, until, idle).await;
+        let room = room_soon(&cluster, || shard.pool.take_any(&shard, &cluster)).await;
         assert!(matches!(room, Ok(Room::Unit(_))), "{room:?}");
         assert_eq!(shard.pool.count(), 0);
     });

@@ -129,13 +129,19 @@ pub struct Grant<'f> {
     due: Instant,
     /// They are not there at once.
     is_delayed: bool,
-    /// From each of the limits; `None`: all of what this worker was lent.
-    drawn: Option<Box<[Drawn; RATE_LIMITS_MAX]>>,
-    /// How often the limits were others by then, all together.
-    changes: u32,
+    taken: Taken,
     /// Counts what passes, and from where.
     passed: &'f Cell<u64>,
     passed_before: u64,
+}
+
+/// Where granted bytes are from.
+#[derive(Debug)]
+enum Taken {
+    /// All of what this worker was lent, when the limits had become others so often, all together.
+    Lent { changes: u32 },
+    /// From each of the limits.
+    Drawn(Box<[Drawn; RATE_LIMITS_MAX]>),
 }
 
 impl Flow {
@@ -144,20 +150,19 @@ impl Flow {
         let now_ns = lateen_ring::now().as_nanos();
         let likely = (2 * self.piece.get()).max(ASKED_BYTES_LEAST);
         let most = most.min(likely).min(limits::FLOW_PIECE_BYTES_MAX);
-        let (bytes, due_ns, drawn) = if self.has_lent(most, now_ns) {
+        let (bytes, due_ns, taken) = if self.has_lent(most, now_ns) {
             self.take_lent(most, now_ns);
-            (most, now_ns, None)
+            (most, now_ns, Taken::Lent { changes: self.changes() })
         } else {
             let (bytes, due_ns, drawn) = self.draw(most, now_ns);
-            (bytes, due_ns, Some(drawn))
+            (bytes, due_ns, Taken::Drawn(drawn))
         };
         Grant {
             flow: self,
             bytes,
             due: Instant::from_nanos(due_ns),
             is_delayed: due_ns > now_ns,
-            drawn,
-            changes: self.changes(),
+            taken,
             passed,
             passed_before: passed.get(),
         }
@@ -297,8 +302,11 @@ impl Grant<'_> {
     /// They are due, but it is not certain yet that they pass: [`Flow::pass_kept`] says that they do.
     pub fn keep(mut self) {
         let Self { flow, bytes, .. } = self;
-        let now_ns = lateen_ring::now().as_nanos();
-        let drawn = self.drawn.take().map_or_else(|| flow.drawn_now(now_ns), |drawn| *drawn);
+        let taken = std::mem::replace(&mut self.taken, Taken::Lent { changes: 0 });
+        let drawn = match taken {
+            Taken::Lent { .. } => flow.drawn_now(lateen_ring::now().as_nanos()),
+            Taken::Drawn(drawn) => *drawn,
+        };
         let delayed = if self.is_delayed { bytes } else { 0 };
         // Nothing of it is to go back.
         std::mem::forget(self);
@@ -329,8 +337,8 @@ impl Grant<'_> {
     /// Whether the limits are others by now, so that asking again may be answered otherwise.
     pub fn is_outdated(&self) -> bool {
         // What was lent is there, whatever changes.
-        let Some(drawn) = self.drawn.as_deref() else { return false };
-        let mut limits = self.flow.enforced().zip(drawn);
+        let Taken::Drawn(drawn) = &self.taken else { return false };
+        let mut limits = self.flow.enforced().zip(&**drawn);
         limits.any(|((limiter, _), drawn)| limiter.total.changes() != drawn.changes)
     }
 }
@@ -346,13 +354,13 @@ impl Drop for Grant<'_> {
         }
         let left = self.bytes.saturating_sub(passed);
         if left > 0 {
-            match &self.drawn {
-                Some(drawn) => self.flow.put_back(left, drawn, now_ns),
-                None if self.changes == self.flow.changes() => {
+            match &self.taken {
+                Taken::Drawn(drawn) => self.flow.put_back(left, drawn, now_ns),
+                Taken::Lent { changes } if *changes == self.flow.changes() => {
                     self.flow.put_back(left, &self.flow.drawn_now(now_ns), now_ns);
                 }
                 // Of what there was of another limit nothing is known any more.
-                None => {}
+                Taken::Lent { .. } => {}
             }
         }
     }

@@ -94,9 +94,13 @@ fn what_was_there_goes_back_after_a_change_unless_it_was_of_other_buckets() {
         ] {
             let first = flow(&mut worker, &[first]);
             let grant = first.ask(1, &passed);
-            assert!(wait(&grant).is_zero() && grant.bytes() == 1 && grant.drawn.is_some());
+            assert!(
+                wait(&grant).is_zero()
+                    && grant.bytes() == 1
+                    && matches!(grant.taken, Taken::Drawn(_))
+            );
             let lent = first.ask(1, &passed);
-            assert!(lent.drawn.is_none(), "it is of what the worker has");
+            assert!(matches!(lent.taken, Taken::Lent { .. }), "it is of what the worker has");
             let next = flow(&mut worker, &[next]);
             // The rest is spent meanwhile.
             take_all(&next);

@@ -1,9 +1,9 @@
 //! How long completions wait in the kernel before a worker sees them.
 //!
-//! Where task work is deferred, an enter does only some of what is there (20 items, `IO_LOCAL_TW_DEFAULT_MAX`
-//! since Linux 6.14), so that turns stay short however much waits. A timeout that is over at once stands in that
-//! line like everything else, and how long it takes to come back is how long they all wait. It is sent only
-//! where something waits anyhow, and seldom.
+//! Where task work is deferred, an enter does only some of what is there (20 items in newer kernels,
+//! `IO_LOCAL_TW_DEFAULT_MAX`), so that turns stay short however much waits. A timeout that is over at once stands
+//! in that line like everything else, and how long it takes to come back is how long they all wait. It is sent
+//! only where something waits anyhow, and seldom.
 
 use std::time::Duration;
 
