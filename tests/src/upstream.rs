@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+/// More than any test connects at once: beyond the 128 of the standard library handshakes are dropped, and
+/// tried again after the proxy's connect timeout.
+const BACKLOG: i32 = 1024;
+
 /// An upstream; its listener closes when it is dropped. Declare it before the proxy, so that it
 /// outlives it.
 #[derive(Debug)]
@@ -72,8 +76,9 @@ impl Upstream {
         script: impl Fn(Peer, usize) + Send + Sync + 'static,
         requests: mpsc::Receiver<Request>,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let (socket, address) = refusing();
+        socket.listen(BACKLOG).expect("listen works");
+        let listener = TcpListener::from(socket);
         let connections = Arc::new(AtomicUsize::new(0));
         let stopping = Arc::new(AtomicBool::new(false));
         let (count, stop) = (connections.clone(), stopping.clone());
