@@ -225,7 +225,10 @@ impl Accepting {
     /// Ceases to, lets in who was connected before, and closes the listener.
     async fn cease(self, shard: &Rc<Shard>) {
         self.task.abort();
-        for stream in self.listener.empty().await {
+        let connected = self.listener.empty().await;
+        // Whoever comes now is to hear at once that nobody listens.
+        drop(self.listener);
+        for stream in connected {
             admit(shard, stream, self.slot);
         }
     }

@@ -386,6 +386,15 @@ impl Engine {
         }
     }
 
+    /// Lets nobody begin to connect to a listener. In a simulation nobody does within a step, which is as long
+    /// as it matters.
+    pub(crate) fn turn_deaf(&mut self, io: &mut Io, key: SocketKey) {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => direct::turn_deaf(io, key),
+            Self::Sim(_) => {}
+        }
+    }
+
     /// Accepts one connection that waits already; EAGAIN if none does.
     pub(crate) fn accept_now(&mut self, io: &mut Io, key: SocketKey) -> Result<Accepted, Errno> {
         match self {

@@ -167,8 +167,9 @@ impl Listener {
         self.core.with(|engine, io| engine.accept_stop(io, self.key));
     }
 
-    /// Stops accepting and returns every connection that clients have already opened, so that
-    /// closing the listener resets none of them.
+    /// Stops accepting for good and returns every connection that clients have opened, so that
+    /// closing the listener resets none of them. Who begins to connect from now on is not heard, and
+    /// tries again after a second: close it soon.
     pub async fn empty(&self) -> Vec<Stream> {
         poll_fn(|cx| {
             self.core.with(|engine, io| {
@@ -182,6 +183,7 @@ impl Listener {
             })
         })
         .await;
+        self.core.with(|engine, io| engine.turn_deaf(io, self.key));
         let mut waiting = Vec::new();
         loop {
             let fd = self.core.with(|engine, io| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SocketFlags};
 use rustix::pipe::SpliceFlags;
-use socket2::SockRef;
+use socket2::{SockFilter, SockRef};
 
 use crate::address::Address;
 use crate::engine::{Io, add};
@@ -212,6 +212,23 @@ pub(crate) fn push(io: &mut Io, key: SocketKey) {
     socket.send.ahead = false;
     // Setting it again sends what is held (`tcp(7)`). A Unix socket refuses, and holds nothing.
     let _ = rustix::net::sockopt::set_tcp_nodelay(socket.fd(), true);
+}
+
+/// Drops each SYN that comes to a listener (a classic BPF filter, socket(7)), so that nobody gets into its queue
+/// between the last look and the close. Handshakes under way end as they would. Where the kernel won't have
+/// it, that moment is what it was.
+pub(crate) fn turn_deaf(io: &mut Io, key: SocketKey) {
+    /// Where TCP's flags are in a segment, and which of them is SYN. Source: RFC 9293 §3.1.
+    const FLAGS_AT: u32 = 13;
+    const SYN: u32 = 0x02;
+    let code = |bits: u32| bits as u16;
+    let filter = [
+        SockFilter::new(code(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS), 0, 0, FLAGS_AT),
+        SockFilter::new(code(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K), 0, 1, SYN),
+        SockFilter::new(code(libc::BPF_RET | libc::BPF_K), 0, 0, 0),
+        SockFilter::new(code(libc::BPF_RET | libc::BPF_K), 0, 0, u32::MAX),
+    ];
+    let _ = SockRef::from(&io.sockets.at(key).fd()).attach_filter(&filter);
 }
 
 pub(crate) fn accept(io: &mut Io, key: SocketKey) -> Result<OwnedFd, Errno> {
