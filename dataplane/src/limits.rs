@@ -286,6 +286,8 @@ pub const NOTICES_MAX: usize = 4_096;
 
 /// From a Hello to the control plane's Welcome.
 pub const CONTROL_WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the Welcome until a proxy that runs nothing says that it was given nothing.
+pub const CONTROL_SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
 /// From a frame's first byte to its last.
 pub const CONTROL_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Until the control plane has taken an answer.

@@ -24,6 +24,7 @@ use lateen_snapshot::message::{
 };
 use lateen_snapshot::model::Epoch;
 use lateen_snapshot::validate::patterns::Patterns;
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::decide::route::RouteTables;
 use crate::last_good;
@@ -122,6 +123,7 @@ impl Subscription {
         backoff.reset();
         self.metrics.control().connected.set(1);
         keeper.tell(Event::Connected(sender));
+        self.note_silence(&receiver);
         loop {
             match receive(&mut receiver, None)? {
                 Some(ToProxy::Publish(publish)) => {
@@ -137,8 +139,27 @@ impl Subscription {
         }
     }
 
+    /// Where nothing runs and nothing comes, the name is most likely another one than was declared.
+    fn note_silence(&self, receiver: &Receiver) {
+        if self.running().is_some() {
+            return;
+        }
+        let mut socket = [PollFd::new(receiver, PollFlags::IN)];
+        let patience = limits::CONTROL_SNAPSHOT_PATIENCE;
+        let patience = patience.try_into().expect("seconds fit");
+        // What else there may be is for who reads next.
+        if poll(&mut socket, Some(&patience)) == Ok(0) {
+            let name = &self.name;
+            tracing::warn!(%name, "the control plane has no snapshot for a proxy of this name: is a Proxy declared so? `lateen status` lists those that are");
+        }
+    }
+
+    /// `None`: nothing was published yet.
+    fn running(&self) -> Option<Epoch> {
+        Some(self.published.loaded().epoch).filter(|epoch| epoch.store != 0)
+    }
+
     fn hello(&self) -> ToControl {
-        let running = Some(self.published.loaded().epoch).filter(|epoch| epoch.store != 0);
         ToControl::Hello(Hello {
             protocol: PROTOCOL,
             snapshot_versions: (*VERSIONS_READABLE.start(), *VERSIONS_READABLE.end()),
@@ -146,7 +167,7 @@ impl Subscription {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             workers: self.workers as u32,
-            running,
+            running: self.running(),
         })
     }
 

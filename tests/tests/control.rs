@@ -43,6 +43,10 @@ fn a_published_snapshot_is_served_and_told_of(engine: Engine) {
     assert_eq!((session.hello().name.as_str(), session.hello().workers), ("test", 2));
     assert_eq!(session.hello().running, None);
     assert_eq!(proxy.ask_admin("/ready").status, 503, "there is nothing to serve yet");
+    eventually("who waits says for which name", || {
+        proxy.said().contains("no snapshot for a proxy of this name").then_some(())
+    });
+    assert!(proxy.said().contains("name=test"), "{}", proxy.said());
 
     let listen = free_address();
     let mesh = Mesh::forwarding(listen, &[upstream.address()]);
