@@ -21,7 +21,7 @@ use crate::breaker::{self, Verdict};
 use crate::client::Connection;
 use crate::cluster::Chosen;
 use crate::codec::body::{BodyProgress, Framing};
-use crate::codec::http1::reply::{LocalReply, write_body_reply, write_local_reply};
+use crate::codec::http1::reply::{LocalReply, body_bytes_of, write_body_reply, write_local_reply};
 use crate::codec::http1::request::allowed_methods;
 use crate::codec::http1::write_response::ResponseEdits;
 use crate::codec::message::Method;
@@ -35,7 +35,7 @@ use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::forward::request_body::{Upload, send_request_body};
 use crate::forward::response::{Call, Responded, respond};
-use crate::forward::transfer::{Timer, one, send};
+use crate::forward::transfer::{Stopped, Timer, one, send};
 use crate::forward::tunnel::{Bounds, End, Passed, end_tunnel, tunnel};
 use crate::health::tries::{note_answered, note_failed};
 use crate::hedged::{call, hedge_at, respond_hedged};
@@ -420,11 +420,8 @@ impl Drop for NotedBytes<'_> {
 /// Sends an answer of the proxy's own to a request that was well formed.
 async fn answer(connection: &Connection, exchange: &Exchange, own: OwnAnswer) -> After {
     let OwnAnswer { reply, status, keep_alive, failure } = own;
-    let timeout = connection.shard.config.timeouts.write;
-    let sent =
-        send(&connection.stream, connection.counts(), connection.timer(), timeout, one(reply));
-    exchange.status.set(status);
-    let gone = sent.await.err().map(|_| Failure::client_gone(Stage::ResponseBody));
+    let sent = send_own(connection, exchange, status, reply).await;
+    let gone = sent.err().map(|_| Failure::client_gone(Stage::ResponseBody));
     exchange.observe(connection, gone.or(failure));
     match gone {
         None if keep_alive => After::KeepAlive,
@@ -530,16 +527,26 @@ async fn answer_failure(
         edits: Some(ResponseEdits { fields: None, cut: &[], lines: &added }),
     };
     write_local_reply(&local, &mut reply);
-    exchange.status.set(status);
-    let timeout = shard.config.timeouts.write;
-    let sent =
-        send(&connection.stream, connection.counts(), connection.timer(), timeout, one(reply))
-            .await;
-    match sent {
+    match send_own(connection, exchange, status, reply).await {
         Ok(()) if keep_alive => After::KeepAlive,
         Ok(()) => After::Linger,
         Err(_) => After::Close,
     }
+}
+
+/// Sends an answer of the proxy's own, and notes for the log line that it was sent.
+async fn send_own(
+    connection: &Connection,
+    exchange: &Exchange,
+    status: u16,
+    reply: Vec<u8>,
+) -> Result<(), Stopped> {
+    exchange.status.set(status);
+    let body_bytes = body_bytes_of(&reply) as u64;
+    let (timer, timeout) = (connection.timer(), connection.shard.config.timeouts.write);
+    send(&connection.stream, connection.counts(), timer, timeout, one(reply)).await?;
+    exchange.response_bytes.set(body_bytes);
+    Ok(())
 }
 
 /// What an answer to a failure says as any other to the request would: what CORS lets a page read it,

@@ -66,6 +66,7 @@ fn when_every_endpoint_refuses_it_is_503(engine: Engine) {
     assert_eq!(get(proxy.address(), "/").status, 503);
     let line = proxy.only_access_log_line();
     assert!(line["flags"] == "UH" || line["flags"] == "UF", "{line}");
+    assert_eq!(line["response_bytes"], "Service Unavailable\n".len(), "{line}");
 }
 
 fn a_refusing_endpoint_is_tried_last(engine: Engine) {

@@ -79,6 +79,13 @@ pub fn write_body_reply(
     }
 }
 
+/// How long the body of an answer is that was written here.
+pub fn body_bytes_of(reply: &[u8]) -> usize {
+    const HEAD_END: &[u8] = b"\r\n\r\n";
+    let end = reply.windows(HEAD_END.len()).position(|bytes| bytes == HEAD_END);
+    reply.len() - HEAD_END.len() - end.expect("each head ends")
+}
+
 /// Appends a field that the route may have replaced or taken away.
 fn put_field(reply: &LocalReply<'_>, name: &str, value: &[u8], out: &mut Vec<u8>) {
     if !reply.edits.is_some_and(|edits| edits.cuts(name.as_bytes())) {

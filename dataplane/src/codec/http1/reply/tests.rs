@@ -62,6 +62,17 @@ fn a_reply_to_head_has_the_same_head_and_no_body() {
 }
 
 #[test]
+fn the_length_of_a_body_is_known_from_the_whole() {
+    let length = |reply: &LocalReply<'_>| body_bytes_of(written(reply).as_bytes());
+    assert_eq!(length(&REPLY), "Service Unavailable\n".len());
+    assert_eq!(length(&LocalReply { head_only: true, ..REPLY }), 0);
+    assert_eq!(length(&LocalReply { status: 204, ..REPLY }), 0);
+    let mut out = Vec::new();
+    write_body_reply(&REPLY, "text/plain", b"two\r\n\r\nparts", &mut out);
+    assert_eq!(body_bytes_of(&out), "two\r\n\r\nparts".len());
+}
+
+#[test]
 fn http_10_is_told_when_the_connection_stays() {
     let reply = LocalReply { client_version: Version::Http10, ..REPLY };
     assert!(written(&reply).contains("\r\nConnection: keep-alive\r\n"));
