@@ -162,6 +162,11 @@ fn check_keys(keys: &[HashKey], findings: &mut Findings<'_>) {
 }
 
 fn check_timeouts(timeouts: &Timeouts, targets: &[TargetRef], findings: &mut Findings<'_>) {
+    if *timeouts == Timeouts::default() {
+        let help =
+            "give it `request`, `backendRequest`, `connect` or another time, or leave it out";
+        findings.error_with_help("spec.timeouts", "`timeouts` says nothing", help);
+    }
     if timeouts.connect.is_some() {
         check_fits("timeouts.connect", |kind| kind == "Service", targets, findings);
     }

@@ -30,6 +30,14 @@ pub(super) fn check(
             "at least 1, or nothing beside it",
         );
     }
+    let is_empty = retry.on.as_ref().is_some_and(Vec::is_empty)
+        && retry.statuses.iter().flatten().next().is_none()
+        && retry.headers.is_none();
+    if is_empty && retry.attempts != Some(0) {
+        let message = "`on` names nothing, and there are no `statuses` and no `headers`: nothing is tried again";
+        let help = "name a condition, such as `ConnectFailure`; or `attempts: 0` alone, to say so";
+        findings.error_with_help("spec.retry.on", message, help);
+    }
     check_lists(retry, findings);
     let has_per_try = policy.timeouts.as_ref().is_some_and(|all| all.backend_request.is_some());
     if let Some(index) = position(retry, RetryCondition::PerTryTimeout)
