@@ -11,6 +11,7 @@ use lateen_control::api::messages::Verdict;
 use lateen_control::api::messages::overrides::{
     BreakerTo, OrderText, OverrideRequest, OverrideResponse, OverridesResponse,
 };
+use lateen_control::compile::in_force::BackendPort;
 use lateen_control::serve::overrides::{Held, Ordered, Override};
 use lateen_control::serve::view::OverrideView;
 use lateen_control::status::Outcome;
@@ -190,14 +191,25 @@ pub(crate) fn of_breaker(
         Held::Open => "open",
         Held::Closed => "closed",
     };
+    Some(format!("its circuit breaker is held {held}{}", by_order(order)))
+}
+
+/// What is ordered of the endpoints of these services.
+pub(crate) fn of_endpoints(overrides: &[OverrideView], backends: &[BackendPort]) -> Vec<String> {
+    let said = overrides.iter().filter_map(|OverrideView { order, .. }| match &order.ordered {
+        Ordered::Ejected { service, .. } if backends.iter().any(|port| service.means(port)) => {
+            Some(format!("{}{}", order.ordered, by_order(order)))
+        }
+        _ => None,
+    });
+    said.collect()
+}
+
+/// ` by order of ann since 2026-01-31T23:59:59Z until `lateen readmit`: its disk is full`
+fn by_order(order: &Override) -> String {
     let why = match &*order.message {
         "" => String::new(),
         message => format!(": {}", message.lines().next().unwrap_or_default()),
     };
-    Some(format!(
-        "its circuit breaker is held {held} by order of {} since {}{}{why}",
-        order.author,
-        order.since,
-        until(order)
-    ))
+    format!(" by order of {} since {}{}{why}", order.author, order.since, until(order))
 }

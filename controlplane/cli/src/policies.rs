@@ -76,9 +76,12 @@ fn overview(response: &RoutePoliciesResponse) -> String {
         for way in &rule.ways {
             let name = (&*route.kind, &*route.namespace, &*route.name);
             let part = (rule.index, rule.name.as_deref());
-            let ordered = overrides::of_breaker(&response.overrides, name, part);
-            let ordered = ordered.map(|ordered| ordered + "\n").unwrap_or_default();
-            let _ = write!(text, "\n{}{ordered}", way_of(rule, way));
+            let _ = write!(text, "\n{}", way_of(rule, way));
+            let breaker = overrides::of_breaker(&response.overrides, name, part);
+            let endpoints = overrides::of_endpoints(&response.overrides, &rule.backends);
+            for ordered in breaker.into_iter().chain(endpoints) {
+                let _ = writeln!(text, "{ordered}");
+            }
         }
     }
     if route.rules.is_empty() {

@@ -91,10 +91,13 @@ pub(super) async fn route_policies(
     Ok(Json(RoutePoliciesResponse { revision, route, overrides }))
 }
 
-/// Whether an order is about a route or a rule of it.
+/// Whether an order is about a route or a rule of it, or an endpoint that it may lead to.
 fn is_about(ordered: &Ordered, told: &RouteInForce) -> bool {
     match ordered {
-        Ordered::Ejected { .. } => false,
+        Ordered::Ejected { service, .. } => {
+            let mut backends = told.rules.iter().flat_map(|rule| &rule.backends);
+            backends.any(|port| service.means(port))
+        }
         Ordered::Breaker { route, .. } => {
             (route.kind.as_str(), &route.namespace, &route.name)
                 == (&*told.kind, &told.namespace, &told.name)

@@ -61,8 +61,24 @@ pub struct RuleInForce {
     /// Its name, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What it sends anything to, each once.
+    pub backends: Vec<BackendPort>,
     /// By the parents that requests come from: those that make no difference are together.
     pub ways: Vec<WayInForce>,
+}
+
+/// A port of a service that a rule sends something to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendPort {
+    /// The service's namespace.
+    pub namespace: String,
+    /// The service's name.
+    pub name: String,
+    /// The port's number.
+    pub port: u16,
+    /// The port's name, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_name: Option<String>,
 }
 
 /// What is in force on a rule for what comes from some of its parents.
@@ -207,10 +223,14 @@ pub fn in_force(declared: &[Arc<Declared>], asked: &Asked) -> Result<RouteInForc
     let route = Told { route, objects: &objects, services: &services, policies: &policies };
     let parents = route.parents(&attachments);
     let rules = route.asked_rules(asked)?;
-    let rules = rules.into_iter().map(|index| RuleInForce {
-        index,
-        name: route.rule_name(index).map(str::to_owned),
-        ways: route.ways(index, &parents, &references),
+    let rules = rules.into_iter().map(|index| {
+        let backends = route.backends(index, &references);
+        RuleInForce {
+            index,
+            name: route.rule_name(index).map(str::to_owned),
+            ways: route.ways(index, &parents, &backends),
+            backends: backends.into_iter().map(BackendPort::of).collect(),
+        }
     });
     Ok(RouteInForce {
         kind: route.kind_name().to_owned(),
@@ -389,10 +409,10 @@ impl<'a, 'd> Told<'a, 'd> {
         &self,
         index: usize,
         parents: &[Parent<'a, 'd>],
-        references: &References<'a, 'd>,
+        backends: &[(&'a Service<'d>, &'a ServicePort<'d>)],
     ) -> Vec<WayInForce> {
         let own = self.own_words(index);
-        let backends = self.backends(index, references);
+        let backends: Vec<Backend> = backends.iter().map(|of| self.words_of(*of)).collect();
         let settings = |parent: &[Speaker]| {
             settle(&Way { kind: self.target_kind(), own: &own, parent, backends: &backends })
         };
@@ -459,7 +479,11 @@ impl<'a, 'd> Told<'a, 'd> {
     }
 
     /// The backends that a rule sends anything to, each once.
-    fn backends(&self, index: usize, references: &References<'a, 'd>) -> Vec<Backend> {
+    fn backends(
+        &self,
+        index: usize,
+        references: &References<'a, 'd>,
+    ) -> Vec<(&'a Service<'d>, &'a ServicePort<'d>)> {
         // Of a TCPRoute also those without weight: the compiler asks for their limits too.
         let (written, wanted): (Vec<BackendRef<'_>>, Wanted) = match self.route.rules()[index] {
             Rule::Http(rule) if redirects(rule) => (Vec::new(), Wanted::Http),
@@ -475,22 +499,28 @@ impl<'a, 'd> Told<'a, 'd> {
         let found = written.into_iter().filter_map(|reference| {
             references.backend(self.declared(), &path, reference, wanted, &mut findings)
         });
-        let found: Vec<_> = found.filter(|(_, port)| seen.insert(port.cluster)).collect();
-        let backends = found.into_iter().map(|(service, port)| Backend {
+        found.filter(|(_, port)| seen.insert(port.cluster)).collect()
+    }
+
+    fn words_of(&self, (service, port): (&Service<'d>, &ServicePort<'d>)) -> Backend {
+        let levels = [Level::BackendPortPolicy, Level::BackendPolicy];
+        let (kind, namespace) = (TargetKind::Service, service.namespace());
+        Backend {
             name: port_name(service, port),
-            words: self.words_about_port(
-                service,
-                port,
-                [Level::BackendPortPolicy, Level::BackendPolicy],
-            ),
-            compiled: self.policies.about(
-                TargetKind::Service,
-                service.namespace(),
-                service.name(),
-                port.name,
-            ),
-        });
-        backends.collect()
+            words: self.words_about_port(service, port, levels),
+            compiled: self.policies.about(kind, namespace, service.name(), port.name),
+        }
+    }
+}
+
+impl BackendPort {
+    fn of((service, port): (&Service<'_>, &ServicePort<'_>)) -> Self {
+        Self {
+            namespace: service.namespace().to_owned(),
+            name: service.name().to_owned(),
+            port: port.number,
+            port_name: port.name.map(str::to_owned),
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compile::in_force::BackendPort;
+
 /// The namespace of a name without one.
 const DEFAULT_NAMESPACE: &str = "default";
 
@@ -70,6 +72,14 @@ impl ServiceName {
     pub fn covers(&self, other: &Self) -> bool {
         (&self.namespace, &self.name) == (&other.namespace, &other.name)
             && covers_part(&self.port, &other.port)
+    }
+
+    /// Whether a port of a service is meant.
+    pub fn means(&self, of: &BackendPort) -> bool {
+        let is_port =
+            |port: &String| of.port_name.as_ref() == Some(port) || port.parse() == Ok(of.port);
+        (&self.namespace, &self.name) == (&of.namespace, &of.name)
+            && self.port.as_ref().is_none_or(is_port)
     }
 }
 
