@@ -201,8 +201,9 @@ fn slow_clients_do_not_delay_an_honest_one(engine: Engine) {
     });
     took.sort();
     let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
+    // Who waited for the slow ones would wait for their header timeout; the rest is for a busy machine.
     assert!(
-        median < Duration::from_millis(50) && slowest < Duration::from_secs(1),
+        median < Duration::from_millis(500) && slowest < Duration::from_secs(10),
         "{median:?}, {slowest:?}"
     );
     // They are whole connections still: one that ends its head is answered.
