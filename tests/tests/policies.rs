@@ -171,6 +171,33 @@ fn what_is_in_force_on_a_route_is_shown_with_its_source() {
 }
 
 #[test]
+fn what_is_in_force_on_a_service_is_shown_where_no_route_decides() {
+    let serving = Serving::start();
+    let shown = serving.policies(&["--route", "cart", "-n", "shop"]).expect_success();
+    let table = |state: &str| {
+        vec![
+            "SETTING VALUE STATE SAID BY".to_owned(),
+            format!("timeouts.request 10s {state} policy cart of the service"),
+            format!("retry attempts: 1 {state} policy cart of the service"),
+            format!("loadBalancing.type RoundRobin {state} policy cart of the service"),
+        ]
+    };
+    let mut expected = vec!["Service/shop/cart, revision 1".to_owned(), String::new()];
+    expected.push("port 80 (http)".to_owned());
+    expected.extend(table("in force"));
+    assert_eq!(lines(&shown), expected);
+
+    let attached = "parentRefs: [{group: lateen.dev, kind: Service, name: cart}]";
+    serving.apply(&MESH.replace("parentRefs: [{name: edge}]", attached));
+    let shown = serving.policies(&["--route", "service/cart", "-n", "shop"]).expect_success();
+    let instead = "HTTPRoute/shop/canary counts instead: see `lateen get policies --route httproute/canary -n shop`";
+    let mut expected = vec!["Service/shop/cart, revision 2".to_owned(), String::new()];
+    expected.extend(["port 80 (http)".to_owned(), instead.to_owned()]);
+    expected.extend(table("would be in force"));
+    assert_eq!(lines(&shown), expected);
+}
+
+#[test]
 fn what_nothing_comes_by_holds_nobody_to_anything() {
     let serving = Serving::start();
     serving.apply(&MESH.replace("  parentRefs: [{name: edge}]\n", ""));
@@ -189,7 +216,10 @@ fn what_is_not_there_is_refused_with_what_is_near() {
         (&["--route", "canary"], "there is HTTPRoute/shop/canary: say `-n NAMESPACE`"),
         (&["--route", "canari"], "there is HTTPRoute/shop/canary: say `-n NAMESPACE`"),
         (&["--route", "tcproute/canary", "-n", "shop"], "there is no TCPRoute shop/canary"),
-        (&["--route", "service/canary"], "write NAME, httproute/NAME or tcproute/NAME"),
+        (&["--route", "gateway/edge", "-n", "shop"], "tcproute/NAME or service/NAME"),
+        (&["--route", "service/card", "-n", "shop"], "did you mean cart?"),
+        (&["--route", "service/cart"], "there is Service/shop/cart: say `-n NAMESPACE`"),
+        (&["--route", "cart", "-n", "shop", "--rule", "81"], "its ports are 80 (http)"),
         (&["--route", "canary", "-n", "shop", "--rule", "pai"], "did you mean pay?"),
         (&["--route", "canary", "-n", "shop", "--rule", "2"], "its rules are 0 to 1; names: pay"),
     ] {

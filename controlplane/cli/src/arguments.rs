@@ -298,6 +298,7 @@ Examples:
   lateen get httproute/canary -n shop > canary.yaml
   lateen get policies -n shop
   lateen get policies --route cart -n shop --rule pay
+  lateen get policies --route service/ledger -n shop
   lateen get overrides
 
 With --route, every setting that someone says is shown with its value, who says it, and whether
@@ -311,12 +312,12 @@ pub(crate) struct Get {
     /// Of this kind; with a name, its text.
     #[arg(value_name = "KIND[/NAME]")]
     pub(crate) what: Option<String>,
-    /// With `policies`: what is in force on this HTTPRoute or TCPRoute, and where it was said. Of two
-    /// with one name `httproute/NAME` or `tcproute/NAME` is the one that is meant. Without --namespace it is
-    /// looked for in `default`.
+    /// With `policies`: what is in force on this HTTPRoute or TCPRoute, or on this Service where no route is
+    /// attached to it, and where it was said. Of several with one name `httproute/NAME`, `tcproute/NAME` or
+    /// `service/NAME` is the one that is meant. Without --namespace it is looked for in `default`.
     #[arg(long, value_name = "ROUTE", requires = "what")]
     pub(crate) route: Option<String>,
-    /// Only on this rule of the route: its name, or its number, from 0.
+    /// Only on this rule of the route: its name, or its number, from 0. Of a service: this port.
     #[arg(long, value_name = "RULE", requires = "route")]
     pub(crate) rule: Option<String>,
     /// Of this namespace only.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use lateen_control::api::messages::{PoliciesResponse, RoutePoliciesResponse};
 use lateen_control::compile::in_force::{
-    Level, RuleInForce, Said, Setting, Standing, Target, WayInForce,
+    Level, RouteInForce, RuleInForce, Said, Setting, Standing, Target, WayInForce,
 };
 use serde_json::Value as Json;
 
@@ -76,7 +76,7 @@ fn overview(response: &RoutePoliciesResponse) -> String {
         for way in &rule.ways {
             let name = (&*route.kind, &*route.namespace, &*route.name);
             let part = (rule.index, rule.name.as_deref());
-            let _ = write!(text, "\n{}", way_of(rule, way));
+            let _ = write!(text, "\n{}", way_of(route, rule, way));
             let breaker = overrides::of_breaker(&response.overrides, name, part);
             let endpoints = overrides::of_endpoints(&response.overrides, &rule.backends);
             for ordered in breaker.into_iter().chain(endpoints) {
@@ -85,35 +85,50 @@ fn overview(response: &RoutePoliciesResponse) -> String {
         }
     }
     if route.rules.is_empty() {
-        text.push_str("no rules\n");
+        text.push_str(if is_service(route) { "no ports\n" } else { "no rules\n" });
     }
     text
 }
 
-fn way_of(rule: &RuleInForce, way: &WayInForce) -> String {
+/// Whether it is a service that is called without a route.
+fn is_service(route: &RouteInForce) -> bool {
+    route.kind == "Service"
+}
+
+fn way_of(route: &RouteInForce, rule: &RuleInForce, way: &WayInForce) -> String {
     let name = rule.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-    let parents = match &way.parents[..] {
-        [] => "attached to nothing".to_owned(),
-        parents => format!("from {}", parents.join(", ")),
+    let mut text = match (is_service(route), &way.parents[..]) {
+        (true, _) => format!("port {}{name}\n", rule.index),
+        (false, []) => format!("rule {}{name}, attached to nothing\n", rule.index),
+        (false, parents) => format!("rule {}{name}, from {}\n", rule.index, parents.join(", ")),
     };
-    let mut text = format!("rule {}{name}, {parents}\n", rule.index);
+    for decides in &rule.decided_by {
+        let _ = writeln!(text, "{}", instead(route, decides));
+    }
     if way.settings.is_empty() {
         text.push_str("nobody says anything: a proxy's defaults hold\n");
         return text;
     }
+    let is_direct = is_service(route);
     let rows = way.settings.iter().flat_map(|setting| {
-        setting.said.iter().map(|said| {
-            let backend = setting.backend.clone().unwrap_or_else(|| "all backends".to_owned());
+        setting.said.iter().map(move |said| {
             let state = match said.standing {
                 // Nothing comes by this route.
                 Standing::InForce if way.parents.is_empty() => "would be in force",
                 standing => standing_word(standing),
             };
-            let state = state.to_owned();
-            vec![setting.setting.clone(), short(&said.value), state, backend, source(said)]
+            let mut row = vec![setting.setting.clone(), short(&said.value), state.to_owned()];
+            if !is_direct {
+                row.push(setting.backend.clone().unwrap_or_else(|| "all backends".to_owned()));
+            }
+            row.push(source(said, is_direct));
+            row
         })
     });
-    text.push_str(&table(&["SETTING", "VALUE", "STATE", "FOR", "SAID BY"], rows));
+    text.push_str(&match is_direct {
+        true => table(&["SETTING", "VALUE", "STATE", "SAID BY"], rows),
+        false => table(&["SETTING", "VALUE", "STATE", "FOR", "SAID BY"], rows),
+    });
     let mut said = way.settings.iter().flat_map(|setting| &setting.said);
     if said.any(|said| short(&said.value).ends_with(CUT)) {
         let _ = writeln!(text, "what ends in {CUT} is whole with --output json");
@@ -122,6 +137,21 @@ fn way_of(rule: &RuleInForce, way: &WayInForce) -> String {
         let _ = writeln!(text, "{note}");
     }
     text
+}
+
+/// What a route that is attached to the port of a service does to who calls it.
+fn instead(service: &RouteInForce, route: &str) -> String {
+    let mut parts = route.split('/');
+    let (kind, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let name = parts.next().unwrap_or_default();
+    let whom = match namespace == service.namespace {
+        true => String::new(),
+        false => format!(" for callers of the namespace {namespace}"),
+    };
+    let kind = kind.to_ascii_lowercase();
+    format!(
+        "{route} counts instead{whom}: see `lateen get policies --route {kind}/{name} -n {namespace}`"
+    )
 }
 
 const fn standing_word(standing: Standing) -> &'static str {
@@ -134,8 +164,8 @@ const fn standing_word(standing: Standing) -> &'static str {
     }
 }
 
-/// Who says it: `the rule itself`, `policy slow of the route`.
-fn source(said: &Said) -> String {
+/// Who says it: `the rule itself`, `policy slow of the route`; `is_direct`: of a service that is called without one.
+fn source(said: &Said, is_direct: bool) -> String {
     let Some(policy) = &said.policy else { return "the rule itself".to_owned() };
     let Target { namespace, name, section, .. } = &said.target;
     let port = section.as_deref().unwrap_or_default();
@@ -144,6 +174,8 @@ fn source(said: &Said) -> String {
         Level::RoutePolicy => "the route".to_owned(),
         Level::ParentPortPolicy => format!("port {port} of the parent Service/{namespace}/{name}"),
         Level::ParentPolicy => format!("the parent Service/{namespace}/{name}"),
+        Level::BackendPortPolicy if is_direct => format!("port {port}"),
+        Level::BackendPolicy if is_direct => "the service".to_owned(),
         Level::BackendPortPolicy => {
             format!("port {port} of the backend Service/{namespace}/{name}")
         }

@@ -108,9 +108,10 @@ fn is_about(ordered: &Ordered, told: &RouteInForce) -> bool {
 fn route_kind(written: &str) -> Result<String, ApiError> {
     match kinds_named(written)[..] {
         [kind @ (ObjectKind::HttpRoute | ObjectKind::TcpRoute)] => Ok(kind.name().to_owned()),
+        [ObjectKind::Service | ObjectKind::CoreService, ..] => Ok("Service".to_owned()),
         _ => {
             let wrong = format!("`{written}` is no kind of route");
-            let help = "write NAME, httproute/NAME or tcproute/NAME";
+            let help = "write NAME, httproute/NAME, tcproute/NAME or service/NAME";
             Err(ApiError::new(StatusCode::BAD_REQUEST, wrong).with_help(help))
         }
     }
@@ -121,13 +122,17 @@ fn not_told(why: NotTold) -> ApiError {
         NotTold::NoRoute { elsewhere, .. } => (
             StatusCode::NOT_FOUND,
             match &elsewhere[..] {
-                [] => "`lateen get httproutes` and `lateen get tcproutes` list what there is"
+                [] => "`lateen get httproutes`, `lateen get tcproutes` and `lateen get services` list \
+                       what there is"
                     .to_owned(),
                 others => format!("there is {}: say `-n NAMESPACE`", others.join(", ")),
             },
         ),
         NotTold::Ambiguous(_) => {
             (StatusCode::CONFLICT, "write httproute/NAME or tcproute/NAME".to_owned())
+        }
+        NotTold::NoPort { ports, .. } => {
+            (StatusCode::NOT_FOUND, format!("its ports are {}", ports.join(", ")))
         }
         NotTold::NoRule { names, count, .. } => {
             let named = match &names[..] {

@@ -359,6 +359,51 @@ fn a_tcp_route_has_what_is_about_connections() {
 }
 
 #[test]
+fn a_service_without_a_route_has_what_is_said_of_it() {
+    let mut parts = vec![
+        policy("whole", "Service/front", "timeouts: {request: 1s, idle: 1m}\nretry: {attempts: 1}"),
+        policy("of-http", "Service/front/http", "timeouts: {request: 2s}"),
+    ];
+    let told = |parts: &[String], asked: &Asked| in_force(&declared(parts), asked);
+    let front = told(&parts, &asked("Service", "front", None)).expect("it is there");
+    let [http, raw] = &front.rules[..] else { panic!("two ports: {front:?}") };
+    assert_eq!((front.kind.as_str(), http.index, raw.index), ("Service", 80, 90));
+    assert_eq!(
+        words(&http.ways[0], "timeouts.request"),
+        ["of-http: \"2s\" InForce", "whole: \"1s\" Overridden"]
+    );
+    assert_eq!(words(&http.ways[0], "retry"), ["whole: {\"attempts\":1} InForce"]);
+    assert_eq!(words(&http.ways[0], "timeouts.idle"), Vec::<String>::new(), "it speaks HTTP");
+    assert_eq!(words(&raw.ways[0], "timeouts.idle"), ["whole: \"1m\" InForce"]);
+    assert_eq!(words(&raw.ways[0], "timeouts.request"), Vec::<String>::new());
+    // As the compiler has it.
+    let mesh = resolve(&declared(&parts)).expect("it compiles");
+    let snapshot = mesh.snapshot("p", &Addresses::default()).expect("the proxy is declared");
+    let name = "Service/default/front/80";
+    let direct = snapshot.routes.iter().find(|route| route.name == name).expect("it can be called");
+    assert_eq!(direct.policy.request_timeout_ms, Some(2_000));
+
+    // Where no route has the name it need not be said that a service is meant.
+    let any = Asked { kind: None, rule: Some("raw".to_owned()), ..asked("", "front", None) };
+    assert_eq!(told(&parts, &any).map(|told| told.rules[0].index), Ok(90));
+    let none = Asked { rule: Some("81".to_owned()), ..any };
+    let why = told(&parts, &none).expect_err("there is none");
+    assert_eq!(why.to_string(), "Service/default/front has no port 81");
+    let NotTold::NoPort { ports, .. } = why else { panic!("{why:?}") };
+    assert_eq!(ports, ["80 (http)", "90 (raw)"]);
+    let why = told(&parts, &asked("Service", "frond", None)).expect_err("there is none");
+    assert_eq!(why.to_string(), "there is no Service default/frond; did you mean front?");
+
+    // A route that is attached to it decides, for all callers where it is of the service's namespace.
+    parts.push(route(FRONT, &format!("{{{BOTH}}}")));
+    let front = told(&parts, &asked("Service", "front", None)).expect("it is there");
+    assert_eq!(front.rules[0].decided_by, ["HTTPRoute/default/r"]);
+    assert_eq!(front.rules[0].ways[0].parents, Vec::<String>::new());
+    assert_eq!(front.rules[1].decided_by, Vec::<String>::new());
+    assert_eq!(front.rules[1].ways[0].parents, ["Service/default/front:90"]);
+}
+
+#[test]
 fn a_rule_that_sends_nothing_anywhere_has_no_backends() {
     let redirect = "{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}], timeouts: {request: 1s}}";
     let idle = "{backendRefs: [{name: one, port: 80, weight: 0}, {name: two, port: 80}]}";
