@@ -10,7 +10,7 @@ use std::net::Shutdown;
 use std::task::Poll;
 use std::time::Duration;
 
-use lateen_ring::{Instant, Lease, boxed};
+use lateen_ring::{Instant, Lease, room};
 use lateen_snapshot::model::Protocol;
 
 use crate::accept::detect::{Detected, detect};
@@ -260,7 +260,7 @@ fn serve_http1<'a>(
             if !connection.shard.lag.try_begin() {
                 Box::pin(await_turn(connection, received)).await;
             }
-            let after = boxed(proxy_request(connection, received)).await;
+            let after = room().put(proxy_request(connection, received)).await;
             connection.unfinished.set(false);
             if !matches!(after, After::KeepAlive | After::Parted) && connection.has_lasted() {
                 connection.shard.metrics().lasted[Lasted::Client as usize].increment();

@@ -10,7 +10,7 @@ pub mod own;
 
 use std::time::Duration;
 
-use lateen_ring::{boxed, spare_vector};
+use lateen_ring::{room, spare_vector};
 use lateen_snapshot::model::breaker::Fallback;
 
 use crate::client::Connection;
@@ -242,6 +242,7 @@ pub fn judge_head(
         || flows.is_some()
         || head.timeout_ms.is_some();
     if head.upgrade.is_some() || changes_response || is_rare {
+        let room = room();
         let mut added = added_by_route(&view, plan, told);
         if head.wants_epoch {
             put_epoch(live, &mut added.lines);
@@ -256,12 +257,12 @@ pub fn judge_head(
         let repeats = hedge.is_some() || retry.is_some_and(|retry| may_repeat(retry, head.method));
         // A client that waits for a 100 sends nothing before the upstream has the head.
         let awaits_body = (has_mirrors || repeats) && upgrade.is_none() && !head.expect_continue;
-        request.rare = Some(boxed(Rare {
+        request.rare = Some(room.put(Rare {
             upgrade,
             added,
             for_mirrors,
             awaits_body,
-            deadline: head.timeout_ms.map(|ms| exchange.began + Duration::from_millis(ms)),
+            deadline: head.timeout_ms.map(|ms| exchange.began.plus_millis(ms)),
             tries: (retry.is_some() || hedge.is_some()).then(|| Tries::new(repeats)),
             hedge,
             fault,

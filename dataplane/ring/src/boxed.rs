@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -32,16 +32,33 @@ pub struct Boxed<T> {
     owned: PhantomData<T>,
 }
 
-/// Boxes `value`, which may have up to [`BOXED_BYTES_MAX`] bytes.
+/// Room for a value of up to [`BOXED_BYTES_MAX`] bytes. What is made once there is room for it is made there,
+/// and not moved: a request's future is more than a kilobyte, and has but two words in it at first.
 #[inline]
 #[must_use]
-pub fn boxed<T>(value: T) -> Boxed<T> {
+pub fn room<T>() -> Room<T> {
     const { assert!(size_of::<T>() <= BOXED_BYTES_MAX && align_of::<T>() <= align_of::<Block>()) };
     let block = FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new(Block::uninit()));
-    let block = NonNull::from(Box::leak(block));
-    // SAFETY: the block is ours alone, large enough and aligned, as asserted; what was in it is gone.
-    unsafe { block.cast::<T>().write(value) };
-    Boxed { block, owned: PhantomData }
+    Room { block: GivenUp(NonNull::from(Box::leak(block))), meant_for: PhantomData }
+}
+
+/// A box that nothing is in.
+#[derive(Debug)]
+pub struct Room<T> {
+    block: GivenUp,
+    meant_for: PhantomData<fn() -> T>,
+}
+
+impl<T> Room<T> {
+    /// Puts the value there. Always inline: a call would have it made elsewhere.
+    #[inline(always)]
+    #[must_use]
+    pub fn put(self, value: T) -> Boxed<T> {
+        let block = ManuallyDrop::new(self.block).0;
+        // SAFETY: the block is ours alone, large enough and aligned, as [`room`] asserts; what was in it is gone.
+        unsafe { block.cast::<T>().write(value) };
+        Boxed { block, owned: PhantomData }
+    }
 }
 
 /// A future is pinned where it is, so it is lent to nobody who could move it out.
@@ -50,7 +67,7 @@ impl<T: Unpin> Deref for Boxed<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: `boxed` put the value there; it is dropped with this handle, which is borrowed.
+        // SAFETY: `put` put the value there; it is dropped with this handle, which is borrowed.
         unsafe { self.block.cast::<T>().as_ref() }
     }
 }
@@ -68,7 +85,7 @@ impl<F: Future> Future for Boxed<F> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        // SAFETY: `boxed` put the future there; it is dropped with this handle, which is borrowed.
+        // SAFETY: `put` put the future there; it is dropped with this handle, which is borrowed.
         let future = unsafe { self.block.cast::<F>().as_mut() };
         // SAFETY: nothing moves it: it stays in its block until it is dropped there.
         unsafe { Pin::new_unchecked(future) }.poll(cx)
@@ -80,18 +97,19 @@ impl<T> Drop for Boxed<T> {
     fn drop(&mut self) {
         // Dropped last, also when the value's destructor panics.
         let _given_up = GivenUp(self.block);
-        // SAFETY: `boxed` put the value there; nobody else drops it, and this happens once.
+        // SAFETY: `put` put the value there; nobody else drops it, and this happens once.
         unsafe { self.block.cast::<T>().drop_in_place() };
     }
 }
 
 /// A block without a value in it.
+#[derive(Debug)]
 struct GivenUp(NonNull<Block>);
 
 impl Drop for GivenUp {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: it came from a box in `boxed`, and nobody uses it any more.
+        // SAFETY: it came from a box in `room`, and nobody uses it any more.
         let block = unsafe { Box::from_raw(self.0.as_ptr()) };
         // Where the thread is ending, it goes back to the allocator.
         let _ = FREE.try_with(|free| {
@@ -136,7 +154,7 @@ mod tests {
         let owned = Rc::new(());
         for _ in 0..3 {
             let kept = owned.clone();
-            let mut future = pin!(boxed(async move {
+            let mut future = pin!(room().put(async move {
                 let value = 7;
                 let borrowed = &value;
                 std::future::poll_fn(|cx| {
@@ -158,11 +176,19 @@ mod tests {
     #[test]
     fn a_value_is_read_and_written_where_it_is() {
         let owned = Rc::new(());
-        let mut value = boxed((vec![1, 2], owned.clone()));
+        let mut value = room().put((vec![1, 2], owned.clone()));
         value.0.push(3);
         assert_eq!(value.0, [1, 2, 3]);
         drop(value);
         assert_eq!((Rc::strong_count(&owned), free()), (1, 1));
+    }
+
+    #[test]
+    fn room_that_nothing_is_put_into_is_used_again() {
+        drop(room::<Vec<u8>>());
+        assert_eq!(free(), 1);
+        let held = room::<u8>().put(7);
+        assert_eq!((*held, free()), (7, 0));
     }
 
     #[test]
@@ -174,7 +200,7 @@ mod tests {
             }
         }
         let held = Panics;
-        let future = boxed(async move {
+        let future = room().put(async move {
             let _held = held;
         });
         assert!(catch_unwind(AssertUnwindSafe(|| drop(future))).is_err());
@@ -183,7 +209,8 @@ mod tests {
 
     #[test]
     fn no_more_than_a_bounded_number_is_kept() {
-        let many: Vec<_> = (0..2 * BLOCKS_MAX).map(|_| boxed(std::future::ready(()))).collect();
+        let many: Vec<_> =
+            (0..2 * BLOCKS_MAX).map(|_| room().put(std::future::ready(()))).collect();
         drop(many);
         assert_eq!(free(), BLOCKS_MAX);
     }

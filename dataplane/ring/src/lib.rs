@@ -40,7 +40,7 @@ mod engine;
 pub mod sim;
 
 pub use address::Address;
-pub use boxed::{BOXED_BYTES_MAX, Boxed, boxed};
+pub use boxed::{BOXED_BYTES_MAX, Boxed, Room, room};
 pub use buffer::Lease;
 pub use chunk::{CHUNKS_MAX, Chunk};
 pub use deadline::{Deadline, Elapsed, sleep, sleep_until};
