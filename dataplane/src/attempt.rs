@@ -245,7 +245,7 @@ impl Way {
         let due = exchange.due.get();
         match self.each_ms {
             0 => due,
-            each_ms => due.min(lateen_ring::now() + Duration::from_millis(each_ms.into())),
+            each_ms => due.min(lateen_ring::now().plus_millis(each_ms.into())),
         }
     }
 
@@ -286,10 +286,14 @@ pub fn set_out(
 /// When the exchange must be over: by its route, else by the process's config; and by its caller.
 #[inline]
 fn due(shard: &Shard, request: &Request, exchange: &Exchange, plan: &RoutePlan) -> Instant {
-    let after_ms = |ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into()));
-    let of_process = || shard.config.timeouts.request;
-    let whole = plan.policy.request_timeout_ms.map_or_else(of_process, after_ms);
-    let whole = whole.map_or(Instant::NEVER, |timeout| exchange.began + timeout);
+    let whole = match plan.policy.request_timeout_ms {
+        Some(0) => Instant::NEVER,
+        Some(ms) => exchange.began.plus_millis(ms.into()),
+        None => {
+            let of_process = shard.config.timeouts.request;
+            of_process.map_or(Instant::NEVER, |timeout| exchange.began + timeout)
+        }
+    };
     match request.rare.as_ref().and_then(|rare| rare.deadline) {
         None => whole,
         Some(deadline) => whole.min(deadline),

@@ -90,8 +90,8 @@ impl std::fmt::Debug for Beside<'_> {
 /// When a second try is worth its cost beside one that was just sent; `NEVER`: its route sends none.
 pub fn hedge_at(request: &Request) -> Instant {
     let hedge = request.rare.as_ref().and_then(|rare| rare.hedge.as_ref());
-    let patience = hedge.filter(|_| request.is_kept()).and_then(|hedge| hedge.patience());
-    patience.map_or(Instant::NEVER, |wait| lateen_ring::now() + wait)
+    let hedge = hedge.filter(|_| request.is_kept());
+    hedge.map_or(Instant::NEVER, |hedge| hedge.alone_until())
 }
 
 /// The same as [`respond`] where that takes long: with a second try beside it. `this` is then the one whose

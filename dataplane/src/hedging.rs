@@ -7,7 +7,6 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use lateen_ring::Instant;
 use lateen_snapshot::model::retry::HedgeAfter;
@@ -65,13 +64,14 @@ impl Hedge {
         Self { after, total, counts, look_at: Cell::default(), pay_at: Cell::default() }
     }
 
-    /// How long the first answer is waited for alone; `None`: for as long as it takes.
-    pub fn patience(&self) -> Option<Duration> {
+    /// Until when an answer to what was sent just now is waited for alone: [`Instant::NEVER`], for as long as it
+    /// takes.
+    pub fn alone_until(&self) -> Instant {
+        let now = lateen_ring::now();
         let percentile = match self.after {
-            HedgeAfter::DelayMs(delay_ms) => return Some(Duration::from_millis(delay_ms.into())),
+            HedgeAfter::DelayMs(delay_ms) => return now.plus_millis(delay_ms.into()),
             HedgeAfter::Percentile(percentile) => percentile,
         };
-        let now = lateen_ring::now();
         if now >= self.look_at.get() {
             self.look_at.set(now + limits::HEDGE_LOOK);
             // Whoever looks at the same time does it for all.
@@ -83,14 +83,16 @@ impl Hedge {
                 self.total.slow_ns.store(slow_ns, Ordering::Relaxed);
             }
         }
-        let slow_ns = self.total.slow_ns.load(Ordering::Relaxed);
-        (slow_ns > 0).then(|| Duration::from_nanos(slow_ns))
+        match self.total.slow_ns.load(Ordering::Relaxed) {
+            0 => Instant::NEVER,
+            slow_ns => now.plus_nanos(slow_ns),
+        }
     }
 
-    /// A request was answered after this long.
+    /// A request was answered after so many microseconds.
     #[inline]
-    pub fn observe(&self, span: Duration) {
-        self.counts.observe(span);
+    pub fn observe(&self, span_us: u64) {
+        self.counts.observe(span_us);
     }
 
     /// Pays for a second request.

@@ -118,24 +118,28 @@ impl Limits {
         let metrics = &shard.metrics().rate_limit;
         let unit = if view.is_some() { Limited::Request } else { Limited::Connection };
         let mut keys = [0; RATE_LIMITS_MAX];
-        let mut all_have_some = true;
+        let mut spent = 0;
         for (index, limiter) in self.enforced.iter().enumerate() {
             keys[index] = limiter.key(view, peer);
-            all_have_some &= limiter.peek(keys[index], now_ns) == Spent::Admitted;
+            spent += usize::from(spent == index && limiter.spend(keys[index], now_ns));
         }
-        if !all_have_some && let Some(index) = self.first_that_refuses(&keys, shard, now_ns) {
-            metrics.decided(unit, LimitOutcome::Limited).increment();
-            return Some(self.over(index, keys[index], now_ns));
-        }
-        for (index, limiter) in self.enforced.iter().enumerate() {
-            limiter.spend(keys[index], now_ns);
+        if spent < self.enforced.len() {
+            let each = || keys.iter().zip(&*self.enforced);
+            each().take(spent).for_each(|(key, limiter)| limiter.unspend(*key));
+            if let Some(index) = self.first_that_refuses(&keys, shard, now_ns) {
+                metrics.decided(unit, LimitOutcome::Limited).increment();
+                return Some(self.over(index, keys[index], now_ns));
+            }
+            for (key, limiter) in each() {
+                let is_spent = limiter.spend(*key, now_ns);
+                debug_assert!(is_spent, "it has just said that there is one");
+            }
         }
         metrics.decided(unit, LimitOutcome::Admitted).increment();
         for limiter in &*self.counting {
             let key = limiter.key(view, peer);
-            match limiter.ready(key, shard, now_ns) {
-                true => limiter.spend(key, now_ns),
-                false => metrics.decided(unit, LimitOutcome::DryRun).increment(),
+            if !limiter.ready(key, shard, now_ns) || !limiter.spend(key, now_ns) {
+                metrics.decided(unit, LimitOutcome::DryRun).increment();
             }
         }
         None
@@ -240,17 +244,16 @@ impl Limiter {
 
     #[inline]
     fn peek(&self, key: u64, now_ns: u64) -> Spent {
-        self.lease_of(key, |lease| lease.peek(now_ns)).unwrap_or(Spent::Empty)
+        self.with_lent(key, |lease| lease.peek(now_ns)).unwrap_or(Spent::Empty)
     }
 
-    /// Looks at what is lent for this key, if it is the latest of its class.
+    /// What is lent for this key, if it is the latest of its class.
     #[inline]
-    fn lease_of<T>(&self, key: u64, look: impl FnOnce(&Lease) -> T) -> Option<T> {
+    fn with_lent<T>(&self, key: u64, look: impl FnOnce(&mut Lease) -> T) -> Option<T> {
         match &self.leases {
-            Leases::One(lease) => Some(look(&lease.borrow())),
+            Leases::One(lease) => Some(look(&mut lease.borrow_mut())),
             Leases::Keyed(leases) => {
-                let place = leases[class_of(key, leases.len())].borrow();
-                let (of, lease) = &*place;
+                let (of, lease) = &mut *leases[class_of(key, leases.len())].borrow_mut();
                 (*of == key).then(|| look(lease))
             }
         }
@@ -272,18 +275,15 @@ impl Limiter {
         })
     }
 
-    /// Spends one, which [`peek`](Self::peek) or [`ready`](Self::ready) said that there is.
+    /// Spends one of what is lent for this key. False: there is none.
     #[inline]
-    fn spend(&self, key: u64, now_ns: u64) {
-        let spent = match &self.leases {
-            Leases::One(lease) => lease.borrow_mut().spend(now_ns),
-            Leases::Keyed(leases) => {
-                let (of, lease) = &mut *leases[class_of(key, leases.len())].borrow_mut();
-                debug_assert_eq!(*of, key, "it was asked for this one");
-                lease.spend(now_ns)
-            }
-        };
-        debug_assert_eq!(spent, Spent::Admitted, "it was asked before");
+    fn spend(&self, key: u64, now_ns: u64) -> bool {
+        self.with_lent(key, |lease| lease.spend(now_ns) == Spent::Admitted).unwrap_or(false)
+    }
+
+    /// Takes back that one was spent, in the same turn.
+    fn unspend(&self, key: u64) {
+        self.with_lent(key, Lease::unspend);
     }
 
     fn give_back(&self, key: u64, now_ns: u64) {

@@ -34,6 +34,21 @@ impl Instant {
         self.0.saturating_sub(earlier.0) / 1_000
     }
 
+    /// So many milliseconds later. What knows no seconds had better not ask for their sum with a [`Duration`],
+    /// which is made of seconds.
+    #[inline]
+    #[must_use]
+    pub const fn plus_millis(self, ms: u64) -> Self {
+        self.plus_nanos(ms.saturating_mul(1_000_000))
+    }
+
+    /// So many nanoseconds later. Saturates, as the sum with a [`Duration`] does.
+    #[inline]
+    #[must_use]
+    pub const fn plus_nanos(self, ns: u64) -> Self {
+        Self(self.0.saturating_add(ns))
+    }
+
     /// The time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
@@ -65,4 +80,18 @@ impl Sub for Instant {
 pub(crate) fn monotonic() -> Instant {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Instant(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_is_the_same_whatever_is_added_and_never_wraps() {
+        let at = Instant::from_nanos(5);
+        assert_eq!(at.plus_millis(1_500), at + Duration::from_millis(1_500));
+        assert_eq!(at.plus_nanos(7), at + Duration::from_nanos(7));
+        assert_eq!(at.plus_millis(u64::MAX), Instant::NEVER);
+        assert_eq!(at + Duration::MAX, Instant::NEVER);
+    }
 }

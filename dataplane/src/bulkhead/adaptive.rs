@@ -143,7 +143,7 @@ impl Adaptive {
             None => timed_out.store(timed_out.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
             Some(ended) => {
                 if began.as_nanos() >= self.total.window_began_ns.load(Ordering::Relaxed) {
-                    self.seen.answered.observe(ended.since(began));
+                    self.seen.answered.observe(ended.micros_since(began));
                 }
             }
         }

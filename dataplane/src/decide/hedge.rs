@@ -32,10 +32,10 @@ impl Default for LatencyCounts {
 }
 
 impl LatencyCounts {
-    /// A request took so long.
+    /// A request took so many microseconds.
     #[inline]
-    pub fn observe(&self, span: Duration) {
-        let bucket = &self.buckets[bucket_of(span.as_micros() as u64)];
+    pub fn observe(&self, span_us: u64) {
+        let bucket = &self.buckets[bucket_of(span_us)];
         bucket.store(bucket.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
@@ -156,7 +156,7 @@ mod tests {
     fn count(workers: &[LatencyCounts], spans_us: &[u64], count: usize) -> Sums {
         let spans = spans_us.iter().cycle().take(spans_us.len() * count);
         for (turn, span_us) in spans.enumerate() {
-            workers[turn % workers.len()].observe(Duration::from_micros(*span_us));
+            workers[turn % workers.len()].observe(*span_us);
         }
         let mut sums = Sums::default();
         workers.iter().for_each(|worker| worker.add_to(&mut sums.0));

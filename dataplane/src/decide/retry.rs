@@ -79,10 +79,8 @@ pub fn wants_after_answer(
         || retry.statuses.contains(&status);
     let by_field = || {
         retry.headers.iter().any(|wanted| {
-            fields.iter().any(|field| {
-                field.name.eq_ignore_ascii_case(wanted.name.as_bytes())
-                    && wanted.value.as_ref().is_none_or(|value| value.as_bytes() == field.value)
-            })
+            let mut values = fields.values(wanted.name.as_bytes());
+            values.any(|found| wanted.value.as_ref().is_none_or(|of| of.as_bytes() == found))
         })
     };
     let reason = match by_status {

@@ -361,7 +361,7 @@ async fn read_answer(call: &Call<'_>, incoming: &mut Received) -> Result<Heard, 
 fn note_latency(call: &Call<'_>) {
     let hedge = call.request.rare.as_ref().and_then(|rare| rare.hedge.as_ref());
     if let Some(hedge) = hedge {
-        hedge.observe(lateen_ring::now().since(call.exchange.sent_at.get()));
+        hedge.observe(lateen_ring::now().micros_since(call.exchange.sent_at.get()));
     }
 }
 

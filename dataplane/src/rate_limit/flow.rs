@@ -176,10 +176,13 @@ impl Flow {
     /// Whether so many may pass as one, all of what this worker was lent: as most messages may.
     #[inline]
     pub fn has_lent(&self, bytes: u64, now_ns: u64) -> bool {
-        (0..self.limits.enforced).all(|index| {
+        for index in 0..self.limits.enforced {
             let (limiter, key) = self.one(index);
-            limiter.has(key, bytes, now_ns)
-        })
+            if !limiter.has(key, bytes, now_ns) {
+                return false;
+            }
+        }
+        true
     }
 
     /// So many pass, no more than [`has_lent`](Self::has_lent) said in the same turn.
@@ -292,6 +295,10 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        // Most leave nothing, and that is seen at a glance.
+        if self.kept.get_mut().is_empty() {
+            return;
+        }
         for kept in self.kept.take() {
             self.put_back(kept.bytes, &kept.drawn, lateen_ring::now().as_nanos());
         }
@@ -370,14 +377,15 @@ impl Limiter {
     /// Whether so many may pass as one, and all of them are lent.
     #[inline]
     fn has(&self, key: u64, bytes: u64, now_ns: u64) -> bool {
-        let has = |lease: &Lease| lease.has(bytes, now_ns);
-        bytes <= self.slice_bytes && self.lease_of(key, has) == Some(true)
+        let has = |lease: &mut Lease| lease.has(bytes, now_ns);
+        bytes <= self.slice_bytes && self.with_lent(key, has) == Some(true)
     }
 
     /// Takes them of what is lent.
+    #[inline]
     fn take_lent(&self, key: u64, bytes: u64, now_ns: u64) {
-        let taken = self.with_lease(key, now_ns, |lease| lease.take(bytes, now_ns));
-        debug_assert_eq!(taken, bytes, "it was asked before");
+        let taken = self.with_lent(key, |lease| lease.take(bytes, now_ns));
+        debug_assert_eq!(taken, Some(bytes), "it was asked before");
     }
 
     /// Up to `most` bytes: of what this worker was lent, else of what the process has.

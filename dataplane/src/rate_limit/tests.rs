@@ -79,17 +79,21 @@ fn a_burst_is_let_through_and_then_the_rate() {
 
 #[test]
 fn what_one_limit_refuses_takes_nothing_from_the_others() {
-    on_worker(&[], async |mut worker| {
-        let all = [limit("wide", 1, 3_600_000, 10), limit("narrow", 1, 1_000, 2)];
-        let both = limits(&mut worker, &all);
-        assert_eq!(admitted(&both, &worker, CLIENT, 50), 2);
-        let over = both
-            .ask(&worker.shard, None, peer(CLIENT, &PeerHashes::default()))
-            .expect("it is over");
-        assert_eq!(over.label, "narrow");
-        let wide = limits(&mut worker, &all[..1]);
-        assert_eq!(admitted(&wide, &worker, CLIENT, 50), 8);
-    });
+    // Of a low rate nothing is at hand beyond what is asked for, of a high one many are.
+    for wide in [limit("wide", 1, 3_600_000, 10), limit("wide", 1_000_000, 1_000, 10_000)] {
+        on_worker(&[], async |mut worker| {
+            let burst = wide.burst as u32;
+            let all = [wide, limit("narrow", 1, 1_000, 2)];
+            let both = limits(&mut worker, &all);
+            assert_eq!(admitted(&both, &worker, CLIENT, 50), 2);
+            let over = both
+                .ask(&worker.shard, None, peer(CLIENT, &PeerHashes::default()))
+                .expect("it is over");
+            assert_eq!(over.label, "narrow");
+            let wide = limits(&mut worker, &all[..1]);
+            assert_eq!(admitted(&wide, &worker, CLIENT, 2 * burst), burst - 2);
+        });
+    }
 }
 
 #[test]

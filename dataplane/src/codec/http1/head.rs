@@ -35,6 +35,13 @@ impl FieldLine {
         &bytes[self.name_at as usize..self.name_end as usize]
     }
 
+    /// In any case. Most other names are not as long, and are not even looked up.
+    #[inline]
+    fn is_named(&self, bytes: &[u8], name: &[u8]) -> bool {
+        (self.name_end - self.name_at) as usize == name.len()
+            && self.name(bytes).eq_ignore_ascii_case(name)
+    }
+
     /// Without the white space around it.
     #[inline]
     pub(super) fn value<'h>(&self, bytes: &'h [u8]) -> &'h [u8] {
@@ -107,10 +114,9 @@ impl<'h> Fields<'h> {
         self,
         name: &'n [u8],
     ) -> impl Iterator<Item = &'h [u8]> + Clone + use<'h, 'n> {
-        let is_named = move |field: &Field<'h>| {
-            field.name.len() == name.len() && field.name.eq_ignore_ascii_case(name)
-        };
-        self.iter().filter(is_named).map(|field| field.value)
+        let Self { bytes, lines } = self;
+        let named = lines.iter().filter(move |line| line.is_named(bytes, name));
+        named.map(move |line| line.value(bytes))
     }
 }
 

@@ -240,6 +240,11 @@ impl Lease {
         spent
     }
 
+    /// As if the last one had not been spent.
+    pub fn unspend(&mut self) {
+        self.left += 1;
+    }
+
     /// What [`spend`](Self::spend) would say.
     #[inline]
     pub fn peek(&self, now_ns: u64) -> Spent {

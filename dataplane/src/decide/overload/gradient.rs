@@ -230,7 +230,6 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
     use crate::decide::hedge::LatencyCounts;
@@ -253,7 +252,7 @@ mod tests {
         /// A window of requests that took so long, `peak` of them at a time.
         fn window(&mut self, took_ms: u64, peak: u64) -> u32 {
             for _ in 0..SAMPLES_MIN {
-                self.counts.observe(Duration::from_millis(took_ms));
+                self.counts.observe(took_ms * 1_000);
             }
             let mut sums = Sums::default();
             self.counts.add_to(&mut sums.0);
@@ -349,7 +348,7 @@ mod tests {
         let mut gradient = Gradient::new(BOUNDS, 0);
         let counts = LatencyCounts::default();
         let mut look = |count: usize, now_ns: u64| {
-            (0..count).for_each(|_| counts.observe(Duration::from_millis(1)));
+            (0..count).for_each(|_| counts.observe(1_000));
             let mut sums = Sums::default();
             counts.add_to(&mut sums.0);
             gradient.look(BOUNDS, Look { sums: &sums, timed_out: 0, peak: 1, now_ns, random: 0 })
