@@ -27,7 +27,11 @@ pub struct Budget {
     recent: f64,
     /// What was known at the last look.
     last: Option<Look>,
+    /// What there is each second was given up to here.
+    given_ns: u64,
 }
+
+const SECOND_NS: u64 = 1_000_000_000;
 
 #[derive(Clone, Copy, Debug)]
 struct Look {
@@ -42,12 +46,16 @@ impl Budget {
         let share = f64::from(terms.percent) / 100.0;
         let each_second = f64::from(terms.min_per_second);
         match self.last {
-            // A service that was never called has a second's worth.
-            None => self.balance = each_second,
+            // What a service that was never called has of its first second is there at once, and comes only once.
+            None => {
+                self.balance = each_second;
+                self.given_ns = now_ns + SECOND_NS;
+            }
             Some(last) => {
-                let span_s = now_ns.saturating_sub(last.now_ns) as f64 / 1e9;
+                let span_s = seconds(last.now_ns, now_ns);
                 let came = requests.saturating_sub(last.requests) as f64;
-                self.balance += share * came + each_second * span_s;
+                self.balance += share * came + each_second * seconds(self.given_ns, now_ns);
+                self.given_ns = self.given_ns.max(now_ns);
                 self.recent = forget(self.recent, came, span_s);
             }
         }
@@ -60,6 +68,10 @@ impl Budget {
         self.balance -= f64::from(paid);
         paid
     }
+}
+
+fn seconds(from_ns: u64, to_ns: u64) -> f64 {
+    to_ns.saturating_sub(from_ns) as f64 / SECOND_NS as f64
 }
 
 /// How many of the requests came within the window, if `came` more came evenly within `span_s`: what is
