@@ -174,27 +174,45 @@ fn what_is_in_force_on_a_route_is_shown_with_its_source() {
 fn what_is_in_force_on_a_service_is_shown_where_no_route_decides() {
     let serving = Serving::start();
     let shown = serving.policies(&["--route", "cart", "-n", "shop"]).expect_success();
-    let table = |state: &str| {
-        vec![
-            "SETTING VALUE STATE SAID BY".to_owned(),
-            format!("timeouts.request 10s {state} policy cart of the service"),
-            format!("retry attempts: 1 {state} policy cart of the service"),
-            format!("loadBalancing.type RoundRobin {state} policy cart of the service"),
+    assert_eq!(
+        lines(&shown),
+        [
+            "Service/shop/cart, revision 1",
+            "",
+            "port 80 (http)",
+            "SETTING VALUE STATE SAID BY",
+            "timeouts.request 10s in force policy cart of the service",
+            "retry attempts: 1 in force policy cart of the service",
+            "loadBalancing.type RoundRobin in force policy cart of the service",
         ]
-    };
-    let mut expected = vec!["Service/shop/cart, revision 1".to_owned(), String::new()];
-    expected.push("port 80 (http)".to_owned());
-    expected.extend(table("in force"));
-    assert_eq!(lines(&shown), expected);
+    );
 
     let attached = "parentRefs: [{group: lateen.dev, kind: Service, name: cart}]";
     serving.apply(&MESH.replace("parentRefs: [{name: edge}]", attached));
     let shown = serving.policies(&["--route", "service/cart", "-n", "shop"]).expect_success();
-    let instead = "HTTPRoute/shop/canary counts instead: see `lateen get policies --route httproute/canary -n shop`";
-    let mut expected = vec!["Service/shop/cart, revision 2".to_owned(), String::new()];
-    expected.extend(["port 80 (http)".to_owned(), instead.to_owned()]);
-    expected.extend(table("would be in force"));
-    assert_eq!(lines(&shown), expected);
+    assert_eq!(
+        lines(&shown),
+        [
+            "Service/shop/cart, revision 2",
+            "",
+            "port 80 (http)",
+            "HTTPRoute/shop/canary counts instead: see `lateen get policies --route httproute/canary -n shop`",
+        ]
+    );
+
+    // One of another namespace is for its own callers.
+    let serving = Serving::start();
+    serving.apply(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: theirs, namespace: far}\n\
+         spec:\n  parentRefs: [{group: lateen.dev, kind: Service, name: cart, namespace: shop}]\n  \
+         rules: [{timeouts: {request: 1s}}]\n",
+    );
+    let shown = serving.policies(&["--route", "service/cart", "-n", "shop"]).expect_success();
+    let shown = lines(&shown);
+    let instead = "HTTPRoute/far/theirs counts instead for callers of the namespace far: see `lateen get policies \
+                   --route httproute/theirs -n far`";
+    assert_eq!(shown[2..4], ["port 80 (http)", instead]);
+    assert_eq!(shown[5], "timeouts.request 10s in force policy cart of the service");
 }
 
 #[test]
@@ -218,6 +236,7 @@ fn what_is_not_there_is_refused_with_what_is_near() {
         (&["--route", "tcproute/canary", "-n", "shop"], "there is no TCPRoute shop/canary"),
         (&["--route", "gateway/edge", "-n", "shop"], "tcproute/NAME or service/NAME"),
         (&["--route", "service/card", "-n", "shop"], "did you mean cart?"),
+        (&["--route", "cart"], "there is Service/shop/cart: say `-n NAMESPACE`"),
         (&["--route", "service/cart"], "there is Service/shop/cart: say `-n NAMESPACE`"),
         (&["--route", "cart", "-n", "shop", "--rule", "81"], "its ports are 80 (http)"),
         (&["--route", "canary", "-n", "shop", "--rule", "pai"], "did you mean pay?"),

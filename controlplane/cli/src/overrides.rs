@@ -185,31 +185,34 @@ pub(crate) fn of_breaker(
         }
     };
     // The one that was ordered last counts.
-    let OverrideView { order, .. } = overrides.iter().rfind(is_about)?;
-    let Ordered::Breaker { held, .. } = order.ordered else { return None };
+    let view = overrides.iter().rfind(is_about)?;
+    let Ordered::Breaker { held, .. } = view.order.ordered else { return None };
     let held = match held {
         Held::Open => "open",
         Held::Closed => "closed",
     };
-    Some(format!("its circuit breaker is held {held}{}", by_order(order)))
+    Some(format!("its circuit breaker is held {held}{}", by_order(view)))
 }
 
 /// What is ordered of the endpoints of these services.
 pub(crate) fn of_endpoints(overrides: &[OverrideView], backends: &[BackendPort]) -> Vec<String> {
-    let said = overrides.iter().filter_map(|OverrideView { order, .. }| match &order.ordered {
+    let said = overrides.iter().filter_map(|view| match &view.order.ordered {
         Ordered::Ejected { service, .. } if backends.iter().any(|port| service.means(port)) => {
-            Some(format!("{}{}", order.ordered, by_order(order)))
+            Some(format!("{}{}", view.order.ordered, by_order(view)))
         }
         _ => None,
     });
     said.collect()
 }
 
-/// ` by order of ann since 2026-01-31T23:59:59Z until `lateen readmit`: its disk is full`
-fn by_order(order: &Override) -> String {
+/// ` by order of ann since 2026-01-31T23:59:59Z until `lateen readmit`: its disk is full`, and why that changes
+/// nothing, if so.
+fn by_order(OverrideView { order, why_none, .. }: &OverrideView) -> String {
     let why = match &*order.message {
         "" => String::new(),
         message => format!(": {}", message.lines().next().unwrap_or_default()),
     };
-    format!(" by order of {} since {}{}{why}", order.author, order.since, until(order))
+    let none = why_none.as_ref().map(|why| format!("; it changes nothing at present: {why}"));
+    let (author, since, until) = (&order.author, order.since, until(order));
+    format!(" by order of {author} since {since}{until}{why}{}", none.unwrap_or_default())
 }

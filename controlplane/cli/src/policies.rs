@@ -73,11 +73,15 @@ fn overview(response: &RoutePoliciesResponse) -> String {
         route.kind, route.namespace, route.name, response.revision
     );
     for rule in &route.rules {
+        if rule.ways.is_empty() {
+            let _ = write!(text, "\n{}", heading(route, rule, &[]));
+        }
         for way in &rule.ways {
             let name = (&*route.kind, &*route.namespace, &*route.name);
             let part = (rule.index, rule.name.as_deref());
             let _ = write!(text, "\n{}", way_of(route, rule, way));
             let breaker = overrides::of_breaker(&response.overrides, name, part);
+            let breaker = breaker.filter(|_| rule.has_requests);
             let endpoints = overrides::of_endpoints(&response.overrides, &rule.backends);
             for ordered in breaker.into_iter().chain(endpoints) {
                 let _ = writeln!(text, "{ordered}");
@@ -95,9 +99,10 @@ fn is_service(route: &RouteInForce) -> bool {
     route.kind == "Service"
 }
 
-fn way_of(route: &RouteInForce, rule: &RuleInForce, way: &WayInForce) -> String {
+/// Which rule or port it is, by what it is reached, and what decides in its place.
+fn heading(route: &RouteInForce, rule: &RuleInForce, parents: &[String]) -> String {
     let name = rule.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-    let mut text = match (is_service(route), &way.parents[..]) {
+    let mut text = match (is_service(route), parents) {
         (true, _) => format!("port {}{name}\n", rule.index),
         (false, []) => format!("rule {}{name}, attached to nothing\n", rule.index),
         (false, parents) => format!("rule {}{name}, from {}\n", rule.index, parents.join(", ")),
@@ -105,6 +110,11 @@ fn way_of(route: &RouteInForce, rule: &RuleInForce, way: &WayInForce) -> String 
     for decides in &rule.decided_by {
         let _ = writeln!(text, "{}", instead(route, decides));
     }
+    text
+}
+
+fn way_of(route: &RouteInForce, rule: &RuleInForce, way: &WayInForce) -> String {
+    let mut text = heading(route, rule, &way.parents);
     if way.settings.is_empty() {
         text.push_str("nobody says anything: a proxy's defaults hold\n");
         return text;

@@ -91,7 +91,7 @@ pub(super) async fn route_policies(
     Ok(Json(RoutePoliciesResponse { revision, route, overrides }))
 }
 
-/// Whether an order is about a route or a rule of it, or an endpoint that it may lead to.
+/// Whether an order is about a route or a rule of it, or about an endpoint of one of its backends.
 fn is_about(ordered: &Ordered, told: &RouteInForce) -> bool {
     match ordered {
         Ordered::Ejected { service, .. } => {

@@ -71,9 +71,14 @@ pub struct RuleInForce {
     /// their own namespace, or all if that is the service's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decided_by: Vec<String>,
-    /// What it sends anything to, each once.
+    /// Whether requests come by it, not bytes alone.
+    #[serde(default)]
+    pub has_requests: bool,
+    /// What its `backendRefs` send anything to, each once; of a service's port, itself.
+    #[serde(default)]
     pub backends: Vec<BackendPort>,
-    /// By the parents that requests come from: those that make no difference are together.
+    /// By the parents that requests come from: those that make no difference are together. None for a service's
+    /// port where a route decides for all callers.
     pub ways: Vec<WayInForce>,
 }
 
@@ -223,6 +228,19 @@ pub enum NotTold {
     },
 }
 
+impl NotTold {
+    /// The same; where nothing is known that may have been meant, with what another knows.
+    fn or_hint_of(self, other: Self) -> Self {
+        match (self, other) {
+            (
+                Self::NoRoute { wanted, near: None, elsewhere },
+                Self::NoRoute { near, elsewhere: of_other, .. },
+            ) if elsewhere.is_empty() => Self::NoRoute { wanted, near, elsewhere: of_other },
+            (own, _) => own,
+        }
+    }
+}
+
 fn did_you_mean(near: &Option<String>) -> String {
     near.as_ref().map(|near| format!("; did you mean {near}?")).unwrap_or_default()
 }
@@ -268,8 +286,9 @@ impl<'a, 'd> About<'a, 'd> {
             return find_service(services, asked).map(Self::Service);
         }
         match find_route(objects, asked) {
-            Err(missing @ NotTold::NoRoute { .. }) if asked.kind.is_none() => {
-                find_service(services, asked).map(Self::Service).map_err(|_| missing)
+            Err(no_route @ NotTold::NoRoute { .. }) if asked.kind.is_none() => {
+                let service = find_service(services, asked).map(Self::Service);
+                service.map_err(|no_service| no_route.or_hint_of(no_service))
             }
             found => found.map(Self::Route),
         }

@@ -125,6 +125,7 @@ impl<'a, 'd> Told<'a, 'd> {
             RuleInForce {
                 index,
                 name: self.rule_name(index).map(str::to_owned),
+                has_requests: matches!(self.route, Route::Http(..)),
                 decided_by: Vec::new(),
                 ways: self.ways(index, &parents, &backends),
                 backends: backends.into_iter().map(BackendPort::of).collect(),

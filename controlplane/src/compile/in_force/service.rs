@@ -19,12 +19,12 @@ pub(super) fn find_service<'a, 'd>(
     services: &'a Services<'d>,
     asked: &Asked,
 ) -> Result<&'a Service<'d>, NotTold> {
-    let is_here = |service: &&Service<'_>| service.namespace() == asked.namespace;
-    let is_named = |service: &&Service<'_>| service.name() == asked.name;
-    if let Some(found) = services.iter().find(|service| is_here(service) && is_named(service)) {
+    if let Some(found) = services.named(&asked.namespace, &asked.name) {
         return Ok(found);
     }
-    let near = nearest(&asked.name, services.iter().filter(is_here).map(Service::name));
+    let here = services.of_namespace(&asked.namespace).iter();
+    let near = nearest(&asked.name, here.map(Service::name));
+    let is_named = |service: &&Service<'_>| service.name() == asked.name;
     let elsewhere =
         services.iter().filter(is_named).map(|service| service.declared.key.to_string());
     Err(NotTold::NoRoute {
@@ -42,18 +42,23 @@ pub(super) fn service_in_force<'d>(
     attachments: &Attachments,
 ) -> Result<RouteInForce, NotTold> {
     let rules = asked_ports(service, asked)?.into_iter().map(|port| {
-        let decided_by = attached_to(port, objects, attachments);
-        // Those of the service's own namespace are for all callers without one of their own.
-        let is_called = decided_by.iter().all(|key| *key.namespace != *service.namespace());
+        let attached = attached_to(port, objects, attachments);
+        // Routes of the service's own namespace are for all callers without one of their own.
+        let is_decided =
+            |routes: &[&ObjectKey]| routes.iter().any(|key| *key.namespace == *service.namespace());
+        let open = attached.iter().filter(|(_, routes)| !is_decided(routes));
+        let open: Vec<TargetKind> = open.map(|(kind, _)| *kind).collect();
+        let way = || WayInForce {
+            parents: vec![port_name(service, port)],
+            settings: settings_of(policies, service, port, &open),
+        };
         RuleInForce {
             index: port.number.into(),
             name: port.name.map(str::to_owned),
-            decided_by: decided_by.iter().map(ToString::to_string).collect(),
+            has_requests: open.contains(&TargetKind::HttpRoute),
+            decided_by: attached.iter().flat_map(|(_, of)| of).map(ToString::to_string).collect(),
             backends: vec![BackendPort::of((service, port))],
-            ways: vec![WayInForce {
-                parents: is_called.then(|| port_name(service, port)).into_iter().collect(),
-                settings: settings_of(policies, service, port),
-            }],
+            ways: (!open.is_empty()).then(way).into_iter().collect(),
         }
     });
     Ok(RouteInForce {
@@ -86,34 +91,40 @@ fn asked_ports<'a, 'd>(
     })
 }
 
+/// The routes that are attached to a port, by what they are about: requests, connections, or either where it was
+/// not said what is spoken. The compiler decides the two apart.
 fn attached_to<'d>(
     port: &ServicePort<'d>,
     objects: &Objects<'d>,
     attachments: &Attachments,
-) -> Vec<&'d ObjectKey> {
-    let of_http = attachments.http_ports.get(&port.cluster).into_iter().flatten();
-    let of_http = of_http.map(|&at| objects.http_routes[at].declared);
-    let of_tcp = attachments.tcp_ports.get(&port.cluster).into_iter().flatten();
-    let of_tcp = of_tcp.map(|&at| objects.tcp_routes[at].declared);
-    of_http.chain(of_tcp).map(|declared| &declared.key).collect()
+) -> Vec<(TargetKind, Vec<&'d ObjectKey>)> {
+    let mut attached = Vec::new();
+    if port.speaks != Speaks::Tcp {
+        let of_port = attachments.http_ports.get(&port.cluster).into_iter().flatten();
+        let keys = of_port.map(|&at| &objects.http_routes[at].declared.key).collect();
+        attached.push((TargetKind::HttpRoute, keys));
+    }
+    if port.speaks != Speaks::Http {
+        let of_port = attachments.tcp_ports.get(&port.cluster).into_iter().flatten();
+        let keys = of_port.map(|&at| &objects.tcp_routes[at].declared.key).collect();
+        attached.push((TargetKind::TcpRoute, keys));
+    }
+    attached
 }
 
-/// Where it was not said what is spoken, what is about connections counts beside what is about requests.
+/// Of each of the kinds; what two of them have is told once.
 fn settings_of<'d>(
     policies: &Policies<'d>,
     service: &Service<'d>,
     port: &ServicePort<'d>,
+    kinds: &[TargetKind],
 ) -> Vec<Setting> {
     let backends = [words_of_backend(policies, (service, port))];
-    let of_kind = |kind| settle(&Way { kind, own: &[], parent: &[], backends: &backends });
-    let mut settings = match port.speaks {
-        Speaks::Tcp => Vec::new(),
-        Speaks::Http | Speaks::Unsaid => of_kind(TargetKind::HttpRoute),
-    };
-    if port.speaks != Speaks::Http {
-        let of_bytes = of_kind(TargetKind::TcpRoute);
+    let mut settings: Vec<Setting> = Vec::new();
+    for &kind in kinds {
+        let of_kind = settle(&Way { kind, own: &[], parent: &[], backends: &backends });
         let is_new = |new: &Setting| settings.iter().all(|known| known.setting != new.setting);
-        let new: Vec<Setting> = of_bytes.into_iter().filter(is_new).collect();
+        let new: Vec<Setting> = of_kind.into_iter().filter(is_new).collect();
         settings.extend(new);
     }
     settings

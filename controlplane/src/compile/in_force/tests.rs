@@ -398,9 +398,51 @@ fn a_service_without_a_route_has_what_is_said_of_it() {
     parts.push(route(FRONT, &format!("{{{BOTH}}}")));
     let front = told(&parts, &asked("Service", "front", None)).expect("it is there");
     assert_eq!(front.rules[0].decided_by, ["HTTPRoute/default/r"]);
-    assert_eq!(front.rules[0].ways[0].parents, Vec::<String>::new());
+    assert!(!front.rules[0].has_requests);
+    assert_eq!(front.rules[0].ways, []);
     assert_eq!(front.rules[1].decided_by, Vec::<String>::new());
     assert_eq!(front.rules[1].ways[0].parents, ["Service/default/front:90"]);
+}
+
+/// A port of Kubernetes of which nobody says what it speaks may get either.
+#[test]
+fn what_is_about_requests_and_what_about_bytes_is_decided_apart() {
+    const CORE: &str = "---\napiVersion: v1\nkind: Service\nmetadata: {name: core}\n\
+        spec: {ports: [{name: any, port: 70}]}\n";
+    let tcp = |of: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {{name: bytes}}\n\
+             spec:\n  parentRefs: [{{group: lateen.dev, kind: Service, name: {of}}}]\n  \
+             rules: [{{backendRefs: [{{name: one, port: 90}}]}}]\n"
+        )
+    };
+    let says = "timeouts: {request: 1s, idle: 1m}";
+    let told = |parts: &[String], name: &str| {
+        in_force(&declared(parts), &asked("Service", name, None)).expect("it is there")
+    };
+    // A TCPRoute says nothing of the requests to a port that speaks HTTP.
+    let front = told(&[tcp("front"), policy("of-front", "Service/front", says)], "front");
+    let [http, raw] = &front.rules[..] else { panic!("two ports: {front:?}") };
+    assert!(http.decided_by.is_empty() && http.has_requests, "{http:?}");
+    assert_eq!(words(&http.ways[0], "timeouts.request"), ["of-front: \"1s\" InForce"]);
+    assert_eq!(raw.decided_by, ["TCPRoute/default/bytes"]);
+    assert!(!raw.has_requests);
+    assert_eq!(raw.ways, []);
+
+    let core = |more: &[String]| {
+        let parts = [&[CORE.to_owned(), policy("of-core", "Service/core", says)], more].concat();
+        told(&parts, "core").rules.remove(0)
+    };
+    let neither = core(&[]);
+    assert!(neither.has_requests);
+    assert_eq!(words(&neither.ways[0], "timeouts.request"), ["of-core: \"1s\" InForce"]);
+    assert_eq!(words(&neither.ways[0], "timeouts.idle"), ["of-core: \"1m\" InForce"]);
+    let parent = "{group: \"\", kind: Service, name: core, port: 70}";
+    let requests = core(&[route(parent, &format!("{{{BOTH}}}"))]);
+    assert_eq!(requests.decided_by, ["HTTPRoute/default/r"]);
+    assert!(!requests.has_requests);
+    assert_eq!(words(&requests.ways[0], "timeouts.request"), Vec::<String>::new());
+    assert_eq!(words(&requests.ways[0], "timeouts.idle"), ["of-core: \"1m\" InForce"]);
 }
 
 #[test]
@@ -445,6 +487,15 @@ fn what_is_not_there_is_told_with_what_is_near() {
         };
         assert_eq!(elsewhere, ["HTTPRoute/default/r"], "{name}");
     }
+    // A service may be meant as well.
+    let Err(NotTold::NoRoute { elsewhere, .. }) = told(&some("shop", "front", None)) else {
+        panic!("there is none")
+    };
+    assert_eq!(elsewhere, ["Service/default/front"]);
+    assert_eq!(
+        why(&some("default", "frond", None)),
+        "there is no route default/frond; did you mean front?"
+    );
 }
 
 /// A new field of a policy must be told of.
