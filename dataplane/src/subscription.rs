@@ -80,8 +80,9 @@ impl Subscription {
     fn subscribe(&self, keeper: &Told, patterns: &mut Patterns) {
         let mut backoff = Backoff::new();
         let mut last_trouble = String::new();
+        let mut is_silence_noted = false;
         loop {
-            let ended = self.converse(keeper, patterns, &mut backoff);
+            let ended = self.converse(keeper, patterns, &mut backoff, &mut is_silence_noted);
             self.metrics.control().connected.set(0);
             keeper.tell(Event::Disconnected);
             match ended {
@@ -110,6 +111,7 @@ impl Subscription {
         keeper: &Told,
         patterns: &mut Patterns,
         backoff: &mut Backoff,
+        is_silence_noted: &mut bool,
     ) -> Result<(), Trouble> {
         let stream = UnixStream::connect(&self.control).map_err(Trouble::Connect)?;
         let (mut sender, mut receiver) = frame::split(stream).map_err(Trouble::Connect)?;
@@ -123,7 +125,7 @@ impl Subscription {
         backoff.reset();
         self.metrics.control().connected.set(1);
         keeper.tell(Event::Connected(sender));
-        self.note_silence(&receiver);
+        self.note_silence(&receiver, is_silence_noted);
         loop {
             match receive(&mut receiver, None)? {
                 Some(ToProxy::Publish(publish)) => {
@@ -139,9 +141,9 @@ impl Subscription {
         }
     }
 
-    /// Where nothing runs and nothing comes, the name is most likely another one than was declared.
-    fn note_silence(&self, receiver: &Receiver) {
-        if self.running().is_some() {
+    /// Where nothing runs and nothing comes, the name is most likely another one than was declared. Said once.
+    fn note_silence(&self, receiver: &Receiver, is_noted: &mut bool) {
+        if self.running().is_some() || *is_noted {
             return;
         }
         let mut socket = [PollFd::new(receiver, PollFlags::IN)];
@@ -149,8 +151,9 @@ impl Subscription {
         let patience = patience.try_into().expect("seconds fit");
         // What else there may be is for who reads next.
         if poll(&mut socket, Some(&patience)) == Ok(0) {
+            *is_noted = true;
             let name = &self.name;
-            tracing::warn!(%name, "the control plane has no snapshot for a proxy of this name: is a Proxy declared so? `lateen status` lists those that are");
+            tracing::warn!(%name, "the control plane has sent no snapshot for a proxy of this name yet: is a Proxy declared so? `lateen status` lists those that are");
         }
     }
 

@@ -44,7 +44,7 @@ fn a_published_snapshot_is_served_and_told_of(engine: Engine) {
     assert_eq!(session.hello().running, None);
     assert_eq!(proxy.ask_admin("/ready").status, 503, "there is nothing to serve yet");
     eventually("who waits says for which name", || {
-        proxy.said().contains("no snapshot for a proxy of this name").then_some(())
+        proxy.said().contains("no snapshot for a proxy of this name yet").then_some(())
     });
     assert!(proxy.said().contains("name=test"), "{}", proxy.said());
 

@@ -53,8 +53,9 @@ fn a_hanging_connection_is_503_uf_in_time(engine: Engine) {
     let proxy = Launch::new(engine, &[address]).with("--connect-timeout", "1500ms").start();
     let began = Instant::now();
     assert_eq!(get(proxy.address(), "/").status, 503);
-    // Longer than without the flag.
-    assert!(began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
+    let took = began.elapsed();
+    // Longer than without the flag; the rest is for a busy machine.
+    assert!((Duration::from_millis(1500)..Duration::from_secs(10)).contains(&took), "{took:?}");
     proxy.assert_flagged("UF");
 }
 

@@ -143,8 +143,9 @@ fn a_hanging_connection_is_a_reset_in_time(engine: Engine) {
     let began = Instant::now();
     let mut client = Peer::connect(proxy.address());
     assert_eq!(client.ending(), Ending::Reset);
-    // Longer than without the flag.
-    assert!(began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
+    let took = began.elapsed();
+    // Longer than without the flag; the rest is for a busy machine.
+    assert!((Duration::from_millis(1500)..Duration::from_secs(10)).contains(&took), "{took:?}");
 }
 
 fn large_transfers_arrive_whole_in_both_directions(engine: Engine) {

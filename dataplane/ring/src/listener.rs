@@ -169,7 +169,7 @@ impl Listener {
 
     /// Stops accepting for good and returns every connection that clients have opened, so that
     /// closing the listener resets none of them. Who begins to connect from now on is not heard, and
-    /// tries again after a second: close it soon.
+    /// tries again after a second: close it soon. Whose handshake is half done then is reset.
     pub async fn empty(&self) -> Vec<Stream> {
         poll_fn(|cx| {
             self.core.with(|engine, io| {

@@ -11,6 +11,8 @@ use crate::decide::limit_key::PeerHashes;
 use crate::rate_limit::flow::Flows;
 use crate::testing::{TestWorker, on_worker};
 
+const BY_CLIENT: LimitKey =
+    LimitKey::SourceAddress(SourcePrefix { v4_bits: 32, v6_bits: 64, trusted_hops: 0 });
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
 fn peer(ip: IpAddr, hashed: &PeerHashes) -> Peer<'_> {
@@ -80,7 +82,9 @@ fn a_burst_is_let_through_and_then_the_rate() {
 #[test]
 fn what_one_limit_refuses_takes_nothing_from_the_others() {
     // Of a low rate nothing is at hand beyond what is asked for, of a high one many are.
-    for wide in [limit("wide", 1, 3_600_000, 10), limit("wide", 1_000_000, 1_000, 10_000)] {
+    let many = limit("wide", 1_000_000, 1_000, 10_000);
+    let by_client = RateLimit { key: Some(BY_CLIENT), ..many.clone() };
+    for wide in [limit("wide", 1, 3_600_000, 10), many, by_client] {
         on_worker(&[], async |mut worker| {
             let burst = wide.burst as u32;
             let all = [wide, limit("narrow", 1, 1_000, 2)];
@@ -135,9 +139,8 @@ fn a_dry_run_lets_all_through_and_counts() {
 #[test]
 fn each_client_is_counted_by_itself_until_there_are_too_many() {
     on_worker(&[], async |mut worker| {
-        let source = SourcePrefix { v4_bits: 32, v6_bits: 64, trusted_hops: 0 };
-        let key = Some(LimitKey::SourceAddress(source));
-        let per_client = RateLimit { key, keys_max: 3, ..limit("a", 1, 3_600_000, 2) };
+        let per_client =
+            RateLimit { key: Some(BY_CLIENT), keys_max: 3, ..limit("a", 1, 3_600_000, 2) };
         let limits = limits(&mut worker, &[per_client]);
         let mut by_client = Vec::new();
         for last in 1..=5 {

@@ -214,9 +214,9 @@ pub(crate) fn push(io: &mut Io, key: SocketKey) {
     let _ = rustix::net::sockopt::set_tcp_nodelay(socket.fd(), true);
 }
 
-/// Drops each SYN that comes to a listener (a classic BPF filter, socket(7)), so that nobody gets into its queue
-/// between the last look and the close. Handshakes under way end as they would. Where the kernel won't have
-/// it, that moment is what it was.
+/// Drops each SYN that comes to a listener (a classic BPF filter, socket(7)), so that who begins to connect after
+/// this is not in its queue when it closes. A client far away whose SYN was answered before may still be. Where
+/// the kernel won't have it, and for a Unix socket, nothing is dropped.
 pub(crate) fn turn_deaf(io: &mut Io, key: SocketKey) {
     /// Where TCP's flags are in a segment, and which of them is SYN. Source: RFC 9293 §3.1.
     const FLAGS_AT: u32 = 13;
