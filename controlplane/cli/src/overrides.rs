@@ -12,7 +12,7 @@ use lateen_control::api::messages::overrides::{
     BreakerTo, OrderText, OverrideRequest, OverrideResponse, OverridesResponse,
 };
 use lateen_control::compile::in_force::BackendPort;
-use lateen_control::serve::overrides::{Held, Ordered, Override};
+use lateen_control::serve::overrides::{Ordered, Override};
 use lateen_control::serve::view::OverrideView;
 use lateen_control::status::Outcome;
 
@@ -187,11 +187,7 @@ pub(crate) fn of_breaker(
     // The one that was ordered last counts.
     let view = overrides.iter().rfind(is_about)?;
     let Ordered::Breaker { held, .. } = view.order.ordered else { return None };
-    let held = match held {
-        Held::Open => "open",
-        Held::Closed => "closed",
-    };
-    Some(format!("its circuit breaker is held {held}{}", by_order(view)))
+    Some(format!("its circuit breaker is held {}{}", held.as_str(), by_order(view)))
 }
 
 /// What is ordered of the endpoints of these services.

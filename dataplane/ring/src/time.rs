@@ -63,8 +63,8 @@ impl Add<Duration> for Instant {
     #[inline]
     fn add(self, duration: Duration) -> Self {
         // 64 bits throughout: this runs several times a request.
-        let ns = duration.as_secs().saturating_mul(1_000_000_000);
-        Self(self.0.saturating_add(ns).saturating_add(u64::from(duration.subsec_nanos())))
+        let whole_ns = duration.as_secs().saturating_mul(1_000_000_000);
+        self.plus_nanos(whole_ns).plus_nanos(duration.subsec_nanos().into())
     }
 }
 

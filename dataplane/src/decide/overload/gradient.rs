@@ -230,7 +230,6 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
     use crate::decide::hedge::LatencyCounts;
 
