@@ -11,7 +11,7 @@ use lateen_snapshot::model::{
     RoutePolicy, RouteTable, RouteTableId, Rule, Snapshot, TcpBackend, TcpRoute, VirtualHost,
     WeightedBackend,
 };
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,12 +166,6 @@ impl Session {
 /// An epoch of the [`STORE`].
 pub const fn epoch(number: u64) -> Epoch {
     Epoch { store: STORE, number }
-}
-
-/// An address on which nobody listens just now.
-pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound")
 }
 
 /// A snapshot that is put together by parts.

@@ -2,11 +2,11 @@
 //! 8080 is where the proxy listens, 9001, 9002, … are the instances.
 
 use crate::binary;
-use crate::control::free_address;
 use crate::http::{Response, exchange};
 use crate::peer::Peer;
 use crate::proxy::{Engine, Launch, Proxy};
 use crate::tools::{Outcome, run};
+use crate::upstream::free_address;
 use crate::wait::eventually;
 use std::fs;
 use std::net::SocketAddr;

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -174,7 +174,7 @@ impl Launch {
         let mut child = command.spawn().expect("the proxy's binary runs");
 
         let lines = lines_of(child.stdout.take().expect("stdout is piped"));
-        let said = text_of(child.stderr.take().expect("stderr is piped"));
+        let said = Said::new(child.stderr.take().expect("stderr is piped"));
         let mut proxy =
             Proxy { child, addresses: Vec::new(), admin: None, access_log, said, _folder: folder };
         while proxy.addresses.len() < self.listen.len() || proxy.admin.is_none() {
@@ -206,7 +206,7 @@ pub struct Proxy {
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     access_log: PathBuf,
-    said: Arc<Mutex<String>>,
+    said: Said,
     _folder: TempDir,
 }
 
@@ -246,9 +246,9 @@ impl Proxy {
         self.child.id()
     }
 
-    /// All of stderr so far.
+    /// All of stderr so far; the whole of it once the proxy was seen to end.
     pub fn said(&self) -> String {
-        self.said.lock().expect("the reader does not panic").clone()
+        self.said.so_far()
     }
 
     /// Scrapes the metrics.
@@ -329,7 +329,9 @@ impl Proxy {
 
     /// Waits until it ends by itself; `None` when it still runs after `limit`.
     pub fn exit_within(&mut self, limit: Duration) -> Option<ExitStatus> {
-        within(limit, || self.child.try_wait().expect("it is our child"))
+        let status = within(limit, || self.child.try_wait().expect("it is our child"))?;
+        assert!(self.said.ends(), "stderr of a proxy that ended is still open");
+        Some(status)
     }
 
     /// Waits until it ends by itself, and returns its exit code.
@@ -358,6 +360,7 @@ impl Drop for Proxy {
         // Both fail where it ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.said.ends();
         let said = self.said();
         if thread::panicking() {
             #[expect(clippy::print_stderr, reason = "a failed test shows what the proxy said")]
@@ -382,15 +385,33 @@ pub fn lines_of(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
 }
 
 /// The text of a stream as it grows.
-fn text_of(mut stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
-    let text = Arc::new(Mutex::new(String::new()));
-    let grown = text.clone();
-    thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = stream.read(&mut buffer) {
-            let mut text = grown.lock().expect("nobody panics while holding it");
-            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
-    });
-    text
+#[derive(Debug)]
+struct Said {
+    text: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Said {
+    fn new(mut stream: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let grown = text.clone();
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                let mut text = grown.lock().expect("nobody panics while holding it");
+                text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+        });
+        Self { text, reader }
+    }
+
+    fn so_far(&self) -> String {
+        self.text.lock().expect("the reader does not panic").clone()
+    }
+
+    /// Waits for the stream's end: whoever wrote to it may be gone before all was read. Whether it
+    /// came.
+    fn ends(&self) -> bool {
+        within(PATIENCE, || self.reader.is_finished().then_some(())).is_some()
+    }
 }

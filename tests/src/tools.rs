@@ -3,12 +3,12 @@
 
 use crate::binary::repository;
 use crate::proxy::lines_of;
-use crate::wait::{PATIENCE, within};
+use crate::upstream::free_address;
+use crate::wait::{PATIENCE, eventually};
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// What a finished client said.
@@ -149,21 +149,8 @@ impl Server {
     /// # Panics
     /// When it is not installed or does not come up.
     pub fn nginx(body: &str) -> Self {
-        // nginx can't tell which port it took, so one is found first; another process may take it
-        // in between.
-        for _ in 0..5 {
-            if let Some(server) = Self::try_nginx(body) {
-                return server;
-            }
-        }
-        panic!("nginx does not come up on a free port");
-    }
-
-    fn try_nginx(body: &str) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
-        let address = free.local_addr().expect("a bound socket has an address");
-        drop(free);
+        let address = free_address();
         let path = folder.path().to_str().expect("temporary folders have plain names");
         let config = format!(
             "daemon off; master_process off; worker_processes 1; pid {path}/pid; error_log stderr;\n\
@@ -185,15 +172,12 @@ impl Server {
         let child =
             child.unwrap_or_else(|error| panic!("nginx: {error} (tests/run tools installs it)"));
         let mut server = Self { child, address, _folder: Some(folder) };
-        within(PATIENCE, || {
-            let ended = server.child.try_wait().expect("nginx is our child").is_some();
-            if ended {
-                return Some(false);
-            }
-            TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok().map(|_| true)
-        })
-        .unwrap_or(false)
-        .then_some(server)
+        eventually("nginx listens", || {
+            let ended = server.child.try_wait().expect("nginx is our child");
+            assert!(ended.is_none(), "nginx ended: {ended:?}");
+            TcpStream::connect_timeout(&address, PATIENCE).ok()
+        });
+        server
     }
 
     /// A WebSocket server that echoes.

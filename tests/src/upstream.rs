@@ -150,6 +150,20 @@ pub fn refusing() -> (Socket, SocketAddr) {
     (socket, address.as_socket().expect("an IPv4 address"))
 }
 
+/// An address on loopback where nobody listens yet, for a program that is told where to. It stays
+/// bound to the end of this process, so that no other test gets it; a program that sets SO_REUSEADDR,
+/// as servers do, can listen there all the same.
+///
+/// A listener that is closed again would do less: while another thread starts a program, the new
+/// process still has it, until it has become that program, and takes connections.
+pub fn free_address() -> SocketAddr {
+    static KEPT: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    let (socket, address) = refusing();
+    socket.set_reuse_address(true).expect("a TCP socket");
+    KEPT.lock().expect("nothing panics meanwhile").push(socket);
+    address
+}
+
 /// An address on loopback that lets connects hang: a listener whose queue is full. Keep what is
 /// returned as long as they must.
 pub fn hanging() -> (Socket, Vec<Socket>, SocketAddr) {

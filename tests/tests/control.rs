@@ -1,11 +1,11 @@
 //! A proxy under a control plane: snapshots reach every worker as one, survive what becomes of the
 //! control plane, and change nothing that is under way.
 
-use lateen_tests::control::{Control, Mesh, Session, epoch, free_address};
+use lateen_tests::control::{Control, Mesh, Session, epoch};
 use lateen_tests::http::{Response, exchange, read_response, read_response_head};
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::{Engine, Launch};
-use lateen_tests::upstream::{Upstream, ok};
+use lateen_tests::upstream::{Upstream, free_address, ok, refusing};
 use lateen_tests::wait::{PATIENCE, eventually};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -138,10 +138,10 @@ fn what_can_not_be_run_is_refused_and_the_old_stays(engine: Engine) {
     let good = Mesh::forwarding(listen, &[upstream.address()]);
     session.apply(5, &good.0);
 
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let (socket, taken) = refusing();
     let mut bad = good.clone();
     let table = bad.0.listeners[0].http[0].table;
-    bad.http(taken.local_addr().expect("bound"), table);
+    bad.http(taken, table);
     let reason = session.refused(6, &bad.0);
     assert!(reason.contains("listener-1") && reason.contains("in use"), "{reason}");
     let reason = session.refused(4, &good.0);
@@ -149,10 +149,10 @@ fn what_can_not_be_run_is_refused_and_the_old_stays(engine: Engine) {
     assert_eq!(ask(listen, DEBUG).head.value("x-lateen-epoch"), Some(epoch(5).to_string()));
     proxy.await_metric("config_rejected_total", &[], 2.0);
 
-    // The port is free again: the same is taken then.
-    drop(taken);
+    // The port can be had: the same is taken then.
+    socket.set_reuse_address(true).expect("a TCP socket");
     session.apply(7, &bad.0);
-    assert_eq!(ask(bad.0.listeners[1].address, PLAIN).status, 200);
+    assert_eq!(ask(taken, PLAIN).status, 200);
 }
 
 fn listeners_come_and_go_without_losing_a_request(engine: Engine) {

@@ -32,8 +32,9 @@ fn a_greeting_of_the_server_does_not_wait_for_the_client(engine: Engine) {
     let began = Instant::now();
     let mut client = Peer::connect(proxy.address());
     assert_eq!(client.read_exactly(11), b"220 ready\r\n");
+    // Far below the header timeout.
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(2), "the greeting took {took:?}");
+    assert!(took < Duration::from_secs(5), "the greeting took {took:?}");
     client.send("EHLO client\r\n");
     assert_eq!(client.read_to_end(), (b"250 ok\r\n".to_vec(), Ending::Closed));
 }

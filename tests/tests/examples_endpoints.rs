@@ -4,10 +4,10 @@ use lateen_tests::example::Example;
 use lateen_tests::http::{exchange, read_response};
 use lateen_tests::peer::Peer;
 use lateen_tests::proxy::Engine;
-use lateen_tests::upstream::Upstream;
+use lateen_tests::upstream::{Upstream, refusing};
 use lateen_tests::wait::eventually;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
 /// What the four instances of the aperture answer.
@@ -176,9 +176,7 @@ fn a_session_stays_at_its_instance_until_that_goes(engine: Engine) {
 
 fn what_nobody_near_takes_goes_further(engine: Engine) {
     let far = Upstream::fixed("far");
-    let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let near = closed.local_addr().expect("it is bound");
-    drop(closed);
+    let (_bound, near) = refusing();
     let example = Example::apply(engine, "locality-failover.yaml", &[near, far.address()]);
     // Each finds the one that is near refusing, before that is ejected for it.
     for _ in 0..3 {

@@ -1,12 +1,11 @@
 //! `deploy/examples/proxy-protocol.yaml`: behind a real load balancer, and before an upstream that reads
 //! the header.
 
-use lateen_tests::control::free_address;
 use lateen_tests::example::Example;
 use lateen_tests::http::exchange;
 use lateen_tests::peer::{Ending, Peer};
 use lateen_tests::proxy::Engine;
-use lateen_tests::upstream::{Upstream, ok};
+use lateen_tests::upstream::{Upstream, free_address, ok};
 use lateen_tests::wait::eventually;
 use socket2::{Domain, Socket, Type};
 use std::fs;

@@ -180,7 +180,7 @@ fn an_old_pooled_connection_is_not_used_again(engine: Engine) {
         assert_eq!(exchange(&mut client, POST).status, 200);
         assert!(began.elapsed() < lateen_tests::wait::PATIENCE, "one connection lives for ever");
     }
-    assert!(began.elapsed() >= std::time::Duration::from_millis(350), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= std::time::Duration::from_millis(300), "{:?}", began.elapsed());
 }
 
 fn no_more_idle_connections_are_kept_than_allowed(engine: Engine) {

@@ -5,12 +5,12 @@ use lateen_snapshot::model::{
     Action, Cors, FieldMatch, HeaderEdits, HostPattern, Mirror, PathMatch, PathRewrite, Redirect,
     Rewrite, RouteMatch, ValueMatch,
 };
-use lateen_tests::control::{Control, Mesh, Session, epoch, forward, free_address, host, prefix};
+use lateen_tests::control::{Control, Mesh, Session, epoch, forward, host, prefix};
 use lateen_tests::http::{Response, exchange, read_response};
 use lateen_tests::peer::Peer;
 use lateen_tests::proxy::{Engine, Launch, Proxy};
 use lateen_tests::tools::curl;
-use lateen_tests::upstream::{Upstream, ok};
+use lateen_tests::upstream::{Upstream, free_address, ok};
 use std::net::SocketAddr;
 
 lateen_tests::on_both_engines!(

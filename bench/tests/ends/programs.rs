@@ -8,6 +8,7 @@ use std::thread;
 
 use lateen_bench::load::summary::LoadReport;
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 
 /// Both engines: what holds for one holds for the other.
 pub(crate) const ENGINES: [&str; 2] = ["uring", "epoll"];
@@ -160,23 +161,22 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> bool {
     true
 }
 
-/// Starts a server that can't choose its own port, on one that was free a moment ago; again if
-/// somebody was quicker.
-pub(crate) fn start_on_free_port(command: impl Fn(u16) -> Command) -> (Child, u16) {
-    for _ in 0..20 {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("bound").port();
-        drop(free);
-        let mut child = command(port).spawn().expect("the program is needed");
-        while child.try_wait().expect("ours").is_none() {
-            let accepts = TcpStream::connect(("127.0.0.1", port)).is_ok();
-            if accepts && child.try_wait().expect("ours").is_none() {
-                return (child, port);
-            }
-            thread::yield_now();
-        }
+/// Starts a server that can't choose its own port, and waits until it accepts.
+pub(crate) fn start_on_free_port(command: impl FnOnce(u16) -> Command) -> (Child, u16) {
+    // Bound, so that no other test gets it, which servers don't mind that set SO_REUSEADDR too; but no
+    // listener: that would live on for a moment in a program that another thread starts just now, and
+    // accept in this one's stead.
+    let free = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    free.set_reuse_address(true).expect("a TCP socket");
+    free.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    let address = free.local_addr().ok().and_then(|address| address.as_socket()).expect("bound");
+    let mut child = command(address.port()).spawn().expect("the program is needed");
+    while TcpStream::connect(address).is_err() {
+        let ended = child.try_wait().expect("ours");
+        assert!(ended.is_none(), "the program ended before it accepted: {ended:?}");
+        thread::yield_now();
     }
-    panic!("the program ended twenty times before it accepted")
+    (child, address.port())
 }
 
 /// Runs a program of the machine; what it says on stdout.

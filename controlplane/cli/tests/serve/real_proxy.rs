@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use lateen_control::status::ProxyState;
+use socket2::{Domain, Socket, Type};
 
 use crate::support::{LONG, Place, Serve, proxy, service};
 
@@ -27,10 +28,15 @@ fn upstream(name: &'static str) -> u16 {
     port
 }
 
-/// A port that was free a moment ago: a declared listener has a number.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there are ports");
-    listener.local_addr().expect("it is bound").port()
+/// A port on which nobody listens: a declared listener has a number. Others don't get it as long as the
+/// socket is bound; the proxy does, which sets SO_REUSEADDR too.
+fn free_port() -> (Socket, u16) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are sockets");
+    socket.set_reuse_address(true).expect("a TCP socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("there are ports");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+    (socket, address.expect("it is bound").port())
 }
 
 /// What a client of the proxy gets for the service `cart`.
@@ -75,7 +81,7 @@ fn what_apply_says_is_what_clients_see_and_a_killed_control_plane_changes_nothin
     let place = Place::new();
     let serve = place.serve(&[]);
     let _edge = RealProxy::start(&place, &serve);
-    let (one, two, port) = (upstream("one"), upstream("two"), free_port());
+    let (one, two, (_bound, port)) = (upstream("one"), upstream("two"), free_port());
     serve.apply(&format!("{}---\n{}", service("cart", one), proxy("edge", port)));
     // Once the command returns, every core has it: no request is an old one.
     for _ in 0..5 {
@@ -104,7 +110,7 @@ fn what_a_proxy_cannot_do_is_told_and_it_keeps_what_it_had() {
     let place = Place::new();
     let serve = place.serve(&[]);
     let _edge = RealProxy::start(&place, &serve);
-    let (one, port) = (upstream("one"), free_port());
+    let (one, (_bound, port)) = (upstream("one"), free_port());
     serve.apply(&format!("{}---\n{}", service("cart", one), proxy("edge", port)));
     let taken = TcpListener::bind("127.0.0.1:0").expect("there are ports");
     let taken = taken.local_addr().map(|address| (address.port(), taken)).expect("it is bound");
