@@ -21,34 +21,14 @@ use crate::exchange::{Exchange, Request};
 use crate::failure::{Cause, Failure, Side};
 use crate::forward::leaving::unless_gone;
 use crate::forward::mirror::mirror;
-use crate::forward::obtain::{Patience, dial, obtain};
-use crate::forward::pool::Upstream;
-use crate::forward::transfer::{Timer, one};
+use crate::forward::obtain::{Patience, Try, dial, obtain};
+use crate::forward::transfer::one;
 use crate::in_flight::InFlight;
 use crate::observe::metrics::CloseReason;
 use crate::observe::metrics::retry::HedgeEnd;
 use crate::plant::{self, Plant};
 use crate::shard::Shard;
 use crate::tries::{Tried, Tries, claim_after_failure};
-
-/// A try: a request at an endpoint, on a connection.
-pub struct Try {
-    /// The endpoint, of which it is load.
-    pub in_flight: InFlight,
-    /// The connection.
-    pub upstream: Upstream,
-    /// Whether the connection had carried requests before.
-    pub pooled: bool,
-    /// When it must be over.
-    pub until: Instant,
-}
-
-impl Try {
-    /// Of what was obtained.
-    pub fn new((in_flight, upstream, pooled): (InFlight, Upstream, bool), until: Instant) -> Self {
-        Self { in_flight, upstream, pooled, until }
-    }
-}
 
 /// How a try ended that is not the last.
 pub enum Ended {
@@ -87,11 +67,7 @@ async fn connect_try(
     endpoint: Option<EndpointIndex>,
     tried: &Tried,
 ) -> Result<Try, Failure> {
-    let timer = way.timer(connection, exchange);
-    let (cluster, patience) = (&way.cluster, Patience::Queues);
-    obtain(connection, cluster, exchange, endpoint, timer, tried, patience)
-        .await
-        .map(|obtained| Try::new(obtained, timer.until))
+    obtain(connection, &way.cluster, exchange, endpoint, tried, Patience::Queues).await
 }
 
 /// The try after one that came to nothing.
@@ -121,11 +97,23 @@ pub async fn try_again(
             metrics.made[RetryReason::PoolReplay as usize].increment();
             // Charged, though never denied: the endpoint has seen nothing of it, and it happens once.
             let _ = way.cluster.pay_for_try(lateen_ring::now().as_nanos());
-            let timer = way.timer(connection, exchange);
-            match dial(connection, exchange, last.chosen(), timer).await {
-                Ok(upstream) => Ok(Try::new((last, upstream, false), timer.until)),
-                Err(failure) => {
-                    leave(last);
+            match dial(connection, exchange, last).await {
+                Ok(again) => Ok(again),
+                // As a first try: to none that was tried, while another is left.
+                Err((gone, failure)) if failure.cause == Cause::ConnectFailed => {
+                    let alone = Tried::default();
+                    let tried = request.tries().map_or(&alone, |tries| &tries.tried);
+                    tried.push(gone.chosen().index);
+                    drop(gone);
+                    match connect_try(connection, exchange, way, None, tried).await {
+                        Ok(other) => Ok(other),
+                        Err(failure) => {
+                            obtain_again(connection, request, exchange, way, failure).await
+                        }
+                    }
+                }
+                Err((gone, failure)) => {
+                    leave(gone);
                     obtain_again(connection, request, exchange, way, failure).await
                 }
             }
@@ -159,11 +147,10 @@ pub async fn start_rival(
         metrics.denied.increment();
         return None;
     }
-    let timer = way.timer(connection, exchange);
     tries.tried.push(this.in_flight.chosen().index);
     let obtained = {
         let obtaining =
-            obtain(connection, &way.cluster, exchange, None, timer, &tries.tried, Patience::None);
+            obtain(connection, &way.cluster, exchange, None, &tries.tried, Patience::None);
         let mut obtaining = pin!(obtaining);
         poll_fn(|cx| {
             if this.upstream.stream.poll_news(cx).is_ready() {
@@ -174,15 +161,14 @@ pub async fn start_rival(
         .await
     };
     exchange.chose(this.in_flight.chosen().index);
-    let Some(obtained) = obtained else {
+    let Some(rival) = obtained else {
         tries.leave_unless_again();
         metrics.ended[HedgeEnd::Failed as usize].increment();
         return None;
     };
     tries.begin_beside();
-    tries.tried.push(obtained.0.chosen().index);
+    tries.tried.push(rival.in_flight.chosen().index);
     exchange.retries.set(exchange.retries.get() + 1);
-    let rival = Try::new(obtained, timer.until);
     let first_sent = exchange.sent_at.get();
     send_message(shard, request, exchange, &rival);
     // What a request takes is counted from its first try on.
@@ -228,30 +214,12 @@ async fn obtain_after(
     }
 }
 
-/// Where a request goes, and how long it may take.
+/// Where a request goes.
 pub struct Way {
     /// Who answers it.
     pub cluster: Rc<Cluster>,
-    /// How long one try may take, in milliseconds; 0: as long as all of them.
-    each_ms: u32,
     /// The route has a breaker.
     pub has_breaker: bool,
-}
-
-impl Way {
-    /// When a try that begins now must be over.
-    #[inline]
-    pub fn until(&self, exchange: &Exchange) -> Instant {
-        let due = exchange.due.get();
-        match self.each_ms {
-            0 => due,
-            each_ms => due.min(lateen_ring::now().plus_millis(each_ms.into())),
-        }
-    }
-
-    fn timer<'c>(&self, connection: &'c Connection, exchange: &Exchange) -> Timer<'c> {
-        Timer { deadline: &connection.deadline, until: self.until(exchange) }
-    }
 }
 
 /// What the snapshot says of a request's way. Copies go to the mirrors of its route.
@@ -274,13 +242,12 @@ pub fn set_out(
     }
     exchange.due.set(due);
     exchange.priority.set(plan.policy.priority.unwrap_or_default());
-    if !plan.mirrors.is_empty() {
-        mirror(shard, &live, plan, request);
+    if let Some(rare) = request.rare.as_ref().filter(|rare| rare.mirrored != 0) {
+        mirror(shard, &live, plan, request, rare.mirrored);
     }
-    cluster.note_request();
-    let each_ms = plan.policy.backend_request_timeout_ms.unwrap_or(0);
+    exchange.each_ms.set(plan.policy.backend_request_timeout_ms.unwrap_or(0));
     let has_breaker = plan.policy.circuit_breaker.is_some();
-    Ok(Way { cluster: Rc::clone(cluster), each_ms, has_breaker })
+    Ok(Way { cluster: Rc::clone(cluster), has_breaker })
 }
 
 /// When the exchange must be over: by its route, else by the process's config; and by its caller.

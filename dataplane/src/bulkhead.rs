@@ -135,7 +135,17 @@ impl Bulkhead {
 
     /// The caps are these from now on.
     pub fn set_caps(&self, caps: Caps) {
-        self.caps.set(caps);
+        let before = self.caps.replace(caps);
+        let grows = |before: Option<u32>, now: Option<u32>| {
+            before.is_some_and(|before| now.is_none_or(|now| now > before))
+        };
+        // Whoever waited in vain did so for less.
+        if caps.connections_max > before.connections_max {
+            self.gate(Resource::Connection).clear_failing();
+        }
+        if grows(before.requests_max, caps.requests_max) {
+            self.gate(Resource::Request).clear_failing();
+        }
     }
 
     /// The same for who is turned away. After the caps.
@@ -323,6 +333,12 @@ impl Bulkhead {
         if of == Resource::Connection {
             self.totals.bulkhead.recall(waits);
         }
+    }
+
+    /// Somebody asked for a connection in vain, who does not wait for it: one that idles is given up, so that
+    /// there is room the next time.
+    pub fn recall_idle(&self) {
+        self.recall(Resource::Connection, false);
     }
 
     /// Somebody of this priority would get through too late.

@@ -7,7 +7,8 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::Shutdown;
-use std::task::Poll;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use lateen_ring::{Instant, Lease, room};
@@ -15,9 +16,10 @@ use lateen_snapshot::model::Protocol;
 
 use crate::accept::detect::{Detected, detect};
 use crate::accept::proxied::{self, read_proxy_header};
+use crate::bulkhead::Bulkhead;
 use crate::client::Connection;
 use crate::failure::{Failure, Stage};
-use crate::forward::pool::{Upstream, close_upstream};
+use crate::forward::pool::close_upstream;
 use crate::forward::received::Received;
 use crate::forward::tunnel::{End, end_tunnel, tunnel};
 use crate::limits;
@@ -89,6 +91,8 @@ enum Spoke {
     Upstream(io::Result<Option<Lease>>),
     /// Neither, for as long as was to be waited.
     Nobody,
+    /// Neither, and somebody else waits for room for a connection.
+    Wanted,
 }
 
 /// Listens until it is known what the client speaks. Undecided for the detect timeout, it connects an
@@ -97,6 +101,7 @@ enum Spoke {
 /// ```text
 /// silent ─detect timeout─▶ connected ──upstream speaks──▶ TCP
 ///   │      (where there is room for a connection; else again)
+///   │                        │ somebody waits for the room: given up, connected again later
 ///   │                        │ idle timeout: closed
 ///   └─────first bytes────────┴─▶ decided: HTTP/1 or TCP
 ///                                likely HTTP/1 ─detect timeout─▶ connected ─header timeout─▶ TCP
@@ -134,7 +139,7 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
         if idles {
             shard.clients.became_idle(connection.client, lateen_ring::now());
         }
-        let spoke = who_speaks_first(connection, early.as_ref().map(|early| &early.upstream)).await;
+        let spoke = who_speaks_first(connection, early.as_deref(), silent).await;
         if idles {
             shard.clients.became_busy(connection.client);
         }
@@ -201,6 +206,12 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
                     since = lateen_ring::now();
                 }
             }
+            // Nor does it keep a place that somebody has a use for.
+            Spoke::Wanted => {
+                let Connected { in_flight, upstream, .. } = *early.take().expect("it is wanted");
+                shard.pool.put(shard, in_flight.chosen(), upstream);
+                (since, wait) = (lateen_ring::now(), limits::EARLY_CONNECT_AGAIN);
+            }
             Spoke::Nobody if silent => {
                 connection.closes_for(CloseReason::TimedOut);
                 if let Some(early) = early {
@@ -225,20 +236,53 @@ impl Spoken {
     }
 }
 
-/// Waits for either side, up to the connection's deadline.
-async fn who_speaks_first(connection: &Connection, upstream: Option<&Upstream>) -> Spoke {
+/// Waits for either side, up to the connection's deadline; while both are silent also for somebody who has
+/// more use for the upstream's place.
+async fn who_speaks_first(
+    connection: &Connection,
+    early: Option<&Connected>,
+    is_silent: bool,
+) -> Spoke {
+    let spare = early.filter(|_| is_silent).map(|early| &early.in_flight.chosen().cluster);
+    let kept = match spare {
+        Some(cluster) => Some(SpareGuard::enter(cluster.bulkhead.clone()).await),
+        None => None,
+    };
     poll_fn(|cx| {
         if let Poll::Ready(said) = connection.stream.poll_recv(cx) {
             return Poll::Ready(Spoke::Client(said));
         }
-        if let Some(upstream) = upstream
-            && let Poll::Ready(said) = upstream.stream.poll_recv(cx)
+        if let Some(early) = early
+            && let Poll::Ready(said) = early.upstream.stream.poll_recv(cx)
         {
             return Poll::Ready(Spoke::Upstream(said));
+        }
+        if kept.as_ref().is_some_and(|kept| kept.bulkhead.waiting() > 0) {
+            return Poll::Ready(Spoke::Wanted);
         }
         connection.deadline.poll_past(cx).map(|()| Spoke::Nobody)
     })
     .await
+}
+
+/// An upstream's place that is given up as soon as somebody asks for it, while this lives.
+struct SpareGuard {
+    bulkhead: Rc<Bulkhead>,
+    keeper: Waker,
+}
+
+impl SpareGuard {
+    async fn enter(bulkhead: Rc<Bulkhead>) -> Self {
+        let keeper = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        bulkhead.enter_keeper(&keeper);
+        Self { bulkhead, keeper }
+    }
+}
+
+impl Drop for SpareGuard {
+    fn drop(&mut self) {
+        self.bulkhead.leave_keeper(&self.keeper);
+    }
 }
 
 /// Serves one request after another.

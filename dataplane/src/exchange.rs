@@ -127,6 +127,8 @@ pub struct Rare {
     pub upgrade: Option<Box<[u8]>>,
     /// For its response.
     pub added: AddedFields,
+    /// Which mirrors of its route get a copy: a bit for each.
+    pub mirrored: u16,
     /// What mirrors get, if it is not what the backend gets.
     pub for_mirrors: Option<Vec<u8>>,
     /// Its body is waited for: mirrors get a copy, or it may be sent again.
@@ -222,6 +224,8 @@ pub struct Exchange {
     pub retries: Cell<u32>,
     /// When all tries must be over.
     pub due: Cell<Instant>,
+    /// How long one try may take, in milliseconds; 0: as long as all of them.
+    pub each_ms: Cell<u32>,
     /// The upstream has sent at least a byte.
     pub heard_upstream: Cell<bool>,
     /// From when on the response is due: the request went up whole, or the upstream would not take
@@ -274,6 +278,7 @@ impl Exchange {
             upstream_done_at: Cell::new(Instant::NEVER),
             retries: Cell::new(0),
             due: Cell::new(Instant::NEVER),
+            each_ms: Cell::new(0),
             heard_upstream: Cell::new(false),
             request_over_at: Cell::new(Instant::NEVER),
             read_by_count: Cell::new(false),
@@ -292,6 +297,16 @@ impl Exchange {
             pinned: RefCell::new(Pinned::NotYet),
             told: Cell::new(Told::Unread),
             logged: RefCell::new(None),
+        }
+    }
+
+    /// When a try that begins now must be over.
+    #[inline]
+    pub fn try_until(&self) -> Instant {
+        let due = self.due.get();
+        match self.each_ms.get() {
+            0 => due,
+            each_ms => due.min(lateen_ring::now().plus_millis(each_ms.into())),
         }
     }
 

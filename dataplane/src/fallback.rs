@@ -94,7 +94,5 @@ pub fn lead_elsewhere(
     exchange.wish.set(wish);
     let plan = exchange.plan(live);
     request.edits_response |= plan.is_some_and(|plan| plan.response_edits.is_some());
-    let cluster = live.cluster(shard, serving);
-    cluster.note_request();
-    Rc::clone(cluster)
+    Rc::clone(live.cluster(shard, serving))
 }

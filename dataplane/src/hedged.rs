@@ -9,13 +9,13 @@ use std::task::Context;
 
 use lateen_ring::Instant;
 
-use crate::attempt::{Try, Way, close_reason, start_rival};
+use crate::attempt::{Way, close_reason, start_rival};
 use crate::client::Connection;
 use crate::exchange::{Exchange, Request};
 use crate::failure::{Cause, Failure, Side, Stage};
+use crate::forward::obtain::Try;
 use crate::forward::pool::close_upstream;
 use crate::forward::response::{Call, HedgeNews, Responded, Rival, respond};
-use crate::forward::transfer::Timer;
 use crate::health::tries::{note_answered, note_failed};
 use crate::observe::metrics::CloseReason;
 use crate::observe::metrics::retry::{HedgeEnd, HedgeMetrics};
@@ -32,7 +32,8 @@ pub fn call<'a>(
         request,
         exchange,
         upstream: &this.upstream.stream,
-        timer: Timer { deadline: &connection.deadline, until: this.until },
+        deadline: &connection.deadline,
+        until: Cell::new(this.until),
         body_sent: Cell::new(true),
         hedge_at: Instant::NEVER,
         rival: None,

@@ -10,7 +10,7 @@ pub mod own;
 
 use std::time::Duration;
 
-use lateen_ring::{room, spare_vector};
+use lateen_ring::{Instant, room, spare_vector};
 use lateen_snapshot::model::breaker::Fallback;
 
 use crate::client::Connection;
@@ -25,7 +25,7 @@ use crate::decide::retry::may_repeat;
 use crate::decide::route::RequestView;
 use crate::decide::route::plan::RoutePlan;
 use crate::exchange::{Exchange, Logged, Rare, Request, RouteUse};
-use crate::failure::{Failure, Refusal, Stage};
+use crate::failure::{Cause, Failure, Refusal, Stage};
 use crate::fallback::prepare_fallback;
 use crate::forward::received::Received;
 use crate::forward::transfer::{Stopped, Timer, receive};
@@ -36,6 +36,7 @@ use crate::judge::own::{
 use crate::limits;
 use crate::overload;
 use crate::sessions::{Place, find_session};
+use crate::shard::Shard;
 use crate::tries::Tries;
 
 /// What a head asks for.
@@ -221,7 +222,8 @@ pub fn judge_head(
     request.message = spare_vector();
     write_request(&head, &forwarding, &mut request.message);
     request.edits_response = backend.response_edits.is_some();
-    let has_mirrors = !plan.mirrors.is_empty();
+    let mirrored = if plan.mirrors.is_empty() { 0 } else { draw_mirrors(shard, plan) };
+    let has_mirrors = mirrored != 0;
     let retry = plan.policy.retry.as_deref().filter(|retry| retry.attempts > 0);
     let has_tries = retry.is_some() || plan.policy.hedging.is_some();
     let faults = plan.policy.faults.as_deref();
@@ -260,6 +262,7 @@ pub fn judge_head(
         request.rare = Some(room.put(Rare {
             upgrade,
             added,
+            mirrored,
             for_mirrors,
             awaits_body,
             deadline: head.timeout_ms.map(|ms| exchange.began.plus_millis(ms)),
@@ -288,6 +291,16 @@ pub fn judge_head(
         exchange.request_whole.set(request.body.is_done());
     }
     Ok(Some(Head::Request))
+}
+
+/// Those mirrors of its route that a request is to be copied to, by chance: a bit for each.
+fn draw_mirrors(shard: &Shard, plan: &RoutePlan) -> u16 {
+    let mut drawn = 0;
+    for (index, mirror) in plan.mirrors.iter().enumerate() {
+        let point = ((shard.random() >> 32) * u64::from(mirror.denominator)) >> 32;
+        drawn |= u16::from(point < u64::from(mirror.numerator)) << index;
+    }
+    drawn
 }
 
 /// The head for mirrors: what the backend that was chosen changes is for it alone (HTTPRouteFilter: of
@@ -326,7 +339,8 @@ fn take_body(received: &mut Received, request: &mut Request, exchange: &Exchange
 }
 
 /// Waits for the rest of a body that mirrors are to get a copy of, or that may be sent again, if it is
-/// not too long: whether that can be must not hang on how its bytes came.
+/// not too long: whether that can be must not hang on how its bytes came. But what is to be copied alone is
+/// not waited for for long, and nothing is when it takes its time: the rest goes up as it comes.
 ///
 /// # Errors
 /// The client is too slow with it, or leaves.
@@ -340,26 +354,21 @@ pub async fn await_body(
         return Ok(());
     }
     let shard = &connection.shard;
-    // Who sends it byte by byte does not keep it for longer than a body may stand still.
-    let limit = shard.config.timeouts.body;
-    let timer = Timer { deadline: &connection.deadline, until: lateen_ring::now() + limit };
+    let of_all = shard.config.timeouts.body;
+    let limit = if request.repeats() { of_all } else { limits::MIRROR_BODY_WAIT.min(of_all) };
+    let until = lateen_ring::now() + limit;
     match request.framing {
         Framing::Length(length @ 1..=limits::RETRY_BODY_BYTES_MAX) => {
             while (received.bytes().len() as u64) < length {
-                receive_more(
-                    connection,
-                    received,
-                    timer,
-                    shard.config.timeouts.body,
-                    Stage::Request,
-                )
-                .await?;
+                if !receive_more_until(connection, received, until).await? {
+                    return Ok(());
+                }
             }
             take_body(received, request, exchange, length);
             shard.metrics().bytes_copied.add(length);
         }
         Framing::Chunked if request.repeats() => {
-            take_chunks(connection, received, request, exchange, timer).await?;
+            take_chunks(connection, received, request, exchange, until).await?;
         }
         _ => {}
     }
@@ -373,7 +382,7 @@ async fn take_chunks(
     received: &mut Received,
     request: &mut Request,
     exchange: &Exchange,
-    timer: Timer<'_>,
+    until: Instant,
 ) -> Result<(), Failure> {
     let shard = &connection.shard;
     loop {
@@ -393,18 +402,39 @@ async fn take_chunks(
         if shard.config.sizes.body_bytes_max.is_some_and(|most| so_far > most) {
             return Err(Failure::refused(Stage::Request, Refusal::ContentTooLarge));
         }
-        if so_far > limits::RETRY_BODY_BYTES_MAX {
-            // Whatever came with it: how its bytes were cut must not decide.
+        // Whatever came with it: how its bytes were cut must not decide.
+        let is_too_long = so_far > limits::RETRY_BODY_BYTES_MAX;
+        if request.body.is_done() && !is_too_long {
+            return Ok(());
+        }
+        if is_too_long || !receive_more_until(connection, received, until).await? {
             if let Some(tries) = request.rare.as_mut().and_then(|rare| rare.tries.as_mut()) {
                 tries.repeats = false;
             }
             return Ok(());
         }
-        if request.body.is_done() {
-            return Ok(());
+    }
+}
+
+/// Waits for more of a body, until `until` at most. False: it comes slowly, and that time is over.
+///
+/// # Errors
+/// Nothing of it came for as long as a body may stand still, or the client leaves.
+async fn receive_more_until(
+    connection: &Connection,
+    received: &mut Received,
+    until: Instant,
+) -> Result<bool, Failure> {
+    let limit = connection.shard.config.timeouts.body;
+    let stands_until = lateen_ring::now() + limit;
+    let timer = Timer { deadline: &connection.deadline, until };
+    match receive_more(connection, received, timer, limit, Stage::Request).await {
+        Err(Failure { cause: Cause::Refused(Refusal::RequestTimeout), .. })
+            if lateen_ring::now() < stands_until =>
+        {
+            Ok(false)
         }
-        receive_more(connection, received, timer, shard.config.timeouts.body, Stage::Request)
-            .await?;
+        more => more.map(|()| true),
     }
 }
 

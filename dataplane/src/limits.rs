@@ -95,9 +95,9 @@ pub const TUNNEL_SPLICE_BYTES: u64 = 16 * 1024 * 1024;
 pub const PEER_WATCH_AFTER: Duration = Duration::from_millis(100);
 /// Mirrored copies under way at a time, per worker; further ones are left out and counted.
 pub const MIRRORS_MAX: usize = 256;
-/// Bytes of a body of told length that is waited for, so that mirrors get a copy of the request. Source:
-/// as much as a whole head may have; what is longer, or of no told length, is not copied.
-pub const MIRROR_BODY_BYTES_MAX: u64 = 64 * 1024;
+/// How long a body is waited for that mirrors are to get a copy of: the original must not be slowed. What is
+/// not here by then is not copied.
+pub const MIRROR_BODY_WAIT: Duration = Duration::from_millis(250);
 /// Until a mirror has answered a copy; then its connection is closed.
 pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request that is delayed on purpose looks this often whether a drain has begun, which ends its wait.
@@ -277,7 +277,8 @@ pub const REPROBE_AFTER: Duration = Duration::from_secs(1);
 pub const REPROBE_AFTER_MOST: Duration = Duration::from_secs(5);
 /// Bytes of an answer to a check that are read: its status line begins with them.
 pub const CHECK_ANSWER_BYTES: usize = 64;
-/// Probes of endpoints under way at a time, in the process; others wait for one to end.
+/// Probes of endpoints under way at a time, in the process, of each kind: checks, and connects to those that
+/// were ejected; others wait for one to end.
 pub const PROBES_MAX: usize = 64;
 /// Notices of workers that wait to be looked at; what is beyond them will be told again.
 pub const NOTICES_MAX: usize = 4_096;

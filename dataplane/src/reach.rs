@@ -140,7 +140,10 @@ async fn connect_one_of(
             Haste::Due => None,
             Haste::Early => match cluster.bulkhead.try_enter() {
                 Some(unit) => Some(unit),
-                None if tried.len() < cluster.endpoint_count() => return Ok(None),
+                None if tried.len() < cluster.endpoint_count() => {
+                    cluster.bulkhead.recall_idle();
+                    return Ok(None);
+                }
                 None => break,
             },
         };

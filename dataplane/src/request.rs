@@ -15,7 +15,7 @@ use lateen_ring::{Instant, Moved, keep_vector, spare_vector};
 use lateen_snapshot::model::breaker::Fallback;
 
 use crate::attempt::{
-    Ended, Try, Way, close_reason, first_try, may_replay, send_message, set_out, try_again,
+    Ended, Way, close_reason, first_try, may_replay, send_message, set_out, try_again,
 };
 use crate::breaker::{self, Verdict};
 use crate::client::Connection;
@@ -30,12 +30,12 @@ use crate::failure::{Cause, Failure, Side, Stage};
 use crate::fallback::lead_elsewhere;
 use crate::forward::fault::inject;
 use crate::forward::held::hold_request;
-use crate::forward::obtain::take_pooled;
+use crate::forward::obtain::{Try, take_pooled};
 use crate::forward::pool::{Upstream, close_upstream};
 use crate::forward::received::Received;
 use crate::forward::request_body::{Upload, send_request_body};
 use crate::forward::response::{Call, Responded, respond};
-use crate::forward::transfer::{Stopped, Timer, one, send};
+use crate::forward::transfer::{Stopped, one, send};
 use crate::forward::tunnel::{Bounds, End, Passed, end_tunnel, tunnel};
 use crate::health::tries::{note_answered, note_failed};
 use crate::hedged::{call, hedge_at, respond_hedged};
@@ -152,9 +152,14 @@ async fn forward(
     if way.cluster.bulkhead.caps_requests() && !overload::try_enter(exchange, &way) {
         Box::pin(overload::enter(connection, exchange, &way)).await?;
     }
+    way.cluster.note_request();
     let mut this = match take_pooled(connection, &way.cluster, exchange) {
-        Ok((in_flight, upstream)) => Try::new((in_flight, upstream, true), way.until(exchange)),
-        Err(endpoint) => Box::pin(first_try(connection, request, exchange, &way, endpoint)).await?,
+        Ok((in_flight, upstream)) => {
+            Try { in_flight, upstream, pooled: true, until: exchange.try_until() }
+        }
+        Err(endpoint) => Box::pin(first_try(connection, request, exchange, &way, endpoint))
+            .await
+            .map_err(|failure| blame(request, exchange, failure))?,
     };
     loop {
         exchange.chose(this.in_flight.chosen().index);
@@ -177,17 +182,13 @@ async fn forward(
                 outcome => outcome,
             }
         } else {
-            // What a limit holds back takes its time by the route's word, not by the endpoint's doing.
-            let until = if request.up_flow().is_some() { exchange.due.get() } else { this.until };
-            let timer = Timer { deadline: &connection.deadline, until };
-            let upstream = &this.upstream;
-            Box::pin(converse_with_body(connection, received, request, exchange, upstream, timer))
-                .await
+            Box::pin(converse_with_body(connection, received, request, exchange, &this)).await
         };
-        let Try { in_flight, upstream, pooled, .. } = this;
+        let Try { mut in_flight, upstream, pooled, .. } = this;
         let ended = match outcome {
             Ok(Responded::Whole { keep_alive, upstream_reusable, request_whole }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
+                in_flight.leave_out_since(exchange.answered_at.get());
                 // Checked here, not in the pool: only a body that was read by count can leave
                 // something unseen.
                 let is_short = !exchange.read_by_count.get();
@@ -203,6 +204,7 @@ async fn forward(
             }
             Ok(Responded::Upgraded { from_upstream }) => {
                 exchange.upstream_done_at.set(lateen_ring::now());
+                in_flight.leave_untimed();
                 debug_assert!(request.upgrade().is_some(), "an unasked 101 is an error");
                 note_answered(shard, in_flight.chosen(), exchange, exchange.status.get());
                 exchange.count_upgrade(connection);
@@ -242,7 +244,9 @@ async fn forward(
                 Ended::Failed { failure, was_stale }
             }
         };
-        this = Box::pin(try_again(connection, request, exchange, &way, in_flight, ended)).await?;
+        this = Box::pin(try_again(connection, request, exchange, &way, in_flight, ended))
+            .await
+            .map_err(|failure| blame(request, exchange, failure))?;
     }
 }
 
@@ -308,8 +312,7 @@ async fn converse_with_body(
     received: &mut Received,
     request: &mut Request,
     exchange: &Exchange,
-    upstream: &Upstream,
-    timer: Timer<'_>,
+    this: &Try,
 ) -> Result<Responded, Failure> {
     let framing = request.framing;
     let mut body = std::mem::replace(&mut request.body, BodyProgress::new(Framing::None));
@@ -317,20 +320,20 @@ async fn converse_with_body(
     let kept = std::mem::take(&mut request.message);
     let moved = Moved::default();
     let outcome = {
-        let upload = Upload {
-            upstream: &upstream.stream,
-            moved: &moved,
-            until: timer.until,
-            flow: request.up_flow(),
-        };
+        let (upstream, flow) = (&this.upstream.stream, request.up_flow());
+        // What a limit holds back takes its time by the route's word, not by the endpoint's doing: the try's
+        // time begins when that is over.
+        let until = if flow.is_some() { exchange.due.get() } else { this.until };
+        let upload = Upload { upstream, moved: &moved, until, flow };
         let sending = send_request_body(connection, exchange, received, &mut body, upload);
         let mut sending = pin!(sending);
         let call = Call {
             connection,
             request,
             exchange,
-            upstream: &upstream.stream,
-            timer,
+            upstream,
+            deadline: &connection.deadline,
+            until: Cell::new(until),
             body_sent: Cell::new(false),
             hedge_at: Instant::NEVER,
             rival: None,
@@ -342,6 +345,9 @@ async fn converse_with_body(
                 match sending.as_mut().poll(cx) {
                     Poll::Ready(Ok(())) => {
                         is_sending = false;
+                        if flow.is_some() {
+                            call.until.set(exchange.try_until());
+                        }
                         call.body_sent.set(true);
                         exchange.request_over_at.set(lateen_ring::now());
                     }

@@ -174,6 +174,12 @@ impl Tries {
     }
 }
 
+/// What its route says of trying again, if it does so at all.
+fn retry_of<'l>(exchange: &Exchange, live: &'l Live) -> Option<&'l Retry> {
+    let retry = exchange.plan(live)?.policy.retry.as_deref();
+    retry.filter(|retry| retry.attempts > 0)
+}
+
 /// Claims another try after a failure: how long to wait before it. `None`: the failure stands.
 pub fn claim_after_failure(
     connection: &Connection,
@@ -194,7 +200,7 @@ pub fn claim_after_failure(
         return None;
     }
     let live = exchange.live()?;
-    let retry = exchange.plan(&live)?.policy.retry.as_deref()?;
+    let retry = retry_of(exchange, &live)?;
     if !wants_after_failure(retry, request.method, reason) {
         return None;
     }
@@ -216,7 +222,7 @@ pub fn claim_after_answer(
         return None;
     }
     let live = exchange.live()?;
-    let retry = exchange.plan(&live)?.policy.retry.as_deref()?;
+    let retry = retry_of(exchange, &live)?;
     let reason = wants_after_answer(retry, request.method, status, fields)?;
     let asked = wait_asked_for(fields, connection.shard.unix_us());
     claim(connection, exchange, request, &live, retry, reason, asked)

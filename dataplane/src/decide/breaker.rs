@@ -129,6 +129,15 @@ pub fn after(rule: &CircuitBreaker, stage: Stage, event: Event) -> Option<(Stage
     }
 }
 
+/// How long it stays as it is, in milliseconds, if not for ever.
+pub const fn lasts_ms(rule: &CircuitBreaker, stage: Stage) -> Option<u32> {
+    match stage {
+        Stage::Closed => None,
+        Stage::Open | Stage::HalfOpen => Some(rule.sleep_ms),
+        Stage::Ramp => Some(rule.ramp_ms),
+    }
+}
+
 /// Whether another request is let through in a ramp.
 pub const fn fits_ramp(in_flight: u64, answered_well: u64) -> bool {
     in_flight < answered_well + 1

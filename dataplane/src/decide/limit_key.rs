@@ -12,6 +12,7 @@ use lateen_snapshot::model::rate_limit::{LimitKey, SourcePrefix};
 
 use crate::decide::request_parts::cookie_value;
 use crate::decide::route::RequestView;
+use crate::decide::route::hosts::split_authority;
 
 /// Who is connected.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +72,9 @@ pub fn hash_of_part(
         }
         (_, None) => None,
         (LimitKey::Header(name), Some(view)) if name == "host" => {
-            Some(view.authority).filter(|authority| !authority.is_empty())
+            // However it is spelt: with the port or without, a request takes the same route.
+            let host = split_authority(view.authority).0.to_ascii_lowercase();
+            return seeded.hash_one((!host.is_empty()).then_some(&*host));
         }
         (LimitKey::Header(name), Some(view)) => view.fields.values(name.as_bytes()).next(),
         (LimitKey::Cookie(name), Some(view)) => cookie_value(&view.fields, name.as_bytes()),

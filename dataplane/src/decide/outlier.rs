@@ -93,6 +93,18 @@ impl Runs {
         }
         is_over(self.server, detection.consecutive_5xx_errors).then_some(Cause::ServerErrors)
     }
+
+    /// Whether an endpoint that is ejected for `cause` is down rather than wrong: it refuses connections, and
+    /// has answered nothing that counts. So it is back as soon as it takes one.
+    pub fn is_refused_for(&self, cause: Cause) -> bool {
+        let answered = match cause {
+            Cause::LocalOrigin => 0,
+            Cause::GatewayErrors => self.gateway.saturating_sub(self.local),
+            Cause::ServerErrors => self.server.saturating_sub(self.local),
+            Cause::SuccessRate | Cause::FailurePercentage | Cause::Latency => return false,
+        };
+        self.refused > 0 && answered == 0
+    }
 }
 
 /// Why an endpoint is ejected.

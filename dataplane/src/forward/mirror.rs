@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use lateen_ring::{Deadline, Instant, spawn};
 
+use crate::bulkhead::RequestUnit;
 use crate::cluster::{Chosen, Cluster};
 use crate::codec::body::{BodyEncoding, BodyProgress};
 use crate::codec::http1::response::parse_response;
@@ -26,12 +27,11 @@ use crate::live::Live;
 use crate::observe::metrics::CloseReason;
 use crate::shard::Shard;
 
-/// Sends copies of `request` to those mirrors of its route that chance chooses.
+/// Sends copies of `request` to those mirrors of its route that chance has chosen.
 #[cold]
-pub fn mirror(shard: &Rc<Shard>, live: &Live, plan: &RoutePlan, request: &Request) {
-    for mirror in &plan.mirrors {
-        let point = ((shard.random() >> 32) * u64::from(mirror.denominator)) >> 32;
-        if point >= u64::from(mirror.numerator) {
+pub fn mirror(shard: &Rc<Shard>, live: &Live, plan: &RoutePlan, request: &Request, drawn: u16) {
+    for (index, mirror) in plan.mirrors.iter().enumerate() {
+        if drawn & 1 << index == 0 {
             continue;
         }
         let whole = request.body.is_done() && request.upgrade().is_none();
@@ -40,9 +40,10 @@ pub fn mirror(shard: &Rc<Shard>, live: &Live, plan: &RoutePlan, request: &Reques
             continue;
         }
         shard.metrics().mirror.increment();
+        let cluster = live.serving(shard, mirror.cluster);
         let copy = Copy {
             place: Place::take(shard),
-            cluster: live.cluster(shard, mirror.cluster).clone(),
+            cluster: live.cluster(shard, cluster).clone(),
             message: request.for_mirrors().to_vec(),
             method: request.method,
         };
@@ -77,27 +78,29 @@ impl Copy {
     async fn send(self) {
         let Self { place, cluster, message, method } = self;
         let shard = &place.0;
-        let Some(index) = cluster.pick(shard, None, &[]) else {
-            return shard.metrics().mirror_failed.increment();
+        let fail = || shard.metrics().mirror_failed.increment();
+        // It waits for nobody, and takes up room like any other.
+        let unit: Option<RequestUnit> = match cluster.bulkhead.caps_requests() {
+            true => cluster.bulkhead.try_enter(),
+            false => None,
         };
-        let mut in_flight = InFlight::new(Chosen { cluster, index });
+        if cluster.bulkhead.caps_requests() && unit.is_none() {
+            return fail();
+        }
+        let Some(index) = cluster.pick(shard, None, &[]) else { return fail() };
         let deadline = Deadline::new();
-        let pooled = shard.pool.take(shard, in_flight.chosen());
-        let upstream = match pooled {
-            Some(upstream) => upstream,
-            None => match open(shard, &in_flight, &deadline).await {
-                Some(upstream) => upstream,
-                None => {
-                    in_flight.leave_untimed();
-                    return shard.metrics().mirror_failed.increment();
-                }
-            },
+        let chosen = Chosen { cluster, index };
+        let pooled = shard.pool.take(shard, &chosen);
+        let had = match pooled {
+            Some(upstream) => Some((InFlight::new(chosen), upstream)),
+            None => open(shard, chosen, &deadline).await,
         };
+        let Some((in_flight, upstream)) = had else { return fail() };
         // A copy is sent for nobody.
         let timer = Timer { deadline: &deadline, until: Instant::NEVER };
         let cluster = &in_flight.chosen().cluster;
         let Ok(upstream) = introduce_itself(shard, cluster, upstream, timer).await else {
-            return shard.metrics().mirror_failed.increment();
+            return fail();
         };
         deadline.set(lateen_ring::now() + limits::MIRROR_TIMEOUT);
         let exchanged = exchange(shard, &upstream, message, method);
@@ -105,21 +108,40 @@ impl Copy {
             Ok(Some(true)) => shard.pool.put(shard, in_flight.chosen(), upstream),
             Ok(Some(false)) => close_upstream(upstream, CloseReason::Orderly),
             Ok(None) => {
-                shard.metrics().mirror_failed.increment();
+                fail();
                 close_upstream(upstream, CloseReason::Orderly);
             }
             Err(_elapsed) => {
-                shard.metrics().mirror_failed.increment();
+                fail();
                 close_upstream(upstream, CloseReason::TimedOut);
             }
         }
     }
 }
 
-/// A new connection, if there is room for one: a copy waits for nobody.
-async fn open(shard: &Shard, in_flight: &InFlight, deadline: &Deadline) -> Option<Upstream> {
-    let unit = in_flight.chosen().cluster.bulkhead.try_enter()?;
-    connect(shard, in_flight.chosen(), unit, deadline, None).await.ok()
+/// A new connection, if there is room for one; else one that idles, to whatever endpoint. Where there is
+/// neither, what idles on another worker is given up for the next copy.
+async fn open(
+    shard: &Rc<Shard>,
+    chosen: Chosen,
+    deadline: &Deadline,
+) -> Option<(InFlight, Upstream)> {
+    let cluster = chosen.cluster.clone();
+    let Some(unit) = cluster.bulkhead.try_enter() else {
+        let idle = shard.pool.take_any(shard, &cluster);
+        if idle.is_none() {
+            cluster.bulkhead.recall_idle();
+        }
+        return idle.map(|(chosen, upstream)| (InFlight::new(chosen), upstream));
+    };
+    let mut in_flight = InFlight::new(chosen);
+    match connect(shard, in_flight.chosen(), unit, deadline, None).await {
+        Ok(upstream) => Some((in_flight, upstream)),
+        Err(_) => {
+            in_flight.leave_untimed();
+            None
+        }
+    }
 }
 
 /// Sends the copy and reads its answer to the end. Whether the connection can carry another request;

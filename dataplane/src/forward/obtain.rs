@@ -6,7 +6,6 @@
 use std::rc::Rc;
 
 use lateen_ring::Instant;
-use lateen_snapshot::model::overload::Priority;
 
 use crate::bulkhead::{ConnectionUnit, Room};
 use crate::client::Connection;
@@ -17,11 +16,11 @@ use crate::failure::{Cause, Failure, Stage};
 use crate::forward::connect::connect;
 use crate::forward::introduce::introduce;
 use crate::forward::leaving::unless_gone;
-use crate::forward::pool::Upstream;
-use crate::forward::transfer::Timer;
+use crate::forward::pool::{Upstream, close_upstream};
 use crate::health::tries::note_connect_failed;
 use crate::in_flight::InFlight;
 use crate::limits;
+use crate::observe::metrics::CloseReason;
 use crate::shard::Shard;
 use crate::tries::Tried;
 
@@ -43,8 +42,22 @@ pub fn take_pooled(
     Ok((InFlight::new(chosen), upstream))
 }
 
+/// A try: a request at an endpoint, on a connection.
+#[derive(Debug)]
+pub struct Try {
+    /// The endpoint, of which it is load.
+    pub in_flight: InFlight,
+    /// The connection.
+    pub upstream: Upstream,
+    /// Whether the connection had carried requests before.
+    pub pooled: bool,
+    /// When it must be over.
+    pub until: Instant,
+}
+
 /// A new connection to the endpoint that was chosen `first`; to another, perhaps a pooled one, if
-/// that can't be reached. True if it was pooled. None of `tried` while another is left, be it further away.
+/// that can't be reached. None of `tried` while another is left, be it further away. The time of the try
+/// begins once there is room for a connection.
 ///
 /// # Errors
 /// The last failure, or that there was no endpoint to try.
@@ -53,14 +66,14 @@ pub async fn obtain(
     cluster: &Rc<Cluster>,
     exchange: &Exchange,
     mut first: Option<EndpointIndex>,
-    timer: Timer<'_>,
     tried: &Tried,
     patience: Patience,
-) -> Result<(InFlight, Upstream, bool), Failure> {
+) -> Result<Try, Failure> {
     let shard = &connection.shard;
     let mut failure = Failure::no_healthy_upstream();
     let mut cluster = tried.cluster(cluster);
     let mut earlier = tried.count();
+    let mut began_until = None;
     for connects in 0..limits::CONNECT_TRIES_MAX {
         let chosen = first.take();
         let was_chosen = chosen.is_some();
@@ -71,42 +84,37 @@ pub async fn obtain(
             exchange.retries.set(exchange.retries.get() + 1);
         }
         let chosen = Chosen { cluster: cluster.clone(), index };
+        let mut until = || *began_until.get_or_insert_with(|| exchange.try_until());
         if !was_chosen && let Some(upstream) = shard.pool.take(shard, &chosen) {
             shard.metrics().pool_hit.increment();
-            return Ok((InFlight::new(chosen), upstream, true));
+            let in_flight = InFlight::new(chosen);
+            return Ok(Try { in_flight, upstream, pooled: true, until: until() });
         }
         shard.metrics().pool_miss.increment();
         exchange.chose(index);
         // Who wants a certain endpoint, or others than before, is not served by just any connection.
         let takes_any = tried.count() == 0 && exchange.wish.get().is_none();
         let room = match patience {
-            Patience::None => cluster.bulkhead.try_enter().map(Room::Unit),
-            Patience::Queues if takes_any => {
-                Some(room(connection, &cluster, exchange.priority.get(), timer).await?)
-            }
-            Patience::Queues => {
-                let (bulkhead, priority) = (&cluster.bulkhead, exchange.priority.get());
-                let entering = bulkhead.enter(priority, timer.deadline, timer.until);
-                Some(Room::Unit(unless_gone(connection, entering).await??))
-            }
+            Patience::None => cluster.bulkhead.try_enter().map(Place::New),
+            Patience::Queues if takes_any => Some(room(connection, &cluster, exchange).await?),
+            Patience::Queues => Some(Place::New(unit(connection, exchange, &cluster).await?)),
         };
         let Some(room) = room else { return Err(Failure::overflow(Stage::Decide)) };
         let unit = match room {
-            Room::Unit(unit) => unit,
-            Room::Connection(other) => match other.0.as_of(&cluster) {
-                Some(chosen) => return Ok((InFlight::new(chosen), other.1, true)),
-                // Its endpoint is not one of this snapshot's.
-                None => continue,
-            },
+            Place::New(unit) => unit,
+            Place::Taken(chosen, upstream) => {
+                let in_flight = InFlight::new(chosen);
+                return Ok(Try { in_flight, upstream, pooled: true, until: until() });
+            }
         };
-        let mut in_flight = InFlight::new(chosen);
-        match dial_with(connection, exchange, in_flight.chosen(), unit, timer).await {
-            Ok(upstream) => return Ok((in_flight, upstream, false)),
+        let (until, mut in_flight) = (until(), InFlight::new(chosen));
+        match dial_with(connection, exchange, in_flight.chosen(), unit, until).await {
+            Ok(upstream) => return Ok(Try { in_flight, upstream, pooled: false, until }),
             Err(failed) => failure = failed,
         }
         in_flight.leave_untimed();
         tried.push(index);
-        if failure.cause != Cause::ConnectFailed || lateen_ring::now() >= timer.until {
+        if failure.cause != Cause::ConnectFailed || lateen_ring::now() >= until {
             break;
         }
     }
@@ -157,33 +165,69 @@ pub enum Patience {
     None,
 }
 
-/// Room for a connection to the cluster; or a connection to whatever endpoint.
+/// What a request is sent on.
+enum Place {
+    /// A connection that there is room for.
+    New(ConnectionUnit),
+    /// One that is there already, to this endpoint.
+    Taken(Chosen, Upstream),
+}
+
+/// Room for a connection to the cluster; or a connection to one of its endpoints, whichever.
 async fn room(
     connection: &Connection,
     cluster: &Rc<Cluster>,
-    priority: Priority,
-    timer: Timer<'_>,
-) -> Result<Room, Failure> {
+    exchange: &Exchange,
+) -> Result<Place, Failure> {
     let shard = &connection.shard;
-    let idle = || shard.pool.take_any(shard, cluster);
-    let room = cluster.bulkhead.room(&cluster.idle, priority, timer.deadline, timer.until, idle);
-    unless_gone(connection, room).await?
+    let (priority, due) = (exchange.priority.get(), exchange.due.get());
+    loop {
+        let idle = || shard.pool.take_any(shard, cluster);
+        let room = cluster.bulkhead.room(&cluster.idle, priority, &connection.deadline, due, idle);
+        let (of, upstream) = match unless_gone(connection, room).await?? {
+            Room::Unit(unit) => return Ok(Place::New(unit)),
+            Room::Connection(handed_over) => *handed_over,
+        };
+        // Where a connection serves one client alone, whoever hands one over does not know yet.
+        let is_shared = cluster.proxy_protocol().is_none();
+        match of.as_of(cluster).filter(|_| is_shared) {
+            Some(chosen) => return Ok(Place::Taken(chosen, upstream)),
+            // It is of no use here, but its place is.
+            None => close_upstream(upstream, CloseReason::Orderly),
+        }
+    }
 }
 
-/// A new connection to the endpoint, once there is room for it.
+/// A place for a connection, once there is one.
+async fn unit(
+    connection: &Connection,
+    exchange: &Exchange,
+    cluster: &Cluster,
+) -> Result<ConnectionUnit, Failure> {
+    let (priority, due) = (exchange.priority.get(), exchange.due.get());
+    let entering = cluster.bulkhead.enter(priority, &connection.deadline, due);
+    unless_gone(connection, entering).await?
+}
+
+/// The same request on a new connection to its endpoint, once there is room for that.
 ///
 /// # Errors
-/// [`Failure::connect_failed`], [`Failure::overflow`], or a timeout if the request's own ran out.
+/// With the endpoint, [`Failure::connect_failed`], [`Failure::overflow`], or a timeout if the request's own
+/// ran out.
 pub async fn dial(
     connection: &Connection,
     exchange: &Exchange,
-    chosen: &Chosen,
-    timer: Timer<'_>,
-) -> Result<Upstream, Failure> {
-    let bulkhead = &chosen.cluster.bulkhead;
-    let entering = bulkhead.enter(exchange.priority.get(), timer.deadline, timer.until);
-    let unit = unless_gone(connection, entering).await??;
-    dial_with(connection, exchange, chosen, unit, timer).await
+    in_flight: InFlight,
+) -> Result<Try, (InFlight, Failure)> {
+    let unit = match unit(connection, exchange, &in_flight.chosen().cluster).await {
+        Ok(unit) => unit,
+        Err(failure) => return Err((in_flight, failure)),
+    };
+    let until = exchange.try_until();
+    match dial_with(connection, exchange, in_flight.chosen(), unit, until).await {
+        Ok(upstream) => Ok(Try { in_flight, upstream, pooled: false, until }),
+        Err(failure) => Err((in_flight, failure)),
+    }
 }
 
 async fn dial_with(
@@ -191,11 +235,11 @@ async fn dial_with(
     exchange: &Exchange,
     chosen: &Chosen,
     unit: ConnectionUnit,
-    timer: Timer<'_>,
+    until: Instant,
 ) -> Result<Upstream, Failure> {
-    let now = lateen_ring::now();
-    let left = (timer.until != Instant::NEVER).then(|| timer.until.since(now));
-    let connected = match connect(&connection.shard, chosen, unit, timer.deadline, left).await {
+    let left = (until != Instant::NEVER).then(|| until.since(lateen_ring::now()));
+    let deadline = &connection.deadline;
+    let connected = match connect(&connection.shard, chosen, unit, deadline, left).await {
         Ok(upstream) => introduce(connection, &chosen.cluster, upstream).await,
         failed => failed,
     };
@@ -204,7 +248,7 @@ async fn dial_with(
             Err(Failure::upstream_timeout(Stage::Connect))
         }
         // A try's own time is over: the endpoint did not take the connection for as long as that.
-        Err(failed) if lateen_ring::now() >= timer.until => {
+        Err(failed) if lateen_ring::now() >= until => {
             chosen.endpoint().load.on_refused(lateen_ring::now().as_nanos());
             note_connect_failed(&connection.shard, chosen);
             Err(failed)

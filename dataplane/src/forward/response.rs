@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lateen_ring::{Chunk, Instant, Lease, Moved, Started, Stream, spare_vector};
+use lateen_ring::{Chunk, Deadline, Instant, Lease, Moved, Started, Stream, spare_vector};
 
 use crate::breaker;
 use crate::client::Connection;
@@ -93,7 +93,9 @@ pub struct Call<'a> {
     /// Who answers.
     pub upstream: &'a Stream,
     /// Who watches the clock.
-    pub timer: Timer<'a>,
+    pub deadline: &'a Deadline,
+    /// The end of the whole.
+    pub until: Cell<Instant>,
     /// Whether the request's body has gone up whole.
     pub body_sent: Cell<bool>,
     /// When a second request beside it is worth its cost; `NEVER`: its route sends none, or it is sent.
@@ -137,6 +139,10 @@ enum Heard {
 }
 
 impl Call<'_> {
+    fn timer(&self) -> Timer<'_> {
+        Timer { deadline: self.deadline, until: self.until.get() }
+    }
+
     /// How fast the response's body may pass, if it is held back.
     fn held(&self) -> Option<Held<'_>> {
         let rare = self.request.rare.as_ref()?;
@@ -195,9 +201,9 @@ pub async fn respond(call: &Call<'_>) -> Result<Responded, Failure> {
     if started.done {
         call.connection.counts().write_bytes.add(started.bytes);
     } else {
-        let Call { connection, timer, .. } = call;
-        let limit = connection.shard.config.timeouts.write;
-        sent = finish_send(&connection.stream, connection.counts(), *timer, limit, started).await;
+        let Call { connection, .. } = call;
+        let (timer, limit) = (call.timer(), connection.shard.config.timeouts.write);
+        sent = finish_send(&connection.stream, connection.counts(), timer, limit, started).await;
     }
     if let Some(stop) = invalid {
         // What came before the fault is the client's; then the connection breaks off.
@@ -275,14 +281,14 @@ async fn pass_body_on(
     body: &mut BodyProgress,
     encoding: BodyEncoding,
 ) -> Result<(), Failure> {
-    let Call { connection, exchange, upstream, timer, .. } = call;
+    let Call { connection, exchange, upstream, .. } = call;
     let shard = &connection.shard;
     let moved = Moved::default();
     let held = call.held();
     // What is held back here takes its time by the route's word, not by the endpoint's doing.
     let timer = match held {
-        Some(_) => Timer { until: exchange.due.get(), ..*timer },
-        None => *timer,
+        Some(_) => Timer { until: exchange.due.get(), ..call.timer() },
+        None => call.timer(),
     };
     let way = Way {
         source: upstream,
@@ -304,9 +310,9 @@ async fn pass_body_on(
 
 /// Sends to the client and waits until the kernel has taken all of it.
 async fn send_down(call: &Call<'_>, bytes: Vec<u8>) -> Result<(), Failure> {
-    let Call { connection, timer, .. } = call;
+    let Call { connection, .. } = call;
     let limit = connection.shard.config.timeouts.write;
-    send(&connection.stream, connection.counts(), *timer, limit, one(bytes))
+    send(&connection.stream, connection.counts(), call.timer(), limit, one(bytes))
         .await
         .map_err(|stopped| client_stopped(connection, stopped))
 }
@@ -499,14 +505,14 @@ async fn next_bytes(call: &Call<'_>) -> Result<Next, Failure> {
     // The client has said something or closed its direction: the receive has no more to tell.
     let mut heard_client = false;
     let look = began + limits::PEER_WATCH_AFTER;
-    let timer = &call.timer;
+    let (deadline, until) = (call.deadline, &call.until);
     let is_silent = !call.exchange.heard_upstream.get();
     let rival = call.rival.filter(|_| is_silent);
     let hedge_at = if is_silent { call.hedge_at } else { Instant::NEVER };
     let first = if watching { began + limit } else { look };
-    timer.deadline.set(first.min(timer.until).min(hedge_at));
+    deadline.set(first.min(until.get()).min(hedge_at));
     poll_fn(|cx| {
-        let Call { connection, exchange, timer, .. } = call;
+        let Call { connection, exchange, .. } = call;
         let client = &connection.stream;
         if let Poll::Ready(received) = call.upstream.poll_recv(cx) {
             return Poll::Ready(received.map(Next::Bytes).map_err(|_| {
@@ -526,7 +532,7 @@ async fn next_bytes(call: &Call<'_>) -> Result<Next, Failure> {
                 watching = false;
                 heard_client = true;
             }
-            if timer.deadline.poll_past(cx).is_pending() {
+            if deadline.poll_past(cx).is_pending() {
                 return Poll::Pending;
             }
             let now = lateen_ring::now();
@@ -534,7 +540,7 @@ async fn next_bytes(call: &Call<'_>) -> Result<Next, Failure> {
             let over_at = exchange.request_over_at.get();
             let is_over = over_at != Instant::NEVER;
             let due = if is_over { over_at.max(began) + limit } else { Instant::NEVER };
-            if now >= timer.until || now >= due {
+            if now >= until.get() || now >= due {
                 return Poll::Ready(Err(Failure::upstream_timeout(Stage::ResponseHead)));
             }
             if now >= hedge_at {
@@ -543,7 +549,7 @@ async fn next_bytes(call: &Call<'_>) -> Result<Next, Failure> {
             // Until then whoever sends the body reads from the client, and notices its leaving.
             watching = is_over && !heard_client;
             let next = if is_over { due } else { now + limits::PEER_WATCH_AFTER };
-            timer.deadline.set(next.min(timer.until).min(hedge_at));
+            deadline.set(next.min(until.get()).min(hedge_at));
         }
     })
     .await

@@ -47,14 +47,17 @@ impl ClusterHealth {
     /// What was seen of an endpoint by `workers` workers; made at its first use.
     pub fn seen(&self, address: SocketAddr, workers: usize) -> Arc<Seen> {
         let mut seen = lock(&self.seen);
-        if let Some(known) = seen.get(&address) {
+        // Who has gone, or is looked at by no worker any more, is as good as new.
+        let is_known = |known: &Arc<Seen>| !known.has_gone() && Arc::strong_count(known) > 1;
+        if let Some(known) = seen.get(&address).filter(|known| is_known(known)) {
             return Arc::clone(known);
         }
-        // Whoever no worker looks at any more has gone, or is as good as new.
         if seen.len() == seen.capacity() {
-            seen.retain(|_, known| Arc::strong_count(known) > 1);
+            seen.retain(|_, known| is_known(known));
         }
-        Arc::clone(seen.entry(address).or_insert_with(|| Arc::new(Seen::new(workers))))
+        let new = Arc::new(Seen::new(workers));
+        seen.insert(address, Arc::clone(&new));
+        new
     }
 
     /// The same, if there is anything.
@@ -97,8 +100,11 @@ pub struct Seen {
     slots: Box<[CachePadded<Slot>]>,
     /// How often the endpoint came back into service: what was seen before counts no longer.
     returns: AtomicU32,
-    /// The thread has been told that it fails, and has not looked yet.
-    is_told: AtomicBool,
+    /// When the thread was told that it fails, by a worker's clock; 0: it was not, or has found that it
+    /// fails no longer.
+    told_ns: AtomicU64,
+    /// It left the cluster. Who comes again at its address is another one.
+    has_gone: AtomicBool,
 }
 
 /// What one worker saw of an endpoint.
@@ -122,7 +128,8 @@ impl Seen {
         Self {
             slots: (0..workers).map(|_| CachePadded::default()).collect(),
             returns: AtomicU32::new(0),
-            is_told: AtomicBool::new(false),
+            told_ns: AtomicU64::new(0),
+            has_gone: AtomicBool::new(false),
         }
     }
 
@@ -196,17 +203,34 @@ impl Seen {
     /// health thread alone.
     pub fn come_back(&self) {
         self.returns.store(self.returns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        self.set_told(false);
+        self.forget_told();
     }
 
-    /// Whether the thread was told.
-    pub fn is_told(&self) -> bool {
-        self.is_told.load(Ordering::Relaxed)
+    /// Whether it left the cluster.
+    pub fn has_gone(&self) -> bool {
+        self.has_gone.load(Ordering::Relaxed)
     }
 
-    /// It was told, or has looked. Whoever comes second tells it twice, which does no harm.
-    pub fn set_told(&self, is_told: bool) {
-        self.is_told.store(is_told, Ordering::Relaxed);
+    /// It left the cluster.
+    pub fn note_gone(&self) {
+        self.has_gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the thread was told less than `span_ns` ago. It may have declined then, or have heard of it
+    /// in vain; so it is told again of who goes on failing.
+    pub fn was_told(&self, now_ns: u64, span_ns: u64) -> bool {
+        let told_ns = self.told_ns.load(Ordering::Relaxed);
+        told_ns != 0 && now_ns.saturating_sub(told_ns) < span_ns
+    }
+
+    /// It is told. Whoever comes second tells it twice, which does no harm.
+    pub fn note_told(&self, now_ns: u64) {
+        self.told_ns.store(now_ns.max(1), Ordering::Relaxed);
+    }
+
+    /// It was not told, or has looked.
+    pub fn forget_told(&self) {
+        self.told_ns.store(0, Ordering::Relaxed);
     }
 }
 
@@ -240,8 +264,10 @@ impl Default for Counted {
 }
 
 impl Counted {
-    /// What came after `before`.
+    /// What came after `before`; all of it where that is of another one at the same address.
     pub fn since(&self, before: &Self) -> Counts {
+        let nothing = Self::default();
+        let before = if before.tries > self.tries { &nothing } else { before };
         let sorts = std::array::from_fn(|sort| self.sorts[sort].saturating_sub(before.sorts[sort]));
         let tries = self.tries.saturating_sub(before.tries);
         let failures = self.failures.saturating_sub(before.failures).min(tries);
@@ -361,6 +387,32 @@ mod tests {
             (1, false),
             "one worker proved it, the other's run goes on"
         );
+    }
+
+    #[test]
+    fn who_goes_on_failing_is_told_of_again() {
+        let seen = Seen::new(1);
+        assert!(!seen.was_told(5, 10));
+        seen.note_told(5);
+        assert!(seen.was_told(14, 10) && !seen.was_told(15, 10));
+        seen.come_back();
+        assert!(!seen.was_told(6, 10));
+    }
+
+    #[test]
+    fn who_comes_again_at_an_address_is_as_good_as_new() {
+        let health = ClusterHealth::default();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let first = health.seen(address, 1);
+        first.note(0, Ending::Reset);
+        assert_eq!(health.seen(address, 1).sum().0.local, 1, "it is still there");
+        first.note_gone();
+        let second = health.seen(address, 1);
+        assert_eq!(second.sum().0, Runs::default());
+        second.note(0, Ending::Reset);
+        assert_eq!(first.sum().0.local, 1, "requests of before go on with what they had");
+        drop((first, second));
+        assert_eq!(health.seen(address, 1).sum().0, Runs::default(), "nobody looked at it");
     }
 
     #[test]

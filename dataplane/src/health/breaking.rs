@@ -3,14 +3,14 @@
 //! Before: workers told that too many requests failed, or how a probe ended; or a time is over. After: the
 //! route's board says where its breaker stands. What follows from what is decided in `decide::breaker`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use lateen_snapshot::model::Route;
 use lateen_snapshot::model::breaker::CircuitBreaker;
 
 use crate::breaker::Standing;
-use crate::decide::breaker::{Event, Stage, after};
+use crate::decide::breaker::{Event, Stage, after, lasts_ms};
 use crate::health::board::BreakerNotice;
 use crate::health::thread::{Desktop, Due};
 use crate::totals::RouteTotals;
@@ -60,19 +60,28 @@ impl Breaking {
         health.breaker_transitions[stage as usize].increment();
     }
 
-    /// Forgets those that a new snapshot has not: they are closed if they come again.
-    pub(super) fn tidy(&mut self, top: &Desktop, routes: &[Route]) {
+    /// Goes on by the rules of a new snapshot: where one has changed, what is left of a stage is counted
+    /// anew. Forgets those that it has not: they are closed if they come again.
+    pub(super) fn tidy(&mut self, top: &mut Desktop, routes: &[Route]) {
         if self.0.is_empty() {
             return;
         }
-        let broken = routes.iter().filter(|route| route.policy.circuit_breaker.is_some());
-        let there: HashSet<&str> = broken.map(|route| route.name.as_str()).collect();
-        self.0.retain(|name, (totals, _)| {
-            let stays = there.contains(&**name);
-            if !stays {
+        let rule_of = |route: &'_ Route| route.policy.circuit_breaker.as_deref().cloned();
+        let broken = routes.iter().filter_map(|route| Some((route.name.as_str(), rule_of(route)?)));
+        let there: HashMap<&str, CircuitBreaker> = broken.collect();
+        self.0.retain(|name, (totals, rule)| {
+            let Some(new) = there.get(&**name) else {
                 totals.breaker.move_to(Stage::Closed);
+                return false;
+            };
+            let stage = totals.breaker.standing().stage;
+            let (before_ms, after_ms) = (lasts_ms(rule, stage), lasts_ms(new, stage));
+            *rule = new.clone();
+            if let Some(after_ms) = after_ms.filter(|_| after_ms != before_ms) {
+                let Standing { turn, .. } = totals.breaker.move_to(stage);
+                top.set_timer(name, u64::from(after_ms) * 1_000_000, Due::Breaker(turn));
             }
-            stays
+            true
         });
         top.metrics.health.breakers_open.set(self.0.len() as i64);
     }
@@ -82,7 +91,8 @@ impl Breaking {
 mod tests {
     use super::*;
     use crate::observe::metrics::Metrics;
-    use crate::testing::breaker_rule;
+    use crate::testing::{breaker_rule, route};
+    use lateen_snapshot::model::Action;
 
     #[test]
     fn what_comes_too_late_changes_nothing() {
@@ -112,10 +122,37 @@ mod tests {
         assert_eq!(metrics.health.breakers_open.value(), 0);
         // An open one whose route goes is closed when it comes again.
         assert_eq!(tell(5, Event::Tripped), (Stage::Open, 6));
-        breaking.tidy(&top, &[]);
+        breaking.tidy(&mut top, &[]);
         assert_eq!(totals.breaker.standing().stage, Stage::Closed);
         assert_eq!(top.metrics.health.breakers_open.value(), 0);
         let transitions = top.metrics.health.breaker_transitions.each_ref();
         assert_eq!(transitions.map(|it| it.value()), [1, 2, 2, 1]);
+    }
+
+    #[test]
+    fn a_rule_that_changes_acts_at_once() {
+        let (totals, name): (Arc<RouteTotals>, Arc<str>) = (Arc::default(), "route".into());
+        let mut top = Desktop::new(Metrics::new(1));
+        let mut breaking = Breaking::default();
+        let (rule, event) = (breaker_rule(), Event::Tripped);
+        breaking.hear(
+            &mut top,
+            BreakerNotice { name: name.clone(), totals: totals.clone(), rule, turn: 0, event },
+        );
+        let with_sleep = |sleep_ms| {
+            let mut route = route(Action::Respond(500));
+            let rule = CircuitBreaker { sleep_ms, ..breaker_rule() };
+            route.policy.circuit_breaker = Some(Box::new(rule));
+            route
+        };
+        let standing = || (totals.breaker.standing().stage, totals.breaker.standing().turn);
+        breaking.tidy(&mut top, &[with_sleep(breaker_rule().sleep_ms)]);
+        assert_eq!(standing(), (Stage::Open, 1), "it is the same");
+        breaking.tidy(&mut top, &[with_sleep(1)]);
+        assert_eq!(standing(), (Stage::Open, 2));
+        breaking.elapsed(&mut top, &name, 1);
+        assert_eq!(standing(), (Stage::Open, 2), "the old time means nothing");
+        breaking.elapsed(&mut top, &name, 2);
+        assert_eq!(standing(), (Stage::HalfOpen, 3));
     }
 }

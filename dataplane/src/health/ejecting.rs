@@ -10,7 +10,7 @@ use lateen_snapshot::model::Endpoint;
 use lateen_snapshot::model::outlier::OutlierDetection;
 
 use crate::decide::outlier::sweep::{Counts, sweep};
-use crate::decide::outlier::{Cause, Census, Ejections, Verdict};
+use crate::decide::outlier::{Cause, Census, Ejections, Runs, Verdict};
 use crate::health::board::Counted;
 use crate::health::probe::{Found, What};
 use crate::health::thread::{Desktop, Due, Purpose, Ward};
@@ -27,8 +27,12 @@ pub(super) struct Ejecting {
     reconnected: u64,
     /// When the next return is looked after, if that is due.
     return_ns: Option<u64>,
-    /// What was counted up to the last comparison; `None`: nothing is compared at present.
-    compared: Option<HashMap<SocketAddr, Counted>>,
+    /// What was counted up to the last comparison.
+    counted: HashMap<SocketAddr, Counted>,
+    /// Another comparison is to come: there was traffic since.
+    compares: bool,
+    /// What tells the comparison that is to come from others.
+    sweep: u64,
 }
 
 /// Connects to one ejected endpoint.
@@ -46,8 +50,8 @@ impl Ward {
 
     /// Whether something is held of it, or to come.
     pub(super) fn is_needed(&self) -> bool {
-        let Ejecting { ejections, compared, .. } = &self.ejecting;
-        !ejections.is_empty() || compared.is_some() || self.is_checked()
+        let Ejecting { ejections, counted, compares, .. } = &self.ejecting;
+        !ejections.is_empty() || *compares || !counted.is_empty() || self.is_checked()
     }
 
     /// A worker says that an endpoint has failed often enough.
@@ -55,33 +59,30 @@ impl Ward {
         let Some(seen) = self.totals.health.seen_if_any(address) else { return };
         let (runs, on_trial) = seen.sum();
         match runs.cause(&self.detection(), on_trial) {
-            Some(cause) => self.eject(top, address, cause, runs.refused > 0),
+            Some(cause) => self.eject(top, address, cause, runs),
             // It has answered since.
-            None => seen.set_told(false),
+            None => seen.forget_told(),
         }
     }
 
-    fn eject(&mut self, top: &mut Desktop, address: SocketAddr, cause: Cause, refused: bool) {
+    /// Ejects an endpoint, if that may be; `runs`: what it did last, in a row.
+    fn eject(&mut self, top: &mut Desktop, address: SocketAddr, cause: Cause, runs: Runs) {
         if !self.spec.endpoints.iter().any(|endpoint| endpoint.address == address) {
-            return self.look_again(address);
+            return;
         }
         let detection = self.detection();
         let endpoints = self.spec.endpoints.len();
         let in_service = endpoints.saturating_sub(self.out_of_service());
         let census = Census { endpoints, in_service };
-        let waits = cause == Cause::LocalOrigin && refused;
+        let waits = runs.is_refused_for(cause);
         let ejections = &mut self.ejecting.ejections;
         match ejections.eject(&detection, address, census, waits, top.now_ns) {
             Verdict::Ejected => {}
-            Verdict::Declined => {
-                top.metrics.health.ejections_declined.increment();
-                let after_ns = u64::from(detection.interval_ms) * 1_000_000;
-                return top.set_timer(&self.name, after_ns, Due::Relook(address));
-            }
+            Verdict::Declined => return top.metrics.health.ejections_declined.increment(),
             Verdict::Already => return,
         }
         tracing::info!(cluster = %self.name, %address, cause = cause.as_str(), "endpoint ejected");
-        if cause == Cause::LocalOrigin {
+        if runs.local > 0 {
             // Who reset may have gone: then it refuses, and is back when it does not.
             self.ejecting.reconnected += 1;
             let number = self.ejecting.reconnected;
@@ -177,29 +178,20 @@ impl Ward {
         top.set_timer(&self.name, after.as_nanos() as u64, Due::Reconnect(address, number));
     }
 
-    /// An endpoint that could not be ejected may be told of again.
-    pub(super) fn look_again(&self, address: SocketAddr) {
-        if !self.ejecting.ejections.is_out(address)
-            && let Some(seen) = self.totals.health.seen_if_any(address)
-        {
-            seen.set_told(false);
-        }
-    }
-
-    /// There is traffic: endpoints are compared after an interval.
+    /// There is traffic: endpoints are compared after an interval, by what comes after the last comparison.
+    /// Before the first, that is all there is: the request that told of it counts.
     pub(super) fn begin_comparing(&mut self, top: &mut Desktop) {
-        if self.ejecting.compared.is_none() {
+        if !self.ejecting.compares {
             self.totals.health.set_compared(true);
-            // The request that told of it counts.
-            let nothing = self.ejecting_counted().into_keys().map(|at| (at, Counted::default()));
-            self.ejecting.compared = Some(nothing.collect());
+            self.ejecting.compares = true;
             self.await_sweep(top);
         }
     }
 
-    fn await_sweep(&self, top: &mut Desktop) {
+    fn await_sweep(&mut self, top: &mut Desktop) {
+        self.ejecting.sweep = top.number();
         let after_ns = u64::from(self.detection().interval_ms) * 1_000_000;
-        top.set_timer(&self.name, after_ns, Due::Sweep);
+        top.set_timer(&self.name, after_ns, Due::Sweep(self.ejecting.sweep));
     }
 
     fn ejecting_counted(&self) -> HashMap<SocketAddr, Counted> {
@@ -211,23 +203,26 @@ impl Ward {
     }
 
     /// An interval is over: endpoints that stand out are ejected.
-    pub(super) fn compare(&mut self, top: &mut Desktop) {
-        let Some(before) = self.ejecting.compared.take() else { return };
+    pub(super) fn compare(&mut self, top: &mut Desktop, sweep_number: u64) {
+        if !self.ejecting.compares || self.ejecting.sweep != sweep_number {
+            return;
+        }
         let detection = self.detection();
         let now = self.ejecting_counted();
+        let before = std::mem::replace(&mut self.ejecting.counted, now.clone());
         let nothing = Counted::default();
         let in_service = now.iter().filter(|(at, _)| !self.ejecting.ejections.is_out(**at));
         let (addresses, counts): (Vec<SocketAddr>, Vec<Counts>) = in_service
             .map(|(at, counted)| (*at, counted.since(before.get(at).unwrap_or(&nothing))))
             .unzip();
         for (index, cause) in sweep(&detection, &counts) {
-            self.eject(top, addresses[index], cause, false);
+            self.eject(top, addresses[index], cause, Runs::default());
         }
         if counts.iter().all(|of| of.tries == 0) || !detection.compares() {
             // Nobody calls: whoever does next tells of it.
+            self.ejecting.compares = false;
             self.totals.health.set_compared(false);
         } else {
-            self.ejecting.compared = Some(now);
             self.await_sweep(top);
         }
     }
@@ -237,14 +232,15 @@ impl Ward {
         let detection = self.detection();
         if !is_there {
             // Where it comes again its traffic is told of anew.
-            self.ejecting.compared = None;
+            self.ejecting.compares = false;
             self.totals.health.set_compared(false);
         }
         let there: HashSet<SocketAddr> =
             self.spec.endpoints.iter().map(|endpoint| endpoint.address).collect();
-        let Ejecting { ejections, reconnects, .. } = &mut self.ejecting;
+        let Ejecting { ejections, reconnects, counted, .. } = &mut self.ejecting;
         let out_before = ejections.out_count();
         let is_known = |address| is_there && there.contains(&address);
+        counted.retain(|address, _| is_known(*address));
         if ejections.tidy(&detection, top.now_ns, is_known) {
             reconnects.retain(|address, _| ejections.is_out(*address));
             for _ in ejections.out_count()..out_before {
@@ -252,5 +248,95 @@ impl Ward {
             }
             self.publish();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lateen_snapshot::model::Cluster;
+    use lateen_snapshot::model::outlier::FailurePercentage;
+
+    use super::*;
+    use crate::decide::outlier::Ending;
+    use crate::health::board::Seen;
+    use crate::observe::metrics::Metrics;
+    use crate::testing::clusters;
+    use crate::totals::Totals;
+
+    /// Three endpoints that are compared by their share of failures.
+    fn compared() -> (Desktop, Ward, Vec<Arc<Seen>>) {
+        let mut cluster = Cluster::clone(&clusters(&[("a", &[1, 2, 3])]).clusters[0]);
+        let share = FailurePercentage { threshold: 85, request_volume: 50 };
+        let detection = OutlierDetection { failure_percentage: Some(share), ..Default::default() };
+        cluster.policy.outlier = Some(Box::new(detection));
+        let totals = Totals::default().of_cluster("a");
+        let seen = |endpoint: &Endpoint| totals.health.seen(endpoint.address, 1);
+        let seen = cluster.endpoints.iter().map(seen).collect();
+        (Desktop::new(Metrics::new(1)), Ward::new(&Arc::new(cluster), totals.clone()), seen)
+    }
+
+    fn tries(seen: &Seen, count: usize, ending: Ending) {
+        (0..count).for_each(|_| seen.count(0, ending, None));
+    }
+
+    fn sweep_now(ward: &mut Ward, top: &mut Desktop) {
+        ward.compare(top, ward.ejecting.sweep);
+    }
+
+    #[test]
+    fn who_is_compared_again_after_a_pause_is_judged_by_what_came_since() {
+        let (mut top, mut ward, seen) = compared();
+        for of in &seen[1..] {
+            tries(of, 100, Ending::Answered);
+        }
+        tries(&seen[0], 100, Ending::GatewayError);
+        tries(&seen[0], 30, Ending::Answered);
+        ward.begin_comparing(&mut top);
+        sweep_now(&mut ward, &mut top);
+        assert_eq!(ward.ejecting.ejections.out_count(), 0, "100 of 130 are too few");
+        sweep_now(&mut ward, &mut top);
+        assert!(!ward.ejecting.compares, "nobody called");
+        assert!(ward.is_needed(), "what was counted is remembered");
+        tries(&seen[0], 49, Ending::GatewayError);
+        ward.begin_comparing(&mut top);
+        sweep_now(&mut ward, &mut top);
+        assert_eq!(ward.ejecting.ejections.out_count(), 0, "49 are too few");
+        tries(&seen[0], 50, Ending::GatewayError);
+        sweep_now(&mut ward, &mut top);
+        assert!(ward.ejecting.ejections.is_out(ward.spec.endpoints[0].address));
+    }
+
+    #[test]
+    fn an_interval_ends_once() {
+        let (mut top, mut ward, seen) = compared();
+        ward.begin_comparing(&mut top);
+        let earlier = ward.ejecting.sweep;
+        ward.ejecting_tidy(&mut top, false);
+        ward.begin_comparing(&mut top);
+        tries(&seen[0], 50, Ending::GatewayError);
+        ward.compare(&mut top, earlier);
+        assert_eq!(ward.ejecting.ejections.out_count(), 0, "that of before is over");
+        sweep_now(&mut ward, &mut top);
+        assert_eq!(ward.ejecting.ejections.out_count(), 1);
+    }
+
+    #[test]
+    fn who_refuses_is_connected_to_again_whatever_limit_that_meets() {
+        let (mut top, mut ward, seen) = compared();
+        let mut spec = Cluster::clone(&ward.spec);
+        let detection = spec.policy.outlier.as_mut().expect("it was set");
+        detection.consecutive_gateway_errors = 3;
+        ward.spec = Arc::new(spec);
+        for _ in 0..3 {
+            seen[0].note(0, Ending::ConnectFailed);
+        }
+        let address = ward.spec.endpoints[0].address;
+        ward.endpoint_fails(&mut top, address);
+        assert!(ward.ejecting.ejections.waits_for_connect(address));
+        assert_eq!(ward.ejecting.reconnects.len(), 1);
+        ward.reconnected(&mut top, address, Found::Connected);
+        assert!(!ward.ejecting.ejections.is_out(address));
     }
 }

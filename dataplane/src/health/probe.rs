@@ -40,6 +40,15 @@ pub(super) enum Found {
     Untried,
 }
 
+/// Probes of one kind, which don't wait for those of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Whether an endpoint is well: there may be very many, each of which takes its time.
+    Check,
+    /// Whether one that was ejected is there again: requests could go there.
+    Reconnect,
+}
+
 /// Who is to be probed, and how long that may take.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted<T> {
@@ -49,6 +58,8 @@ pub(super) struct Wanted<T> {
     pub(super) what: What,
     /// From its beginning.
     pub(super) timeout_ns: u64,
+    /// What it is for.
+    pub(super) lane: Lane,
     /// For the asker.
     pub(super) tag: T,
 }
@@ -71,35 +82,47 @@ struct Probe<T> {
 /// Probes that are under way, and those that wait for room.
 pub(super) struct Probes<T> {
     running: Vec<Probe<T>>,
-    waiting: VecDeque<Wanted<T>>,
+    /// How many of each lane are.
+    under_way: [usize; 2],
+    /// Those of each lane.
+    waiting: [VecDeque<Wanted<T>>; 2],
     done: Vec<(T, SocketAddr, Found)>,
 }
 
 impl<T: Copy> Probes<T> {
     pub(super) const fn new() -> Self {
-        Self { running: Vec::new(), waiting: VecDeque::new(), done: Vec::new() }
+        Self {
+            running: Vec::new(),
+            under_way: [0; 2],
+            waiting: [VecDeque::new(), VecDeque::new()],
+            done: Vec::new(),
+        }
     }
 
-    /// Begins a probe as soon as there is room.
+    /// Begins a probe as soon as there is room in its lane.
     pub(super) fn want(&mut self, wanted: Wanted<T>, now_ns: u64) {
-        self.waiting.push_back(wanted);
-        self.begin_waiting(now_ns);
+        let lane = wanted.lane;
+        self.waiting[lane as usize].push_back(wanted);
+        self.begin_waiting(lane, now_ns);
     }
 
-    fn begin_waiting(&mut self, now_ns: u64) {
-        while self.running.len() < limits::PROBES_MAX
-            && let Some(wanted) = self.waiting.pop_front()
+    fn begin_waiting(&mut self, lane: Lane, now_ns: u64) {
+        while self.under_way[lane as usize] < limits::PROBES_MAX
+            && let Some(wanted) = self.waiting[lane as usize].pop_front()
         {
             let until_ns = now_ns.saturating_add(wanted.timeout_ns);
             match begin(wanted.address) {
-                Ok(socket) => self.running.push(Probe {
-                    socket,
-                    until_ns,
-                    wanted,
-                    is_connected: false,
-                    sent: 0,
-                    answer: Vec::new(),
-                }),
+                Ok(socket) => {
+                    self.under_way[lane as usize] += 1;
+                    self.running.push(Probe {
+                        socket,
+                        until_ns,
+                        wanted,
+                        is_connected: false,
+                        sent: 0,
+                        answer: Vec::new(),
+                    });
+                }
                 Err(error) => self.done.push((wanted.tag, wanted.address, found_of(&error))),
             }
         }
@@ -130,11 +153,14 @@ impl<T: Copy> Probes<T> {
                 None if now_ns < probe.until_ns => index += 1,
                 found => {
                     let wanted = self.running.swap_remove(index).wanted;
+                    self.under_way[wanted.lane as usize] -= 1;
                     self.done.push((wanted.tag, wanted.address, found.unwrap_or(Found::TimedOut)));
                 }
             }
         }
-        self.begin_waiting(now_ns);
+        for lane in [Lane::Check, Lane::Reconnect] {
+            self.begin_waiting(lane, now_ns);
+        }
         std::mem::take(&mut self.done)
     }
 }
@@ -254,7 +280,7 @@ mod tests {
     /// Waits for one probe.
     fn ask(address: SocketAddr, what: What, timeout_ns: u64) -> Found {
         let mut probes = Probes::new();
-        probes.want(Wanted { address, what, timeout_ns, tag: () }, 0);
+        probes.want(Wanted { address, what, timeout_ns, lane: Lane::Check, tag: () }, 0);
         loop {
             let mut watched: Vec<PollFd<'_>> = probes.watched().collect();
             rustix::event::poll(&mut watched, None).expect("it waits");
@@ -286,5 +312,29 @@ mod tests {
         assert_eq!(ask(address, get(), u64::MAX), Found::Broken);
         answering.join().expect("it answered");
         assert_eq!(ask(address, get(), u64::MAX), Found::Refused);
+    }
+
+    #[test]
+    fn who_was_ejected_does_not_wait_for_checks_that_hang() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let mut probes = Probes::new();
+        let mut want = |lane, what, tag| {
+            probes.want(Wanted { address, what, timeout_ns: u64::MAX, lane, tag }, 0);
+        };
+        for _ in 0..2 * limits::PROBES_MAX {
+            want(Lane::Check, What::Http(Arc::from(&b"GET"[..])), "check");
+        }
+        want(Lane::Reconnect, What::Connect, "reconnect");
+        let (tag, _, found) = loop {
+            let mut watched: Vec<PollFd<'_>> = probes.watched().collect();
+            rustix::event::poll(&mut watched, None).expect("it waits");
+            drop(watched);
+            if let Some(done) = probes.take_done(0).pop() {
+                break done;
+            }
+        };
+        assert_eq!((tag, found), ("reconnect", Found::Connected));
+        assert_eq!(probes.under_way, [limits::PROBES_MAX, 0]);
     }
 }

@@ -21,7 +21,7 @@ use crate::health::breaking::Breaking;
 use crate::health::checking::Checking;
 use crate::health::ejecting::Ejecting;
 use crate::health::orders;
-use crate::health::probe::{Found, Probes, Wanted, What};
+use crate::health::probe::{Found, Lane, Probes, Wanted, What};
 use crate::loaded::{Loaded, Published};
 use crate::observe::metrics::Metrics;
 use crate::totals::ClusterTotals;
@@ -53,14 +53,12 @@ pub(super) struct Timer {
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
-    /// Endpoints are compared.
-    Sweep,
+    /// Endpoints are compared, unless that is done under another number.
+    Sweep(u64),
     /// The time of some ejections is over.
     Return,
     /// An ejected endpoint is connected to, unless that is no longer done under this number.
     Reconnect(SocketAddr, u64),
-    /// An endpoint that fails and could not be ejected may be told of again.
-    Relook(SocketAddr),
     /// An endpoint is checked, unless it is no longer checked under this number.
     Check(SocketAddr, u64),
     /// A breaker's turn of this number is over.
@@ -133,7 +131,11 @@ impl Desktop {
         }
         self.probed[place] = Some(cluster.clone());
         let tag = (place, purpose);
-        self.probes.want(Wanted { address, what, timeout_ns, tag }, self.now_ns);
+        let lane = match purpose {
+            Purpose::Reconnect => Lane::Reconnect,
+            Purpose::Check(_) => Lane::Check,
+        };
+        self.probes.want(Wanted { address, what, timeout_ns, lane, tag }, self.now_ns);
     }
 }
 
@@ -232,7 +234,7 @@ impl Health {
 
     /// Goes on with what a new snapshot has.
     fn adopt(&mut self, loaded: &Loaded) {
-        self.breaking.tidy(&self.top, &loaded.snapshot.routes);
+        self.breaking.tidy(&mut self.top, &loaded.snapshot.routes);
         orders::count(&self.top.metrics.health, &loaded.snapshot);
         self.serial = loaded.serial;
         let mut there: HashMap<&str, &Arc<Cluster>> = HashMap::new();
@@ -299,10 +301,9 @@ impl Health {
         }
         let Some(ward) = self.clusters.get_mut(&timer.cluster) else { return };
         match timer.due {
-            Due::Sweep => ward.compare(&mut self.top),
+            Due::Sweep(number) => ward.compare(&mut self.top, number),
             Due::Return => ward.end_ejections(&mut self.top),
             Due::Reconnect(address, number) => ward.reconnect(&mut self.top, address, number),
-            Due::Relook(address) => ward.look_again(address),
             Due::Check(address, number) => ward.check(&mut self.top, address, number),
             Due::Breaker(_) => unreachable!("that is of a route"),
         }

@@ -45,7 +45,13 @@ impl Watch {
             if !known.is_empty() {
                 let there: HashSet<SocketAddr> =
                     spec.endpoints.iter().map(|endpoint| endpoint.address).collect();
-                known.retain(|address, _| there.contains(address));
+                known.retain(|address, seen| {
+                    let is_there = there.contains(address);
+                    if !is_there {
+                        seen.note_gone();
+                    }
+                    is_there
+                });
             }
         }
         Self::with(self.known.clone(), spec, &self.desk)
@@ -85,8 +91,12 @@ impl Watch {
     fn known(&self, shard: &Shard, chosen: &Chosen) -> Arc<Seen> {
         let address = chosen.address();
         let mut known = self.known.borrow_mut();
-        let make = || chosen.cluster.totals.health.seen(address, shard.config.workers);
-        Arc::clone(known.entry(address).or_insert_with(make))
+        if let Some(seen) = known.get(&address).filter(|seen| !seen.has_gone()) {
+            return Arc::clone(seen);
+        }
+        let seen = chosen.cluster.totals.health.seen(address, shard.config.workers);
+        known.insert(address, Arc::clone(&seen));
+        seen
     }
 }
 
@@ -152,16 +162,18 @@ fn note_run(shard: &Shard, chosen: &Chosen, ending: Ending) {
     let seen = cluster.watch.known(shard, chosen);
     endpoint.set_suspect(!ending.is_good());
     let (runs, on_trial) = seen.note(shard.worker(), ending);
-    if ending.is_good() || seen.is_told() {
+    if ending.is_good() {
         return;
     }
     let by_default = OutlierDetection::default();
     let detection = cluster.spec().policy.outlier.as_deref().unwrap_or(&by_default);
-    if runs.cause(detection, on_trial).is_some() {
+    let now_ns = lateen_ring::now().as_nanos();
+    let span_ns = u64::from(detection.interval_ms) * 1_000_000;
+    if !seen.was_told(now_ns, span_ns) && runs.cause(detection, on_trial).is_some() {
         // Before: the thread may find at once that it says nothing any more.
-        seen.set_told(true);
+        seen.note_told(now_ns);
         if !tell(cluster, Some(chosen.address())) {
-            seen.set_told(false);
+            seen.forget_told();
         }
     }
 }

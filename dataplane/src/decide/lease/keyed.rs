@@ -11,6 +11,9 @@ use std::collections::{BinaryHeap, HashMap};
 use super::rate::flow::Promise;
 use super::rate::{Bucket, Lease, Rate};
 
+/// So many buckets at most are looked at for a full one.
+const LOOKS_MAX: usize = 64;
+
 /// The buckets of all keys of a limit, for all workers.
 #[derive(Debug)]
 pub struct KeyedBuckets {
@@ -166,9 +169,10 @@ impl KeyedBuckets {
         Some(place)
     }
 
-    /// A place whose bucket is full, which has no entry of its own any more.
+    /// A place whose bucket is full, which has no entry of its own any more. Others wait meanwhile: it looks
+    /// at a few only, and the next time at others, for those it has seen come later then.
     fn pop_full(&mut self, now_ns: u64) -> Option<u32> {
-        loop {
+        for _ in 0..LOOKS_MAX {
             let Reverse((known_ns, place)) = *self.full_at.peek()?;
             if known_ns > now_ns {
                 return None;
@@ -180,6 +184,7 @@ impl KeyedBuckets {
             }
             self.full_at.push(Reverse((full_at_ns, place)));
         }
+        None
     }
 }
 

@@ -71,6 +71,24 @@ fn what_is_not_asked_for_ejects_nobody_and_a_trial_ends_with_one_failure() {
     assert_eq!(runs(0, 6, 8).cause(&detection(), false), None);
 }
 
+#[test]
+fn who_refuses_is_down_whatever_limit_that_meets_first() {
+    let runs = |endings: &[Ending]| {
+        let mut runs = Runs::default();
+        endings.iter().for_each(|ending| runs.note(*ending));
+        runs
+    };
+    let (refused, reset, wrong) = (Ending::ConnectFailed, Ending::Reset, Ending::GatewayError);
+    for cause in [Cause::LocalOrigin, Cause::GatewayErrors, Cause::ServerErrors] {
+        assert!(runs(&[refused, refused]).is_refused_for(cause));
+        assert!(runs(&[reset, refused]).is_refused_for(cause));
+        assert!(!runs(&[refused, reset]).is_refused_for(cause), "it took the last");
+    }
+    assert!(!runs(&[wrong, refused]).is_refused_for(Cause::GatewayErrors), "it has answered");
+    assert!(!runs(&[Ending::ServerError, refused]).is_refused_for(Cause::ServerErrors));
+    assert!(!runs(&[refused]).is_refused_for(Cause::SuccessRate));
+}
+
 fn census(endpoints: usize, out: usize) -> Census {
     Census { endpoints, in_service: endpoints - out }
 }

@@ -14,7 +14,7 @@ const PORT_IF_NONE: u16 = 80;
 /// Takes a valid authority apart: the host without a dot at its end, which means the same, and the
 /// digits of its port, if it has one. An IP literal keeps its brackets.
 #[inline]
-pub(super) fn split_authority(authority: &[u8]) -> (&[u8], &[u8]) {
+pub fn split_authority(authority: &[u8]) -> (&[u8], &[u8]) {
     let mut digits_at = authority.len();
     while digits_at > 0 && authority[digits_at - 1].is_ascii_digit() {
         digits_at -= 1;
