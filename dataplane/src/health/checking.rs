@@ -109,7 +109,6 @@ impl Ward {
         number: u64,
         found: Found,
     ) {
-        let ill_before = self.ill_count();
         let Checking { rule: Some(rule), endpoints } = &mut self.checking else { return };
         let Some(endpoint) = endpoints.get_mut(&address).filter(|of| of.number == number) else {
             return;
@@ -123,7 +122,9 @@ impl Ward {
         }
         let is_well = endpoint.checked.is_well();
         tracing::info!(cluster = %self.name, %address, is_well, ?found, "endpoint's health changed");
-        self.tell(top, ill_before);
+        // Not counted before: most checks change nothing, and there may be very many.
+        let ill_now = self.ill_count();
+        self.tell(top, if is_well { ill_now + 1 } else { ill_now - 1 });
         let health = &top.metrics.health;
         if is_well { &health.became_well } else { &health.became_ill }.increment();
     }

@@ -154,15 +154,23 @@ impl Ward {
         let Some(known) = known.filter(|known| known.number == number) else { return };
         known.count = known.count.saturating_add(1);
         let timeout_ns = limits::REPROBE_AFTER.as_nanos() as u64;
-        let purpose = (Purpose::Reconnect, What::Connect);
+        let purpose = (Purpose::Reconnect(number), What::Connect);
         top.probe(&self.name, address, purpose, timeout_ns);
     }
 
     /// It was connected to.
-    pub(super) fn reconnected(&mut self, top: &mut Desktop, address: SocketAddr, found: Found) {
+    pub(super) fn reconnected(
+        &mut self,
+        top: &mut Desktop,
+        address: SocketAddr,
+        number: u64,
+        found: Found,
+    ) {
         let ejections = &mut self.ejecting.ejections;
         let known = self.ejecting.reconnects.get(&address).copied();
-        let Some(Reconnects { number, count }) = known else { return };
+        let Some(Reconnects { count, .. }) = known.filter(|known| known.number == number) else {
+            return;
+        };
         if !ejections.is_out(address) {
             return;
         }
@@ -336,7 +344,10 @@ mod tests {
         ward.endpoint_fails(&mut top, address);
         assert!(ward.ejecting.ejections.waits_for_connect(address));
         assert_eq!(ward.ejecting.reconnects.len(), 1);
-        ward.reconnected(&mut top, address, Found::Connected);
+        let number = ward.ejecting.reconnects[&address].number;
+        ward.reconnected(&mut top, address, number - 1, Found::Connected);
+        assert!(ward.ejecting.ejections.is_out(address), "that was of an earlier ejection");
+        ward.reconnected(&mut top, address, number, Found::Connected);
         assert!(!ward.ejecting.ejections.is_out(address));
     }
 }

@@ -68,8 +68,8 @@ pub(super) enum Due {
 /// Why a probe was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// The endpoint is ejected.
-    Reconnect,
+    /// The endpoint is ejected, and connected to under this number.
+    Reconnect(u64),
     /// It is checked, under this number.
     Check(u64),
 }
@@ -83,6 +83,8 @@ pub(super) struct Desktop {
     probes: Probes<(usize, Purpose)>,
     /// The clusters that probes are of, by the number in their tag.
     probed: Vec<Option<Arc<str>>>,
+    /// Numbers that no tag has.
+    free: Vec<usize>,
     /// Given out so far.
     numbers: u64,
 }
@@ -95,6 +97,7 @@ impl Desktop {
             timers: BinaryHeap::new(),
             probes: Probes::new(),
             probed: Vec::new(),
+            free: Vec::new(),
             numbers: 0,
         }
     }
@@ -124,15 +127,14 @@ impl Desktop {
         (purpose, what): (Purpose, What),
         timeout_ns: u64,
     ) {
-        let free = self.probed.iter().position(Option::is_none);
-        let place = free.unwrap_or(self.probed.len());
-        if free.is_none() {
+        let place = self.free.pop().unwrap_or_else(|| {
             self.probed.push(None);
-        }
+            self.probed.len() - 1
+        });
         self.probed[place] = Some(cluster.clone());
         let tag = (place, purpose);
         let lane = match purpose {
-            Purpose::Reconnect => Lane::Reconnect,
+            Purpose::Reconnect(_) => Lane::Reconnect,
             Purpose::Check(_) => Lane::Check,
         };
         self.probes.want(Wanted { address, what, timeout_ns, lane, tag }, self.now_ns);
@@ -204,6 +206,7 @@ impl Health {
             }
             for ((place, purpose), address, found) in self.top.probes.take_done(self.top.now_ns) {
                 let of = self.top.probed[place].take();
+                self.top.free.push(place);
                 self.found(of, purpose, address, found);
             }
             while let Some(timer) = self.next_due() {
@@ -282,7 +285,9 @@ impl Health {
     fn found(&mut self, of: Option<Arc<str>>, purpose: Purpose, address: SocketAddr, found: Found) {
         let Some(ward) = of.and_then(|name| self.clusters.get_mut(&name)) else { return };
         match purpose {
-            Purpose::Reconnect => ward.reconnected(&mut self.top, address, found),
+            Purpose::Reconnect(number) => {
+                ward.reconnected(&mut self.top, address, number, found);
+            }
             Purpose::Check(number) => ward.checked(&mut self.top, address, number, found),
         }
     }

@@ -8,7 +8,7 @@ use lateen_tests::proxy::{Engine, Launch};
 use lateen_tests::upstream::{Upstream, hanging, ok};
 use lateen_tests::wait::{PATIENCE, eventually};
 use std::net::TcpListener;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ lateen_tests::on_both_engines!(
     who_says_nothing_keeps_no_place_that_somebody_needs,
     who_waits_for_a_place_has_a_whole_try_after_it,
     an_upload_that_is_limited_is_answered_in_the_time_of_a_try,
+    one_retry_at_a_time_and_the_other_answer_stands,
+    who_shares_a_network_or_a_session_shares_a_limit,
     a_copy_waits_for_no_slow_client,
     copies_are_held_to_the_caps_of_where_they_go,
     a_caller_that_waits_no_longer_opens_no_breaker,
@@ -81,6 +83,62 @@ fn an_upload_that_is_limited_is_answered_in_the_time_of_a_try(engine: Engine) {
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     arrived.recv_timeout(PATIENCE).expect("all of it went up");
     example.proxy.await_metric("response_flags_total", &[("flag", "UT")], 1.0);
+}
+
+fn one_retry_at_a_time_and_the_other_answer_stands(engine: Engine) {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let (arrived, has_arrived) = mpsc::channel();
+    let upstream = Upstream::scripted(move |mut peer, connection| {
+        while let Some(request) = read_request(&mut peer, connection) {
+            let is_first = request.head.value("x-attempt-count").as_deref() == Some("1");
+            arrived.send(is_first).expect("the test waits");
+            wait.lock().expect("one at a time").recv().expect("the test says when");
+            peer.send(match is_first {
+                true => b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec(),
+                false => ok("fine", 4),
+            });
+        }
+    });
+    let example = Example::apply(engine, "bulkhead.yaml", &[upstream.address()]);
+    example.change("  bulkhead:", "  retry: {attempts: 1, on: [5xx]}\n  bulkhead:");
+    let mut clients = [0; 2].map(|_| Peer::connect(example.listen));
+    for client in &mut clients {
+        client.send(GET);
+        assert!(has_arrived.recv_timeout(PATIENCE).expect("a first try"));
+    }
+    go.send(()).expect("both wait");
+    assert!(!has_arrived.recv_timeout(PATIENCE).expect("the second try of one"));
+    // The other's is one too many, and its answer stands.
+    go.send(()).expect("both wait");
+    example.proxy.await_metric("bulkhead_overflow_total", &[("resource", "retries")], 1.0);
+    go.send(()).expect("one waits");
+    let mut statuses = clients.map(|mut client| read_response(&mut client, "GET").status);
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503]);
+    example.proxy.await_metric("retry_denied_total", &[("why", "bulkhead")], 1.0);
+}
+
+fn who_shares_a_network_or_a_session_shares_a_limit(engine: Engine) {
+    let upstream = Upstream::fixed("fine");
+    let example = Example::apply_on(engine, 2, "rate-limit-networks.yaml", &[upstream.address()]);
+    let status = |client: &str, session: &str| {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-For: {client}\r\n\
+             Cookie: theme=dark; session={session}\r\nConnection: close\r\n\r\n"
+        );
+        example.ask(&request).status
+    };
+    assert_eq!(status("192.0.2.1", "a"), 200);
+    assert_eq!(status("198.51.100.1", "a"), 200);
+    assert_eq!(status("203.0.113.1", "a"), 429, "the session's is used up, wherever it comes from");
+    assert_eq!(status("192.0.2.200", "b"), 200);
+    assert_eq!(status("192.0.2.77", "c"), 200);
+    assert_eq!(status("192.0.2.5", "d"), 429, "the network's is used up, whoever asks");
+    assert_eq!(status("192.0.3.5", "d"), 200, "another network");
+    let limited = [("unit", "request"), ("outcome", "limited")];
+    example.proxy.await_metric("rate_limit_total", &limited, 2.0);
+    example.proxy.await_metric("response_flags_total", &[("flag", "RL")], 2.0);
 }
 
 fn a_copy_waits_for_no_slow_client(engine: Engine) {
