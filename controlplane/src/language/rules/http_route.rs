@@ -11,6 +11,7 @@ use crate::language::rules::filters::{check_filters_of_backend, check_filters_of
 use crate::language::rules::findings::Findings;
 use crate::language::rules::route::{check_backend_port, check_parents, check_rule_names};
 use crate::language::rules::session;
+use crate::language::rules::spans::check_length;
 use crate::language::text::{Format, check_regex, duration_ms};
 
 /// Of all rules of a route together.
@@ -43,6 +44,8 @@ fn check_rule(rule: &HttpRouteRules, path: &str, findings: &mut Findings<'_>) {
     check_redirect(rule, path, findings);
     check_replaced_prefix(rule, path, findings);
     check_timeouts(rule, path, findings);
+    let backoff = rule.retry.as_ref().and_then(|retry| retry.backoff.as_deref());
+    check_length(backoff, &format!("{path}.retry.backoff"), "backoff", findings);
     if let Some(session) = &rule.session_persistence {
         session::check(session, path, findings);
     }

@@ -15,5 +15,6 @@ mod proxy_sources;
 mod route;
 mod service;
 mod session;
+mod spans;
 mod tcp_route;
 mod traffic_policy;

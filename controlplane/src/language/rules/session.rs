@@ -8,6 +8,7 @@ use gateway_api::apis::experimental::httproutes::{
 
 use crate::language::rules::filters::FRAMING_FIELDS;
 use crate::language::rules::findings::Findings;
+use crate::language::rules::spans::check_length;
 use crate::language::text::{duration_ms, is_token};
 
 pub(super) fn check(session: &Session, path: &str, findings: &mut Findings<'_>) {
@@ -34,6 +35,7 @@ pub(super) fn check(session: &Session, path: &str, findings: &mut Findings<'_>) 
             let help = "at least `1s`; without it a session has no such end";
             findings.error_with_help(&format!("{path}.{field}"), message, help);
         }
+        check_length(text.as_deref(), &format!("{path}.{field}"), field, findings);
     }
     let Some(config) = &session.cookie_config else { return };
     if in_header {

@@ -10,12 +10,11 @@ mod rate_limit;
 mod retry;
 mod subset;
 
-use lateen_snapshot::limits::DURATION_MS_MAX;
-
 use crate::language::kinds::traffic_policy::{
     HashKey, HashKeyType, LoadBalancing, LoadBalancingType, TargetRef, Timeouts, TrafficPolicySpec,
 };
 use crate::language::rules::findings::Findings;
+use crate::language::rules::spans::check_span;
 use crate::language::text::{duration_ms, is_token};
 
 pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
@@ -86,10 +85,8 @@ fn check_balancing(balancing: &LoadBalancing, findings: &mut Findings<'_>) {
     for (field, text) in balancing.peak_ewma.iter().flat_map(|ewma| {
         [("defaultRtt", ewma.default_rtt.as_deref()), ("decay", ewma.decay.as_deref())]
     }) {
-        if text.and_then(duration_ms) == Some(0) {
-            let path = format!("spec.loadBalancing.peakEwma.{field}");
-            findings.error_with_help(&path, format!("`{field}` is 0"), "at least `1ms`");
-        }
+        let path = format!("spec.loadBalancing.peakEwma.{field}");
+        check_span(text, &path, field, "at least `1ms`", findings);
     }
     let is_hashed = matches!(kind, LoadBalancingType::RingHash | LoadBalancingType::Maglev);
     if let Some(slow) = &balancing.slow_start {
@@ -97,10 +94,8 @@ fn check_balancing(balancing: &LoadBalancing, findings: &mut Findings<'_>) {
             let message = format!("`slowStart` says nothing for the type `{kind:?}`: keys decide");
             findings.conflict("spec.loadBalancing.slowStart", "spec.loadBalancing.type", message);
         }
-        if duration_ms(&slow.window) == Some(0) {
-            let path = "spec.loadBalancing.slowStart.window";
-            findings.error_with_help(path, "`window` is 0", "at least `1ms`");
-        }
+        let path = "spec.loadBalancing.slowStart.window";
+        check_span(Some(&slow.window), path, "window", "at least `1ms`", findings);
     }
     if balancing.aperture.is_some() && (is_hashed || kind == LoadBalancingType::Random) {
         let why = if is_hashed { "keys decide" } else { "chance alone decides" };
@@ -194,23 +189,6 @@ fn check_timeouts(timeouts: &Timeouts, targets: &[TargetRef], findings: &mut Fin
             "spec.timeouts.request",
             "`backendRequest` can't be longer than `request`, which includes it",
         );
-    }
-}
-
-/// A time span that is neither 0 nor longer than a snapshot takes.
-fn check_span(
-    text: Option<&str>,
-    path: &str,
-    field: &str,
-    help_if_0: &str,
-    findings: &mut Findings<'_>,
-) {
-    match text.and_then(duration_ms) {
-        Some(0) => findings.error_with_help(path, format!("`{field}` is 0"), help_if_0),
-        Some(span_ms) if span_ms > DURATION_MS_MAX.into() => {
-            findings.error_with_help(path, format!("`{field}` is too long"), "at most `720h`");
-        }
-        _ => {}
     }
 }
 

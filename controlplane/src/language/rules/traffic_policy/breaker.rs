@@ -4,15 +4,15 @@ use lateen_snapshot::limits::FALLBACK_BODY_BYTES_MAX;
 
 use crate::language::kinds::traffic_policy::breaker::{BreakerMode, CircuitBreaker};
 use crate::language::rules::findings::Findings;
-use crate::language::text::{Format, duration_ms};
+use crate::language::rules::spans::{check_length, check_span};
+use crate::language::text::Format;
 
 pub(super) fn check_breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_>) {
     for (field, text) in [("window", &breaker.window), ("sleep", &breaker.sleep)] {
-        if text.as_deref().and_then(duration_ms) == Some(0) {
-            let path = format!("spec.circuitBreaker.{field}");
-            findings.error_with_help(&path, format!("`{field}` is 0"), "at least `1ms`");
-        }
+        let path = format!("spec.circuitBreaker.{field}");
+        check_span(text.as_deref(), &path, field, "at least `1ms`", findings);
     }
+    check_length(breaker.ramp.as_deref(), "spec.circuitBreaker.ramp", "ramp", findings);
     let said = [
         ("errorPercent", breaker.error_percent.is_some()),
         ("requestVolume", breaker.request_volume.is_some()),

@@ -1,9 +1,10 @@
 //! Rules of bulkheads.
 
-use super::{check_fits, check_span};
+use super::check_fits;
 use crate::language::kinds::traffic_policy::TargetRef;
 use crate::language::kinds::traffic_policy::bulkhead::Bulkhead;
 use crate::language::rules::findings::Findings;
+use crate::language::rules::spans::check_span;
 
 pub(super) fn check_bulkhead(
     bulkhead: &Bulkhead,

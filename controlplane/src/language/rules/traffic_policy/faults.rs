@@ -4,6 +4,7 @@ use super::check_fits;
 use crate::language::kinds::traffic_policy::TargetRef;
 use crate::language::kinds::traffic_policy::faults::{FaultFraction, Faults};
 use crate::language::rules::findings::Findings;
+use crate::language::rules::spans::check_length;
 use crate::language::text::duration_ms;
 
 pub(super) fn check(faults: &Faults, targets: &[TargetRef], findings: &mut Findings<'_>) {
@@ -19,8 +20,9 @@ pub(super) fn check(faults: &Faults, targets: &[TargetRef], findings: &mut Findi
     });
     findings.unique("the header", names);
     if let Some(delay) = delay {
+        let path = "spec.faults.delay.duration";
+        check_length(Some(&delay.duration), path, "duration", findings);
         if duration_ms(&delay.duration) == Some(0) {
-            let path = "spec.faults.delay.duration";
             findings.error_with_help(path, "a delay of 0 delays nothing", "at least `1ms`");
         }
         check_fraction(&delay.fraction, "delay", findings);

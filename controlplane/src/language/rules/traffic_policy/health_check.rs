@@ -4,6 +4,7 @@ use lateen_snapshot::limits::CHECK_INTERVAL_MS_LEAST;
 
 use crate::language::kinds::traffic_policy::health_check::{HealthCheck, HealthCheckType};
 use crate::language::rules::findings::Findings;
+use crate::language::rules::spans::{check_length, check_span};
 use crate::language::text::duration_ms;
 
 pub(super) fn check_health_check(check: &HealthCheck, findings: &mut Findings<'_>) {
@@ -13,9 +14,9 @@ pub(super) fn check_health_check(check: &HealthCheck, findings: &mut Findings<'_
         let help = format!("at least every `{CHECK_INTERVAL_MS_LEAST}ms`");
         findings.error_with_help("spec.healthCheck.interval", message, help);
     }
-    if ms(&check.timeout) == Some(0) {
-        findings.error_with_help("spec.healthCheck.timeout", "`timeout` is 0", "at least `1ms`");
-    }
+    let (interval, timeout) = ("spec.healthCheck.interval", "spec.healthCheck.timeout");
+    check_length(check.interval.as_deref(), interval, "interval", findings);
+    check_span(check.timeout.as_deref(), timeout, "timeout", "at least `1ms`", findings);
     let Some(http) = &check.http else { return };
     if check.r#type != HealthCheckType::Http {
         let message = "`http` says nothing for the type `TCP`";

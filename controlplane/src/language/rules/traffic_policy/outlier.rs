@@ -2,6 +2,7 @@
 
 use crate::language::kinds::traffic_policy::outlier::OutlierDetection;
 use crate::language::rules::findings::Findings;
+use crate::language::rules::spans::{check_length, check_span};
 use crate::language::text::duration_ms;
 
 pub(super) fn check_outlier(detection: &OutlierDetection, findings: &mut Findings<'_>) {
@@ -11,11 +12,11 @@ pub(super) fn check_outlier(detection: &OutlierDetection, findings: &mut Finding
         ("baseEjectionTime", &detection.base_ejection_time),
         ("maxEjectionTime", &detection.max_ejection_time),
     ] {
-        if ms(text) == Some(0) {
-            let path = format!("spec.outlierDetection.{field}");
-            findings.error_with_help(&path, format!("`{field}` is 0"), "at least `1ms`");
-        }
+        let path = format!("spec.outlierDetection.{field}");
+        check_span(text.as_deref(), &path, field, "at least `1ms`", findings);
     }
+    let margin = detection.latency.as_ref().and_then(|latency| latency.margin.as_deref());
+    check_length(margin, "spec.outlierDetection.latency.margin", "margin", findings);
     // Where one of them is not written, the other is held against its default when it is compiled.
     if let (Some(base_ms), Some(max_ms)) =
         (ms(&detection.base_ejection_time), ms(&detection.max_ejection_time))

@@ -1,9 +1,10 @@
 //! Rules of what is said about turning requests away.
 
-use super::{check_fits, check_span};
+use super::check_fits;
 use crate::language::kinds::traffic_policy::overload::{Concurrency, QueueDelay};
 use crate::language::kinds::traffic_policy::{TargetRef, TrafficPolicySpec};
 use crate::language::rules::findings::Findings;
+use crate::language::rules::spans::check_span;
 use crate::language::text::duration_ms;
 
 /// What `target` and `interval` are unless they are written.

@@ -2,12 +2,13 @@
 
 use lateen_snapshot::limits::{RATE_BYTES_BURST_LEAST, RATE_UNITS_MAX};
 
-use super::{check_fits, check_span};
+use super::check_fits;
 use crate::language::kinds::traffic_policy::TargetRef;
 use crate::language::kinds::traffic_policy::rate_limit::{
     RateLimit, RateLimitKey, RateLimitKeyType,
 };
 use crate::language::rules::findings::Findings;
+use crate::language::rules::spans::check_span;
 use crate::language::text::is_token;
 
 pub(super) fn check_rate_limits(

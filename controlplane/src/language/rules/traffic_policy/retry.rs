@@ -3,6 +3,7 @@
 use crate::language::kinds::traffic_policy::retry::{Retry, RetryCondition};
 use crate::language::kinds::traffic_policy::{TargetRef, TrafficPolicySpec};
 use crate::language::rules::findings::Findings;
+use crate::language::rules::spans::{check_length, check_span};
 use crate::language::rules::traffic_policy::check_fits;
 use crate::language::text::duration_ms;
 
@@ -49,11 +50,11 @@ pub(super) fn check(
         findings.error_with_help(&path, message, "give the policy `timeouts.backendRequest`");
     }
     let backoff = retry.backoff.as_ref();
-    let base_ms = backoff.and_then(|backoff| backoff.base.as_deref()).map(duration_ms);
-    let most_ms = backoff.and_then(|backoff| backoff.max.as_deref()).map(duration_ms);
-    if base_ms == Some(Some(0)) {
-        findings.error_with_help("spec.retry.backoff.base", "`base` is 0", "at least `1ms`");
-    }
+    let base = backoff.and_then(|backoff| backoff.base.as_deref());
+    let most = backoff.and_then(|backoff| backoff.max.as_deref());
+    check_span(base, "spec.retry.backoff.base", "base", "at least `1ms`", findings);
+    check_length(most, "spec.retry.backoff.max", "max", findings);
+    let (base_ms, most_ms) = (base.map(duration_ms), most.map(duration_ms));
     match (base_ms, most_ms) {
         (Some(Some(base_ms)), Some(Some(most_ms))) if most_ms < base_ms => findings.conflict(
             "spec.retry.backoff.max",
@@ -76,6 +77,7 @@ fn check_hedging(policy: &TrafficPolicySpec, targets: &[TargetRef], findings: &m
         let message = "`delay` and `percentile` both say when";
         findings.conflict("spec.hedging.delay", "spec.hedging.percentile", message);
     }
+    check_length(hedging.delay.as_deref(), "spec.hedging.delay", "delay", findings);
     let Some(delay_ms) = hedging.delay.as_deref().and_then(duration_ms) else { return };
     if delay_ms == 0 {
         let message = "a `delay` of 0 would send every request twice";
