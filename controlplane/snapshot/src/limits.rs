@@ -114,6 +114,9 @@ pub const FALLBACK_BODY_BYTES_MAX: usize = 4 * KIB;
 pub const CHECK_STATUSES_MAX: usize = 16;
 /// The shortest time from one check of an endpoint to the next, in milliseconds: many proxies do it.
 pub const CHECK_INTERVAL_MS_LEAST: u32 = 100;
+/// The shortest time from one comparison of a cluster's endpoints to the next, in milliseconds: it looks at
+/// all of them.
+pub const EJECTION_INTERVAL_MS_LEAST: u32 = 100;
 /// Failures in a row; more than anybody would wait for.
 pub const CONSECUTIVE_MAX: u32 = 1_000;
 /// Requests that must have been made before they are judged, and endpoints likewise.

@@ -2,7 +2,10 @@
 
 use super::text::Problem;
 use super::{duration, positive_duration};
-use crate::limits::{CONSECUTIVE_MAX, REQUEST_VOLUME_MAX, STDEV_FACTOR_MAX};
+use crate::limits::{
+    CONSECUTIVE_MAX, DURATION_MS_MAX, EJECTION_INTERVAL_MS_LEAST, REQUEST_VOLUME_MAX,
+    STDEV_FACTOR_MAX,
+};
 use crate::model::outlier::{FailurePercentage, Latency, OutlierDetection, SuccessRate};
 
 pub(super) fn check_outlier(detection: &OutlierDetection) -> Result<(), Problem> {
@@ -13,7 +16,8 @@ pub(super) fn check_outlier(detection: &OutlierDetection) -> Result<(), Problem>
     ] {
         within(field, count, 0, CONSECUTIVE_MAX)?;
     }
-    positive_duration("interval_ms", detection.interval_ms)?;
+    let interval_ms = detection.interval_ms;
+    within("interval_ms", interval_ms, EJECTION_INTERVAL_MS_LEAST, DURATION_MS_MAX)?;
     positive_duration("base_ejection_ms", detection.base_ejection_ms)?;
     duration("max_ejection_ms", Some(detection.max_ejection_ms))?;
     if detection.max_ejection_ms < detection.base_ejection_ms {
@@ -80,7 +84,7 @@ mod tests {
                 OutlierDetection { consecutive_5xx_errors: CONSECUTIVE_MAX + 1, ..right.clone() },
                 "consecutive_5xx_errors",
             ),
-            (OutlierDetection { interval_ms: 0, ..right.clone() }, "interval_ms"),
+            (OutlierDetection { interval_ms: 99, ..right.clone() }, "interval_ms"),
             (OutlierDetection { base_ejection_ms: 0, ..right.clone() }, "base_ejection_ms"),
             (OutlierDetection { max_ejection_ms: 29_999, ..right.clone() }, "max_ejection_ms"),
             (OutlierDetection { max_ejection_percent: 0, ..right.clone() }, "max_ejection_percent"),

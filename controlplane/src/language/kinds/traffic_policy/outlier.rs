@@ -22,8 +22,8 @@ pub struct OutlierDetection {
     /// these.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "consecutive5xxErrors")]
     pub consecutive_5xx_errors: Option<u32>,
-    /// How often endpoints are compared; `10s` unless told otherwise. After as long in service, an
-    /// endpoint's next ejection is one `baseEjectionTime` shorter.
+    /// How often endpoints are compared; `10s` unless told otherwise, at least `100ms`. After as long in
+    /// service, an endpoint's next ejection is one `baseEjectionTime` shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<String>,
     /// How long the first ejection lasts; `30s` unless told otherwise. The second lasts twice as long, the

@@ -1,5 +1,7 @@
 //! Rules of a TrafficPolicy's `outlierDetection`.
 
+use lateen_snapshot::limits::EJECTION_INTERVAL_MS_LEAST;
+
 use crate::language::kinds::traffic_policy::outlier::OutlierDetection;
 use crate::language::rules::findings::Findings;
 use crate::language::rules::spans::{check_length, check_span};
@@ -7,8 +9,14 @@ use crate::language::text::duration_ms;
 
 pub(super) fn check_outlier(detection: &OutlierDetection, findings: &mut Findings<'_>) {
     let ms = |text: &Option<String>| text.as_deref().and_then(duration_ms);
+    if ms(&detection.interval).is_some_and(|ms| ms < EJECTION_INTERVAL_MS_LEAST.into()) {
+        let message = "endpoints can't be compared so often";
+        let help = format!("at least every `{EJECTION_INTERVAL_MS_LEAST}ms`");
+        findings.error_with_help("spec.outlierDetection.interval", message, help);
+    }
+    let interval = detection.interval.as_deref();
+    check_length(interval, "spec.outlierDetection.interval", "interval", findings);
     for (field, text) in [
-        ("interval", &detection.interval),
         ("baseEjectionTime", &detection.base_ejection_time),
         ("maxEjectionTime", &detection.max_ejection_time),
     ] {
