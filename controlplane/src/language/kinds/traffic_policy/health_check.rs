@@ -13,11 +13,12 @@ pub struct HealthCheck {
     /// Which request. Only with `HTTP`; without it, `/` must be answered 200 to 299.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpCheck>,
-    /// From one check of an endpoint to the next, give or take a tenth; `10s` unless told otherwise, at least
-    /// `100ms`.
+    /// From the end of one check of an endpoint to the next, give or take a tenth; `10s` unless told
+    /// otherwise, at least `100ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<String>,
-    /// Until the answer is there; `1s` unless told otherwise.
+    /// Until the answer is there; `1s` unless told otherwise. It may be longer than `interval`, which begins
+    /// when it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
     /// Failures in a row after which an endpoint gets no requests; 3 unless told otherwise.
