@@ -61,7 +61,7 @@ pub(super) fn check(policy: &TrafficPolicySpec, findings: &mut Findings<'_>) {
     }
     retry::check(policy, targets, findings);
     if let Some(faults) = &policy.faults {
-        faults::check(faults, targets, findings);
+        faults::check(faults, policy.timeouts.as_ref(), targets, findings);
     }
     if let Some(subset) = &policy.subset {
         subset::check(subset, targets, findings);

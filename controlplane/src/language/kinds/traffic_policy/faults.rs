@@ -11,7 +11,8 @@ pub struct Faults {
     /// Only requests with all of these header fields; all requests unless told otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Vec<FaultHeader>>,
-    /// Requests wait before they are forwarded. The wait is part of what `timeouts.request` allows.
+    /// Requests wait before they are forwarded. The wait is part of what `timeouts.request` allows, and
+    /// shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<FaultDelay>,
     /// Requests are answered, or cut off, instead of being forwarded.
