@@ -19,6 +19,7 @@ pub struct Bulkhead {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<u32>,
     /// Requests among those that are another try; as many as the retry budget allows unless told otherwise.
+    /// Not more than `maxRequests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_retries: Option<u32>,
     /// How long one waits for room; `3s` unless told otherwise.

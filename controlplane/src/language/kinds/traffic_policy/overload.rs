@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Overload {
-    /// How long one may wait for room in the bulkhead.
+    /// How long one may wait for room in the bulkhead, whose `maxPending` must be more than 0 then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_delay: Option<QueueDelay>,
     /// How many requests there may be at a time, found by how long they take; as many as the bulkhead says
@@ -24,7 +24,7 @@ pub struct Overload {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueueDelay {
-    /// `5ms` unless told otherwise.
+    /// `5ms` unless told otherwise; not longer than the bulkhead's `queueTimeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// `100ms` unless told otherwise; not shorter than `target`.

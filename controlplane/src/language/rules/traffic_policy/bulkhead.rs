@@ -22,4 +22,10 @@ pub(super) fn check_bulkhead(
         let message = "nobody waits, so `queueTimeout` says nothing";
         findings.conflict("spec.bulkhead.queueTimeout", "spec.bulkhead.maxPending", message);
     }
+    if let (Some(retries), Some(requests)) = (bulkhead.max_retries, bulkhead.max_requests)
+        && retries > requests
+    {
+        let message = "`maxRetries` can't be more than `maxRequests`, which counts them too";
+        findings.conflict("spec.bulkhead.maxRetries", "spec.bulkhead.maxRequests", message);
+    }
 }

@@ -1,7 +1,8 @@
 //! Rules of what is said about turning requests away.
 
 use super::check_fits;
-use crate::language::kinds::traffic_policy::overload::{Concurrency, QueueDelay};
+use crate::language::kinds::traffic_policy::bulkhead::Bulkhead;
+use crate::language::kinds::traffic_policy::overload::{Concurrency, Overload, QueueDelay};
 use crate::language::kinds::traffic_policy::{TargetRef, TrafficPolicySpec};
 use crate::language::rules::findings::Findings;
 use crate::language::rules::spans::check_span;
@@ -10,6 +11,8 @@ use crate::language::text::duration_ms;
 /// What `target` and `interval` are unless they are written.
 const TARGET_MS: u64 = 5;
 const INTERVAL_MS: u64 = 100;
+/// What a bulkhead's `queueTimeout` is unless it is written.
+const QUEUE_TIMEOUT_MS: u64 = 3_000;
 
 pub(super) fn check(
     policy: &TrafficPolicySpec,
@@ -21,8 +24,14 @@ pub(super) fn check(
     }
     let Some(overload) = &policy.overload else { return };
     check_fits("overload", |kind| kind == "Service", targets, findings);
+    let has_no_queue = policy.bulkhead.as_ref().is_some_and(|of| of.max_pending == Some(0));
+    if has_no_queue && *overload == Overload::default() {
+        let message = "nobody waits, so `overload` says nothing without `concurrency`";
+        findings.conflict("spec.overload", "spec.bulkhead.maxPending", message);
+    }
     if let Some(delay) = &overload.queue_delay {
         check_delay(delay, findings);
+        check_queue(delay, policy.bulkhead.as_ref(), findings);
     }
     if let Some(bounds) = &overload.concurrency {
         check_concurrency(bounds, policy, findings);
@@ -50,6 +59,35 @@ fn check_delay(delay: &QueueDelay, findings: &mut Findings<'_>) {
             &path("target"),
             "`target` is longer than `interval`, which is `100ms`",
             "give it an `interval` too",
+        ),
+        _ => {}
+    }
+}
+
+/// There is a queue, and who is in it may wait for as long as the delay.
+fn check_queue(delay: &QueueDelay, bulkhead: Option<&Bulkhead>, findings: &mut Findings<'_>) {
+    if bulkhead.is_some_and(|bulkhead| bulkhead.max_pending == Some(0)) {
+        let message = "nobody waits, so `queueDelay` says nothing";
+        return findings.conflict("spec.overload.queueDelay", "spec.bulkhead.maxPending", message);
+    }
+    let wait = bulkhead.and_then(|bulkhead| bulkhead.queue_timeout.as_deref());
+    let (wait_ms, target_ms) =
+        (wait.and_then(duration_ms), delay.target.as_deref().and_then(duration_ms));
+    let (wait_at, target_at) = ("spec.bulkhead.queueTimeout", "spec.overload.queueDelay.target");
+    match (wait_ms, target_ms) {
+        (Some(wait_ms @ 1..), Some(target_ms)) if wait_ms < target_ms => {
+            let message = "`target` can't be longer than `queueTimeout`: nobody waits for so long";
+            findings.conflict(target_at, wait_at, message);
+        }
+        (Some(1..TARGET_MS), None) => findings.error_with_help(
+            wait_at,
+            "`queueTimeout` is shorter than `overload.queueDelay.target`, which is `5ms`",
+            "give the delay a `target` too",
+        ),
+        (None, Some(target_ms)) if target_ms > QUEUE_TIMEOUT_MS => findings.error_with_help(
+            target_at,
+            "`target` is longer than `bulkhead.queueTimeout`, which is `3s`",
+            "give the bulkhead a `queueTimeout` too",
         ),
         _ => {}
     }
