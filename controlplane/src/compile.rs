@@ -6,7 +6,8 @@
 //! 1. `objects`: the objects by kind, in an order that does not depend on the one they came in.
 //! 2. `services`: who can be called, and `policy`: how; `endpoints` makes a cluster of each port.
 //! 3. `references`: what routes refer to, and whether they may.
-//! 4. `http_rules`, `filters`, `tcp_rules`: what routes say, in the words of the snapshot.
+//! 4. `http_rules`, `filters`, `tcp_rules`: what routes say, in the words of the snapshot;
+//!    `contradictions`: what of it can never act.
 //! 5. `attach`: which routes apply where, `hosts` for which host names; `precedence` orders them.
 //! 6. `whole`: all of it linked; `plan` and `listeners`: what one proxy has and reaches, and no more;
 //!    `totals` holds that against the bounds.
@@ -25,6 +26,7 @@ pub(crate) mod policy;
 mod endpoints;
 mod references;
 mod http_rules;
+mod contradictions;
 mod filters;
 mod cors;
 mod tcp_rules;

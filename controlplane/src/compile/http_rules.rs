@@ -12,12 +12,12 @@ use gateway_api::apis::experimental::httproutes::{
     HttpRouteSpec,
 };
 use lateen_snapshot::limits::{REGEX_BYTES_MAX, REGEX_PROGRAM_BYTES_MAX};
-use lateen_snapshot::model::retry::Retry;
 use lateen_snapshot::model::{
     Action, FieldMatch, PathMatch, Route, RouteMatch, RoutePolicy, ValueMatch, WeightedBackend,
 };
 use lateen_snapshot::validate::text::compile_regex;
 
+use crate::compile::contradictions::{Speakers, tell_of_retry, tell_of_rule};
 use crate::compile::filters::{compile_backend_filters, compile_filters, leave_to_cors};
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
@@ -26,18 +26,19 @@ use crate::compile::policy::{Policies, Settings, TargetKind, either, timeout_ms}
 use crate::compile::references::{References, Wanted};
 use crate::compile::sessions::session_of;
 use crate::compile::subsets::Subset;
+use crate::language::diagnostic::Severity;
 use crate::language::object::Declared;
 
 /// An HTTPRoute.
 #[derive(Debug)]
 pub(super) struct HttpRoute<'d> {
     pub(super) declared: &'d Declared,
-    pub(super) rules: Vec<HttpRule>,
+    pub(super) rules: Vec<HttpRule<'d>>,
 }
 
 /// A rule of an HTTPRoute.
 #[derive(Debug)]
-pub(super) struct HttpRule {
+pub(super) struct HttpRule<'d> {
     /// Any of them; one at least.
     pub(super) matches: Vec<RouteMatch>,
     /// What happens, without a policy: that depends on where the route is attached.
@@ -48,18 +49,23 @@ pub(super) struct HttpRule {
     pub(super) of_backends: RoutePolicy,
     /// Which endpoints of its backends it is for; `None`: all.
     pub(super) subset: Option<Subset>,
+    /// Who speaks: of policies those about it and its route.
+    pub(super) speakers: Speakers<'d>,
+    /// Policies about its backends.
+    pub(super) backend_policies: Vec<&'d Declared>,
 }
 
-/// Compiles all HTTPRoutes. `settings` are those of the mesh's clusters.
+/// Compiles all HTTPRoutes. `settings` are those of the mesh's clusters, `speakers` the policies about each.
 pub(super) fn compile_http_routes<'d>(
     objects: &Objects<'d>,
     references: &References<'_, 'd>,
     policies: &Policies<'d>,
     settings: &[Settings],
+    speakers: &[Vec<&'d Declared>],
     findings: &mut Findings,
 ) -> Vec<HttpRoute<'d>> {
-    let mut compiler =
-        RuleCompiler { references, policies, settings, findings, regexes: HashSet::new() };
+    let regexes = HashSet::new();
+    let mut compiler = RuleCompiler { references, policies, settings, speakers, findings, regexes };
     objects.http_routes.iter().map(|route| compiler.compile(route)).collect()
 }
 
@@ -67,6 +73,7 @@ struct RuleCompiler<'a, 's, 'd> {
     references: &'a References<'s, 'd>,
     policies: &'a Policies<'d>,
     settings: &'a [Settings],
+    speakers: &'a [Vec<&'d Declared>],
     findings: &'a mut Findings,
     /// Those that were found to be right.
     regexes: HashSet<String>,
@@ -79,7 +86,12 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         HttpRoute { rules: rules.collect(), declared: route.declared }
     }
 
-    fn compile_rule(&mut self, route: &Declared, index: usize, rule: &HttpRouteRules) -> HttpRule {
+    fn compile_rule(
+        &mut self,
+        route: &'d Declared,
+        index: usize,
+        rule: &HttpRouteRules,
+    ) -> HttpRule<'d> {
         let path = format!("spec.rules[{index}]");
         let filters = rule.filters.as_deref().unwrap_or_default();
         let filters = compile_filters(route, &path, filters, self.references, self.findings);
@@ -96,8 +108,17 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         let (said, subset) = self.said_of(route, index, rule);
         let of_backends = self.agree(route, &path, &action, &said);
         let matches = self.compile_matches(route, &path, rule);
-        self.check_retry(route, &path, rule, &matches, said.retry.as_deref());
+        let (namespace, name) = (&route.key.namespace, &route.key.name);
+        let section = rule.name.as_deref();
+        let policies = self.policies.speakers(TargetKind::HttpRoute, namespace, name, section);
+        let speakers = Speakers { declared: route, path, policies };
+        if let Action::Forward(_) = action {
+            tell_of_rule(&said, &speakers, self.findings);
+            tell_of_retry(&said, &matches, &speakers, Severity::Error, self.findings);
+        }
         HttpRule {
+            backend_policies: self.backend_policies(&action),
+            speakers,
             matches,
             route: Route {
                 name: rule_name(route, index),
@@ -158,6 +179,14 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
                 self.settings[port.cluster.0 as usize].of_requests.rate_limits.clone()
             }),
         }
+    }
+
+    /// Those about the ports that get something.
+    fn backend_policies(&self, action: &Action) -> Vec<&'d Declared> {
+        let Action::Forward(backends) = action else { return Vec::new() };
+        let used = backends.iter().filter(|backend| backend.weight > 0);
+        let ports = used.filter_map(|backend| backend.cluster);
+        ports.flat_map(|port| self.speakers[port.0 as usize].iter().copied()).collect()
     }
 
     fn said_of(
@@ -255,37 +284,6 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         }
     }
 
-    /// A retry that nothing of the rule's requests can lead to: none may be repeated once it was seen.
-    fn check_retry(
-        &mut self,
-        route: &Declared,
-        path: &str,
-        rule: &HttpRouteRules,
-        matches: &[RouteMatch],
-        retry: Option<&Retry>,
-    ) {
-        let Some(retry) = retry.filter(|retry| retry.attempts > 0 && !retry.non_idempotent) else {
-            return;
-        };
-        let is_repeatable = |of: &RouteMatch| {
-            of.method.as_deref().is_none_or(|method| IDEMPOTENT_METHODS.contains(&method))
-        };
-        if matches.iter().any(is_repeatable) {
-            return;
-        }
-        let has_codes = rule.retry.as_ref().is_some_and(|retry| retry.codes.is_some());
-        let (field, message) = match (has_codes, retry.on.connect_failure) {
-            (true, _) => {
-                (".retry.codes", "the requests of this rule are not repeated after an answer")
-            }
-            (false, true) => return,
-            (false, false) => ("", "nothing of this rule's requests can lead to another try"),
-        };
-        let help = "their methods may have acted already; say `nonIdempotent: true` in `retry` of a \
-                    TrafficPolicy, or leave it";
-        self.findings.error_with_help(route, &format!("{path}{field}"), message, help);
-    }
-
     fn compile_matches(
         &mut self,
         route: &Declared,
@@ -378,9 +376,6 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         self.findings.error(route, path, message);
     }
 }
-
-/// Source: RFC 9110 §9.2.2.
-const IDEMPOTENT_METHODS: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
 
 /// What the policies about a rule's backends say, where they say the same.
 struct Unanimous<'a> {

@@ -205,6 +205,19 @@ impl<'d> Policies<'d> {
         self.by_target.get(&(kind, namespace, name, section)).map(|found| found.1)
     }
 
+    /// The policies about an object and a named part of it; the part's own comes first.
+    pub(super) fn speakers(
+        &self,
+        kind: TargetKind,
+        namespace: &str,
+        name: &str,
+        section: Option<&str>,
+    ) -> Vec<&'d Declared> {
+        let of = |section| self.policy_of(kind, namespace, name, section);
+        let part = section.and_then(|section| of(Some(section)));
+        part.into_iter().chain(of(None)).collect()
+    }
+
     /// What is said about an object and a named part of it; the part's own policy comes first.
     pub(super) fn about(
         &self,

@@ -5,6 +5,7 @@
 //! are those that nobody declared: one for each cluster of a port, in the clusters' order, which sends
 //! everything there. The clusters of subsets come behind those of ports.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -15,10 +16,11 @@ use lateen_snapshot::model::{
 };
 
 use crate::compile::attach::{Attachments, HostAttachment, ListenerKey, attach_routes};
+use crate::compile::contradictions::{Speakers, tell_of_attached, tell_of_port, tell_of_retry};
 use crate::compile::endpoints::{MeshCluster, collect_clusters};
 use crate::compile::findings::Findings;
 use crate::compile::hosts::HostRank;
-use crate::compile::http_rules::{HttpRoute, compile_http_routes};
+use crate::compile::http_rules::{HttpRoute, HttpRule, compile_http_routes};
 use crate::compile::objects::{Item, Objects};
 use crate::compile::policy::rate_limit::of_connections;
 use crate::compile::policy::{Policies, Settings, TargetKind, either};
@@ -27,6 +29,8 @@ use crate::compile::references::References;
 use crate::compile::services::Services;
 use crate::compile::subsets::Subsets;
 use crate::compile::tcp_rules::{TcpRule, compile_tcp_routes};
+use crate::language::diagnostic::Severity;
+use crate::language::object::Declared;
 
 /// Everything that any proxy may run on.
 #[derive(Debug)]
@@ -65,8 +69,10 @@ impl<'d> Whole<'d> {
                 policies.about(TargetKind::Service, namespace, name, port.name)
             })
             .collect();
+        let speakers = speakers_of_ports(&services, &policies, &settings, findings);
         let mut clusters = collect_clusters(objects, &services, &settings, before, findings);
-        let mut http = compile_http_routes(objects, &references, &policies, &settings, findings);
+        let mut http =
+            compile_http_routes(objects, &references, &policies, &settings, &speakers, findings);
         let mut tcp = compile_tcp_routes(objects, &references, &policies, &settings, findings);
         let (of_mesh, of_clusters) = (&mut clusters, &mut settings);
         let ids = HashMap::new();
@@ -77,6 +83,7 @@ impl<'d> Whole<'d> {
             http: &http,
             tcp: &tcp,
             settings: &settings,
+            speakers: &speakers,
             routes: default_routes(&services, &settings),
             ids: HashMap::new(),
             findings,
@@ -176,6 +183,26 @@ pub(super) fn route_to(name: String, cluster: ClusterId, policy: RoutePolicy) ->
     }
 }
 
+/// The policies about each port. They may contradict each other.
+fn speakers_of_ports<'d>(
+    services: &Services<'d>,
+    policies: &Policies<'d>,
+    settings: &[Settings],
+    findings: &mut Findings,
+) -> Vec<Vec<&'d Declared>> {
+    let ports =
+        services.iter().flat_map(|service| service.ports.iter().map(move |port| (service, port)));
+    let speakers = ports.zip(settings).map(|((service, port), settings)| {
+        let (namespace, name) = (service.namespace(), service.name());
+        let policies = policies.speakers(TargetKind::Service, namespace, name, port.name);
+        let (declared, path) = (service.declared, "spec.ports".to_owned());
+        let speakers = Speakers { declared, path, policies };
+        tell_of_port(&settings.of_requests, &speakers, findings);
+        speakers.policies
+    });
+    speakers.collect()
+}
+
 fn default_routes(services: &Services<'_>, settings: &[Settings]) -> Vec<Route> {
     let ports =
         services.iter().flat_map(|service| service.ports.iter().map(move |port| (service, port)));
@@ -192,6 +219,8 @@ struct Linker<'a, 'd> {
     http: &'a [HttpRoute<'d>],
     tcp: &'a [TcpRule<'d>],
     settings: &'a [Settings],
+    /// Policies about each port.
+    speakers: &'a [Vec<&'d Declared>],
     routes: Vec<Route>,
     /// A rule is one route for each policy that it has where it is attached.
     ids: HashMap<(usize, usize, RoutePolicy), RouteId>,
@@ -202,10 +231,9 @@ impl<'d> Linker<'_, 'd> {
     fn link_ports(&mut self, attached: &Attachments) -> HashMap<(ClusterId, &'d str), Vec<Rule>> {
         let mut rules = HashMap::new();
         for (&port, routes) in &attached.http_ports {
-            let of_port = &self.settings[port.0 as usize].of_requests;
             for (namespace, routes) in by_namespace(routes, |route| self.http[route].declared) {
                 let ranked = routes.into_iter().map(|route| (HostRank::default(), route));
-                rules.insert((port, namespace), self.order(ranked.collect(), of_port));
+                rules.insert((port, namespace), self.order(ranked.collect(), Some(port)));
             }
         }
         rules
@@ -259,7 +287,7 @@ impl<'d> Linker<'_, 'd> {
                 continue;
             }
             by_routes.insert(key, linked.len());
-            let rules = self.order(routes, &RoutePolicy::default());
+            let rules = self.order(routes, None);
             linked.push(VirtualHost { hosts: vec![pattern.clone()], port: None, rules });
         }
         linked
@@ -270,8 +298,8 @@ impl<'d> Linker<'_, 'd> {
         listeners.map(|(&key, routes)| (key, self.choose(routes, None))).collect()
     }
 
-    /// The rules of some routes in their order of precedence.
-    fn order(&mut self, routes: Vec<(HostRank, usize)>, of_parent: &RoutePolicy) -> Vec<Rule> {
+    /// The rules of some routes in their order of precedence; of those that are attached to a port with it.
+    fn order(&mut self, routes: Vec<(HostRank, usize)>, parent: Option<ClusterId>) -> Vec<Rule> {
         let all = self.http;
         let mut ordered = Vec::new();
         for (rank, route) in routes {
@@ -289,20 +317,47 @@ impl<'d> Linker<'_, 'd> {
         ordered
             .map(|(_, route, rule, matches)| Rule {
                 matches: matches.clone(),
-                route: self.route_id(route, rule, of_parent),
+                route: self.route_id(route, rule, parent),
             })
             .collect()
     }
 
-    fn route_id(&mut self, route: usize, rule_index: usize, of_parent: &RoutePolicy) -> RouteId {
-        let rule = &self.http[route].rules[rule_index];
-        let policy = either(either(rule.said.clone(), of_parent), &rule.of_backends);
-        let routes = &mut self.routes;
-        *self.ids.entry((route, rule_index, policy.clone())).or_insert_with(|| {
-            let id = RouteId(routes.len() as u32);
-            routes.push(Route { policy, ..rule.route.clone() });
-            id
-        })
+    fn route_id(&mut self, route: usize, index: usize, parent: Option<ClusterId>) -> RouteId {
+        let rule = &self.http[route].rules[index];
+        let mut policy = rule.said.clone();
+        if let Some(port) = parent {
+            policy = either(policy, &self.settings[port.0 as usize].of_requests);
+        }
+        let policy = either(policy, &rule.of_backends);
+        match self.ids.entry((route, index, policy)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(free) => {
+                let policy = free.key().2.clone();
+                let id = *free.insert(RouteId(self.routes.len() as u32));
+                self.tell_of_attached(rule, &policy, parent);
+                self.routes.push(Route { policy, ..rule.route.clone() });
+                id
+            }
+        }
+    }
+
+    /// What of a rule's policy can never act, since a policy of a service says something else.
+    fn tell_of_attached(
+        &mut self,
+        rule: &HttpRule<'d>,
+        policy: &RoutePolicy,
+        parent: Option<ClusterId>,
+    ) {
+        let Action::Forward(_) = rule.route.action else { return };
+        let of_parent = parent.map(|port| &self.speakers[port.0 as usize]);
+        let of_services = of_parent.into_iter().flatten().chain(&rule.backend_policies);
+        let mut speakers = rule.speakers.clone();
+        speakers.policies.extend(of_services);
+        tell_of_attached(policy, &rule.said, &speakers, self.findings);
+        if rule.said.retry.is_none() {
+            let severity = Severity::Warning;
+            tell_of_retry(policy, &rule.matches, &speakers, severity, self.findings);
+        }
     }
 
     /// Of several TCPRoutes the first in the order of age: bytes say nothing that could choose.
@@ -335,7 +390,7 @@ impl<'d> Linker<'_, 'd> {
 
 fn by_namespace<'d>(
     routes: &[usize],
-    declared: impl Fn(usize) -> &'d crate::language::object::Declared,
+    declared: impl Fn(usize) -> &'d Declared,
 ) -> BTreeMap<&'d str, Vec<usize>> {
     let mut grouped: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for &route in routes {
