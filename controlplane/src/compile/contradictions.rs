@@ -4,8 +4,9 @@
 //! field. An error where one author said all of it, about a service or about a route; a warning where the
 //! policy of a service meets a route, since both may be right for everything else.
 
+use lateen_snapshot::model::breaker::Fallback;
 use lateen_snapshot::model::retry::{HedgeAfter, Retry};
-use lateen_snapshot::model::{RouteMatch, RoutePolicy};
+use lateen_snapshot::model::{Action, RouteMatch, RoutePolicy};
 
 use crate::compile::findings::Findings;
 use crate::language::diagnostic::{Diagnostic, Severity};
@@ -111,6 +112,35 @@ pub(super) fn tell_of_retry(
         found = found.with_related(place, "by this policy");
     }
     findings.push(found.with_help(help));
+}
+
+/// A breaker whose fallback is where the requests go that it holds off. A subset is another cluster than the
+/// whole.
+pub(super) fn tell_of_fallback(
+    policy: &RoutePolicy,
+    action: &Action,
+    speakers: &Speakers<'_>,
+    severity: Severity,
+    findings: &mut Findings,
+) {
+    let breaker = policy.circuit_breaker.as_deref();
+    let Some(Fallback::Backend(fallback)) = breaker.and_then(|of| of.fallback.as_ref()) else {
+        return;
+    };
+    let Action::Forward(backends) = action else { return };
+    let mut used = backends.iter().filter(|backend| backend.weight > 0);
+    if !used.all(|backend| backend.cluster == Some(*fallback)) {
+        return;
+    }
+    let message = "the fallback is the only backend of this rule, whose requests are not let through";
+    let place = speakers.place_of("circuitBreaker.fallback.backendRef.name");
+    let place = place.unwrap_or_else(|| speakers.place());
+    let backends = speakers.declared.place_of(&format!("{}.backendRefs", speakers.path));
+    findings.push(
+        with_severity(severity, message, place)
+            .with_related(backends, "this rule's requests")
+            .with_help("name another Service, or another port"),
+    );
 }
 
 fn contradictions_of(policy: &RoutePolicy) -> Vec<Contradiction> {

@@ -17,7 +17,9 @@ use lateen_snapshot::model::{
 };
 use lateen_snapshot::validate::text::compile_regex;
 
-use crate::compile::contradictions::{Speakers, tell_of_retry, tell_of_rule};
+use crate::compile::contradictions::{
+    Speakers, tell_of_fallback, tell_of_retry, tell_of_rule,
+};
 use crate::compile::filters::{compile_backend_filters, compile_filters, leave_to_cors};
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
@@ -115,6 +117,9 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         if let Action::Forward(_) = action {
             tell_of_rule(&said, &speakers, self.findings);
             tell_of_retry(&said, &matches, &speakers, Severity::Error, self.findings);
+            if subset.is_none() {
+                tell_of_fallback(&said, &action, &speakers, Severity::Error, self.findings);
+            }
         }
         HttpRule {
             backend_policies: self.backend_policies(&action),

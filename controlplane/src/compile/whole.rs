@@ -16,7 +16,9 @@ use lateen_snapshot::model::{
 };
 
 use crate::compile::attach::{Attachments, HostAttachment, ListenerKey, attach_routes};
-use crate::compile::contradictions::{Speakers, tell_of_attached, tell_of_port, tell_of_retry};
+use crate::compile::contradictions::{
+    Speakers, tell_of_attached, tell_of_fallback, tell_of_port, tell_of_retry,
+};
 use crate::compile::endpoints::{MeshCluster, collect_clusters};
 use crate::compile::findings::Findings;
 use crate::compile::hosts::HostRank;
@@ -357,6 +359,10 @@ impl<'d> Linker<'_, 'd> {
         if rule.said.retry.is_none() {
             let severity = Severity::Warning;
             tell_of_retry(policy, &rule.matches, &speakers, severity, self.findings);
+        }
+        if rule.said.circuit_breaker.is_none() {
+            let (action, severity) = (&rule.route.action, Severity::Warning);
+            tell_of_fallback(policy, action, &speakers, severity, self.findings);
         }
     }
 
