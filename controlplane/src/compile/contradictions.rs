@@ -132,7 +132,8 @@ pub(super) fn tell_of_fallback(
     if !used.all(|backend| backend.cluster == Some(*fallback)) {
         return;
     }
-    let message = "the fallback is the only backend of this rule, whose requests are not let through";
+    let message =
+        "the fallback is the only backend of this rule, whose requests are not let through";
     let place = speakers.place_of("circuitBreaker.fallback.backendRef.name");
     let place = place.unwrap_or_else(|| speakers.place());
     let backends = speakers.declared.place_of(&format!("{}.backendRefs", speakers.path));

@@ -17,9 +17,7 @@ use lateen_snapshot::model::{
 };
 use lateen_snapshot::validate::text::compile_regex;
 
-use crate::compile::contradictions::{
-    Speakers, tell_of_fallback, tell_of_retry, tell_of_rule,
-};
+use crate::compile::contradictions::{Speakers, tell_of_fallback, tell_of_retry, tell_of_rule};
 use crate::compile::filters::{compile_backend_filters, compile_filters, leave_to_cors};
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};

@@ -6,6 +6,7 @@
 
 pub(crate) mod breaker;
 mod bulkhead;
+mod bytes;
 mod faults;
 mod health_check;
 mod outlier;
@@ -25,6 +26,7 @@ use lateen_snapshot::model::{Balancing, ClusterPolicy, HashKey, Hashing, PeakEwm
 use crate::compile::findings::Findings;
 use crate::compile::objects::{Item, Objects};
 use crate::compile::policy::bulkhead::caps_of;
+use crate::compile::policy::bytes::warn_of_bytes;
 use crate::compile::policy::rate_limit::{place_limits, rate_limits_of};
 use crate::compile::references::{References, list_names, missing_service};
 use crate::compile::services::Services;
@@ -282,6 +284,7 @@ fn check_target(
     let (sections, what) = match kind {
         TargetKind::Service => match services.find(&reference.group, namespace, &reference.name) {
             Ok(service) => {
+                warn_of_bytes(policy, reference, path, service, findings);
                 let names = service.ports.iter().filter_map(|port| port.name);
                 (names.collect::<Vec<&str>>(), "port")
             }

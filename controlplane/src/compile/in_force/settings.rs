@@ -122,6 +122,17 @@ impl Speaker {
     }
 }
 
+/// What of a policy is about requests, and means nothing for bytes: by field.
+pub(in crate::compile) fn of_requests_alone(spec: &TrafficPolicySpec) -> Vec<String> {
+    let values = values_of(spec);
+    let is_of_bytes = |name: &str| OF_TCP.iter().any(|(of_tcp, _)| *of_tcp == name);
+    let settings = OF_HTTP.iter().map(|(name, _)| *name);
+    let said = settings.filter(|name| values.contains_key(*name) && !is_of_bytes(name));
+    let limits = spec.rate_limits.iter().enumerate().filter(|(_, limit)| limit.requests.is_some());
+    let limits = limits.map(|(index, _)| format!("rateLimits[{index}].requests"));
+    said.map(str::to_owned).chain(limits).collect()
+}
+
 /// What a policy says, by setting.
 pub fn values_of(spec: &TrafficPolicySpec) -> Map<String, Json> {
     let Json::Object(fields) = json!(spec) else { return Map::new() };
