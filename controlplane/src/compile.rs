@@ -26,6 +26,7 @@ pub(crate) mod policy;
 mod endpoints;
 mod references;
 mod http_rules;
+pub(crate) mod rule_names;
 mod contradictions;
 mod filters;
 mod cors;

@@ -230,7 +230,8 @@ pub enum ValueMatch {
 /// What happens to a request. What few routes have is in a box: there is a route for each service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// Where it was declared, such as `HTTPRoute/shop/canary/0` (namespace, name, rule).
+    /// Where it was declared, such as `HTTPRoute/shop/canary/pay` (namespace, name, rule), or `…/0` where the
+    /// rule has no name. What is known of a route is kept by it.
     pub name: String,
     /// What answers it.
     pub action: Action,

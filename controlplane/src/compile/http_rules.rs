@@ -24,6 +24,7 @@ use crate::compile::objects::{Item, Objects};
 use crate::compile::policy::retry::retry_of_rule;
 use crate::compile::policy::{Policies, Settings, TargetKind, either, timeout_ms};
 use crate::compile::references::{References, Wanted};
+use crate::compile::rule_names::rule_name;
 use crate::compile::sessions::session_of;
 use crate::compile::subsets::Subset;
 use crate::language::diagnostic::Severity;
@@ -124,7 +125,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             speakers,
             matches,
             route: Route {
-                name: rule_name(route, index),
+                name: rule_name(namespace, name, index, section),
                 action,
                 request_headers: filters.request_headers,
                 response_headers: filters.response_headers,
@@ -198,6 +199,7 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
         index: usize,
         rule: &HttpRouteRules,
     ) -> (RoutePolicy, Option<Subset>) {
+        let (namespace, name) = (&route.key.namespace, &route.key.name);
         let written = rule.timeouts.as_ref();
         let mut time_limit = |text: Option<&String>, field: &str| {
             let path = format!("spec.rules[{index}].timeouts.{field}");
@@ -211,13 +213,11 @@ impl<'d> RuleCompiler<'_, '_, 'd> {
             ),
             retry: rule.retry.as_ref().map(retry_of_rule),
             hedging: None,
-            session: rule
-                .session_persistence
-                .as_ref()
-                .map(|session| session_of(session, &rule_name(route, index))),
+            session: rule.session_persistence.as_ref().map(|session| {
+                session_of(session, &rule_name(namespace, name, index, rule.name.as_deref()))
+            }),
             ..RoutePolicy::default()
         };
-        let (namespace, name) = (&route.key.namespace, &route.key.name);
         let section = rule.name.as_deref();
         let of_route = self.policies.about(TargetKind::HttpRoute, namespace, name, section);
         (either(own, &of_route.of_requests), of_route.subset)
@@ -407,10 +407,6 @@ impl Unanimous<'_> {
         }
         None
     }
-}
-
-fn rule_name(route: &Declared, index: usize) -> String {
-    format!("HTTPRoute/{}/{}/{index}", route.key.namespace, route.key.name)
 }
 
 /// Every request.

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::serve::intent::Content;
 use crate::serve::overrides::names::{EndpointName, RouteName, ServiceName};
 use crate::serve::overrides::refusal::OrderRefusal;
-use crate::serve::overrides::standing::{numbered, still_held};
+use crate::serve::overrides::standing::{canonical, still_held};
 use crate::serve::plan::Plan;
 use crate::status::UnixMs;
 
@@ -210,8 +210,8 @@ impl Overrides {
 
     /// Those that `about` does not cover, and the targets of the others.
     fn split(&self, about: &Ordered, content: &Content) -> Changed {
-        let about = numbered(about, content);
-        let is_gone = |order: &Override| about.covers(&numbered(&order.ordered, content));
+        let about = canonical(about, content);
+        let is_gone = |order: &Override| about.covers(&canonical(&order.ordered, content));
         let (gone, after): (Vec<Override>, Vec<Override>) =
             self.0.iter().cloned().partition(is_gone);
         (Self(after), gone.iter().map(|order| order.ordered.target()).collect())

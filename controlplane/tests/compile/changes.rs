@@ -37,6 +37,32 @@ fn clusters_that_did_not_change_are_shared_with_the_mesh_before() {
 }
 
 #[test]
+fn a_rule_that_has_a_name_keeps_it_when_others_come_before_it() {
+    let names = |rules: &[&str]| {
+        let rules = rules.iter().map(|rule| {
+            let (name, path) = rule.split_once(' ').expect("a name and a path");
+            let name = if name == "-" { String::new() } else { format!("name: \"{name}\", ") };
+            let backend = "backendRefs: [{name: a, port: 80}], sessionPersistence: {}";
+            format!("  - {{{name}matches: [{{path: {{value: {path}}}}}], {backend}}}\n")
+        });
+        let route = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n  \
+                     parentRefs: [{group: lateen.dev, kind: Service, name: a}]\n  rules:\n";
+        let text = service("a", "10.0.0.1") + PROXY + route + &rules.collect::<String>();
+        let snapshot = snapshot(&mesh(&text), "p", &Addresses::default());
+        let named = snapshot.routes.iter().map(|route| {
+            let session = route.policy.session.as_ref().expect("each rule has one").name.clone();
+            (route.name.replace("HTTPRoute/default/r/", ""), session)
+        });
+        named.collect::<std::collections::BTreeMap<String, String>>()
+    };
+    let before = names(&["pay /pay", "0 /zero", "- /rest"]);
+    let after = names(&["new /new", "pay /pay", "0 /zero", "- /rest"]);
+    assert_eq!(before.keys().collect::<Vec<_>>(), ["1", "2", "pay"], "a number is no name");
+    assert_eq!(after.keys().collect::<Vec<_>>(), ["2", "3", "new", "pay"]);
+    assert_eq!(before["pay"], after["pay"], "and its sessions their cookie");
+}
+
+#[test]
 fn an_answer_of_dns_changes_its_cluster_and_no_other() {
     let named = "---\napiVersion: lateen.dev/v1alpha1\nkind: Service\nmetadata: {name: db}\nspec: \
                  {ports: [{port: 80}], dns: {name: db.internal, port: 81}}\n";

@@ -38,7 +38,8 @@ fn out(snapshot: &Snapshot) -> Vec<u16> {
 
 fn mode(snapshot: &Snapshot) -> Option<BreakerMode> {
     let mut routes = snapshot.routes.iter();
-    let route = routes.find(|route| route.name == "HTTPRoute/default/cart/0").expect("it is there");
+    let route =
+        routes.find(|route| route.name == "HTTPRoute/default/cart/all").expect("it is there");
     route.policy.circuit_breaker.as_ref().map(|breaker| breaker.mode)
 }
 

@@ -109,11 +109,12 @@ fn words(way: &WayInForce, setting: &str) -> Vec<String> {
     words.collect()
 }
 
-/// The policies that the compiler makes of the first rule of the route `r`.
+/// The policies that the compiler makes of the first rule of the route `r`, whether or not it has its name.
 fn compiled(parts: &[String]) -> Vec<RoutePolicy> {
     let mesh = resolve(&declared(parts)).expect("it compiles");
     let snapshot = mesh.snapshot("p", &Addresses::default()).expect("the proxy is declared");
-    let routes = snapshot.routes.iter().filter(|route| route.name == "HTTPRoute/default/r/0");
+    let names = ["HTTPRoute/default/r/0", "HTTPRoute/default/r/pay"];
+    let routes = snapshot.routes.iter().filter(|route| names.contains(&&*route.name));
     routes.map(|route| route.policy.clone()).collect()
 }
 

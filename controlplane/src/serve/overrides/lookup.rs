@@ -2,12 +2,13 @@
 //!
 //! Before: an order names a service or a route. After: [`applied`](super::applied) knows what to look for.
 //! Clusters and routes are called after what they are of (see the compiler's `endpoints`, `whole` and
-//! `http_rules`), and so found by name. Cost: a few look-ups by key. Pure.
+//! `rule_names`), and so found by name. Cost: a few look-ups by key. Pure.
 
 use std::sync::Arc;
 
 use gateway_api::apis::experimental::httproutes::HttpRouteParentRefs;
 
+use crate::compile::rule_names::rule_name;
 use crate::language::object::{Object, ObjectKey, ObjectKind};
 use crate::language::schema::check::nearest;
 use crate::serve::intent::Content;
@@ -27,11 +28,11 @@ pub fn clusters_of(content: &Content, service: &ServiceName) -> Result<Vec<Strin
     let kinds = [ObjectKind::CoreService, ObjectKind::Service];
     let ports = ports_of(find(content, &kinds, namespace, name, &whole)?);
     let chosen = chosen(&ports, port.as_deref(), &whole, "port")?;
-    Ok(chosen.into_iter().map(|number| format!("{namespace}/{name}:{number}")).collect())
+    Ok(chosen.into_iter().map(|(number, _)| format!("{namespace}/{name}:{number}")).collect())
 }
 
-/// The names of a route's rules, or of the one that is named: `HTTPRoute/shop/cart/0`; of what leads to a
-/// service's ports: `Service/shop/cart/80`.
+/// The names of a route's rules, or of the one that is meant: `HTTPRoute/shop/cart/0`, or `…/pay` where it has
+/// a name of its own; of what leads to a service's ports: `Service/shop/cart/80`.
 ///
 /// # Errors
 /// There is no such route or rule.
@@ -49,7 +50,11 @@ pub fn routes_of(content: &Content, route: &RouteName) -> Result<Vec<String>, Or
         }
     };
     let chosen = chosen(&parts, part.as_deref(), &whole, what)?;
-    Ok(chosen.into_iter().map(|number| format!("{whole}/{number}")).collect())
+    let name_of = |(number, own): &Part| match kind {
+        RouteKind::HttpRoute => rule_name(namespace, name, *number, own.as_deref()),
+        RouteKind::Service => format!("{whole}/{number}"),
+    };
+    Ok(chosen.into_iter().map(name_of).collect())
 }
 
 /// The HTTPRoutes that are attached to the ports of a service that a route means, in whose place they decide.
@@ -62,7 +67,6 @@ pub fn attached_to(content: &Content, route: &RouteName) -> Vec<String> {
     let Ok(service) = find(content, &kinds, namespace, name, &whole) else { return Vec::new() };
     let ports = ports_of(service);
     let meant = chosen(&ports, part.as_deref(), &whole, "port").unwrap_or_default();
-    let meant: Vec<&Part> = ports.iter().filter(|(number, _)| meant.contains(number)).collect();
     let is_attached = |key: &ObjectKey, parent: &HttpRouteParentRefs| {
         parent.kind.as_deref() == Some("Service")
             && parent.name == *name
@@ -129,21 +133,21 @@ fn rules_of(object: &Object) -> Vec<Part> {
     rules.map(|(index, rule)| (index, rule.name.clone())).collect()
 }
 
-/// The numbers of all parts, or of the one that is meant. A name comes before a number that looks like it.
-fn chosen(
-    parts: &[Part],
+/// All parts, or the one that is meant. A name comes before a number that looks like it.
+fn chosen<'p>(
+    parts: &'p [Part],
     wanted: Option<&str>,
     whole: &str,
     what: &'static str,
-) -> Result<Vec<usize>, OrderRefusal> {
-    let Some(wanted) = wanted else { return Ok(parts.iter().map(|(number, _)| *number).collect()) };
+) -> Result<Vec<&'p Part>, OrderRefusal> {
+    let Some(wanted) = wanted else { return Ok(parts.iter().collect()) };
     let by_name = || parts.iter().find(|(_, name)| name.as_deref() == Some(wanted));
     let by_number = || {
         let number: usize = wanted.parse().ok()?;
         parts.iter().find(|(known, _)| *known == number)
     };
-    if let Some((number, _)) = by_name().or_else(by_number) {
-        return Ok(vec![*number]);
+    if let Some(part) = by_name().or_else(by_number) {
+        return Ok(vec![part]);
     }
     let names = parts.iter().filter_map(|(_, name)| name.as_deref());
     let show = |(number, name): &Part| match name {

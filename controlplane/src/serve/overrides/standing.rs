@@ -2,7 +2,8 @@
 //!
 //! Before: somebody orders, or takes an order back. After: [`Overrides`] knows what goes, and whether what was
 //! asked for would come of it: who is told "readmitted" counts on requests. A port and a rule have two names, a
-//! number and a word, and orders are compared by the number. Cost: some look-ups by key for each order. Pure.
+//! number and a word, and orders are compared by the one that snapshots have. Cost: some look-ups by key for
+//! each order. Pure.
 
 use crate::serve::intent::Content;
 use crate::serve::overrides::lookup::{clusters_of, routes_of};
@@ -10,10 +11,11 @@ use crate::serve::overrides::names::{EndpointName, ServiceName};
 use crate::serve::overrides::{Ordered, Overrides};
 use crate::serve::plan::Plan;
 
-/// The same with its port or rule by number, if there is such a one: `shop/cart:80` for `shop/cart:http`.
-pub fn numbered(ordered: &Ordered, content: &Content) -> Ordered {
-    let mut numbered = ordered.clone();
-    let (part, found) = match &mut numbered {
+/// The same with its port or rule as snapshots call it, if there is such a one: `shop/cart:80` for
+/// `shop/cart:http`, `HTTPRoute/shop/cart/pay` for `…/1`.
+pub fn canonical(ordered: &Ordered, content: &Content) -> Ordered {
+    let mut canonical = ordered.clone();
+    let (part, found) = match &mut canonical {
         Ordered::Ejected { service, .. } => {
             let found = clusters_of(content, service);
             (&mut service.port, found)
@@ -25,11 +27,11 @@ pub fn numbered(ordered: &Ordered, content: &Content) -> Ordered {
     };
     if part.is_some()
         && let Ok([one]) = found.as_deref()
-        && let Some(number) = one.rsplit([':', '/']).next()
+        && let Some(name) = one.rsplit([':', '/']).next()
     {
-        *part = Some(number.to_owned());
+        *part = Some(name.to_owned());
     }
-    numbered
+    canonical
 }
 
 /// What still holds something that an order is taken back of.
@@ -44,12 +46,12 @@ pub struct Held {
 /// Which of the orders that are `left` hold something of `about` all the same: about more than that, or about a
 /// part of it and more.
 pub fn still_held(left: &Overrides, about: &Ordered, plan: &Plan) -> Option<Held> {
-    let about = numbered(about, &plan.content);
-    let all_left = left.iter().map(|order| (order, numbered(&order.ordered, &plan.content)));
+    let about = canonical(about, &plan.content);
+    let all_left = left.iter().map(|order| (order, canonical(&order.ordered, &plan.content)));
     let holding = all_left.filter(|(_, left)| left.covers(&about) || is_shared(left, &about, plan));
-    let (orders, numbered): (Vec<Ordered>, Vec<Ordered>) =
-        holding.map(|(order, numbered)| (order.ordered.clone(), numbered)).unzip();
-    let all = numbered.iter().fold(about, |all, more| both(&all, more));
+    let (orders, canonical): (Vec<Ordered>, Vec<Ordered>) =
+        holding.map(|(order, canonical)| (order.ordered.clone(), canonical)).unzip();
+    let all = canonical.iter().fold(about, |all, more| both(&all, more));
     (!orders.is_empty()).then_some(Held { orders, all })
 }
 
