@@ -53,7 +53,17 @@ macro_rules! on_both_engines {
     };
 }
 
-/// The flags of a proxy that is about to start.
+const DETECT_TIMEOUT: &str = "--detect-timeout";
+
+/// Far longer than a client is silent because its machine has stalled: after the detect timeout it would get
+/// an upstream's connection of its own, and others one more.
+const LATE: &str = "60s";
+
+/// As without the flag.
+const SOON: &str = "50ms";
+
+/// The flags of a proxy that is about to start. Unless told otherwise by `--detect-timeout`, it waits for a
+/// client's first bytes for longer than any test does.
 #[derive(Debug)]
 pub struct Launch {
     command: &'static str,
@@ -114,6 +124,11 @@ impl Launch {
         self
     }
 
+    /// Connects an upstream for whoever has said nothing for a moment.
+    pub fn detecting_soon(self) -> Self {
+        self.with(DETECT_TIMEOUT, SOON)
+    }
+
     /// Adds a flag that has no value.
     pub fn with_switch(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
@@ -151,6 +166,9 @@ impl Launch {
     pub fn start(mut self) -> Proxy {
         if self.listen.is_empty() && self.command == "quick" {
             self.listen.push("127.0.0.1:0".to_owned());
+        }
+        if !self.flags.iter().any(|flag| flag == DETECT_TIMEOUT) {
+            self = self.with(DETECT_TIMEOUT, LATE);
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
         let access_log = folder.path().join("access.log");

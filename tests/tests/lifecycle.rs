@@ -100,15 +100,15 @@ fn a_drain_finishes_what_is_in_flight(engine: Engine) {
 
 fn a_drain_does_not_wait_for_silent_clients(engine: Engine) {
     let upstream = Upstream::fixed("x");
-    let mut proxy = Proxy::start(engine, &[upstream.address()]);
+    let mut proxy = Launch::new(engine, &[upstream.address()]).detecting_soon().start();
     let mut silent = [0; 3].map(|_| Peer::connect(proxy.address()));
     // The detection has given up on all of them once each has its upstream.
     proxy.await_metric("tcp_open_connections", &[], 6.0);
     let began = Instant::now();
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.exit_code(), 0, "{}", proxy.said());
-    // Far below the 30 s that the drain may take.
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // Below the 30 s that the drain may take.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(silent.iter_mut().all(|client| client.ending() != Ending::Open));
 }
 

@@ -278,7 +278,10 @@ fn at_the_cap_the_longest_idle_client_makes_room(engine: Engine) {
 fn at_the_cap_a_silent_client_makes_room(engine: Engine) {
     let _turn = turn();
     let upstream = Upstream::fixed("x");
-    let proxy = Launch::new(engine, &[upstream.address()]).with("--connections-max", 3).start();
+    let proxy = Launch::new(engine, &[upstream.address()])
+        .detecting_soon()
+        .with("--connections-max", 3)
+        .start();
     let mut silent = [1, 2, 3].map(|count| {
         let client = Peer::connect(proxy.address());
         // The detection has given up on it once it has its upstream. One after the other, so that
