@@ -6,13 +6,13 @@ use crate::http::{Response, exchange};
 use crate::peer::Peer;
 use crate::proxy::{Engine, Launch, Proxy};
 use crate::tools::{Outcome, run};
-use crate::upstream::free_address;
+use crate::upstream::{LongWork, free_address};
 use crate::wait::eventually;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// A control plane, a proxy that listens to it, and the example that both run on.
@@ -69,11 +69,15 @@ impl Example {
             .spawn()
             .expect("the control plane starts");
         let mut example = Starting { control: Some(control) };
+        // A socket is in its folder a moment before anybody listens there; the proxy tries again.
         eventually("the control plane's sockets", || {
-            (socket.exists() && folder.path().join("api.sock").exists()).then_some(())
+            let listens = UnixStream::connect(folder.path().join("api.sock")).is_ok();
+            (listens && socket.exists()).then_some(())
         });
         let launch = Launch::joining(engine, "edge", &socket, &folder.path().join("proxy"));
         let proxy = change(launch).start();
+        // Nobody waits for a proxy that is not connected yet: the file would be in force later.
+        proxy.await_metric("control_connected", &[], 1.0);
         let listen = free_address();
         let file = written(folder.path(), name, listen, instances);
         apply(folder.path(), &file);
@@ -110,21 +114,19 @@ impl Example {
         run(Command::new(binary::lateen()).args(arguments).args(["--api", &api(self.folder())]))
     }
 
-    /// Sends a request for `/long`, which an instance works on: whoever is answered at once, by another one,
-    /// asks again. Its answer is still to be read.
-    pub fn begin_long(&self) -> Peer {
-        let patience = |peer: &Peer, span| {
-            peer.stream().set_read_timeout(Some(span)).expect("a socket");
-        };
-        let peer = eventually("a long request at the instance that works long", || {
+    /// Sends a request for `/long` until it is at the instance that works on it: who is answered, by another
+    /// one, asks again. Its answer is still to be read.
+    pub fn begin_long(&self, work: &LongWork) -> Peer {
+        eventually("a long request at the instance that works long", || {
             let mut peer = Peer::connect(self.listen);
             peer.send("GET /long HTTP/1.1\r\nHost: a.example\r\n\r\n");
-            patience(&peer, Duration::from_millis(300));
-            let is_there = peer.stream().peek(&mut [0]).is_err();
-            is_there.then_some(peer)
-        });
-        patience(&peer, Duration::from_secs(30));
-        peer
+            let has_begun = eventually("the request's arrival anywhere", || {
+                // In this order: the one that works long doesn't answer before.
+                let has_begun = work.has_begun();
+                (has_begun || peer.has_heard()).then_some(has_begun)
+            });
+            has_begun.then_some(peer)
+        })
     }
 
     /// Where the control plane keeps its things.

@@ -175,6 +175,14 @@ impl Peer {
         ending
     }
 
+    /// Whether bytes, or the end, have come.
+    pub fn has_heard(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("it is a socket");
+        let heard = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("it is a socket");
+        !self.unread.is_empty() || !heard.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Nothing comes for `silence`, and the connection stays open.
     ///
     /// # Panics

@@ -50,19 +50,20 @@ impl Upstream {
         Self::start(script, requests)
     }
 
-    /// The same with 200 and this body; but it works on `/long` until the flag is set.
-    pub fn working_long(body: &'static str) -> (Self, Arc<AtomicBool>) {
-        let may_answer = Arc::<AtomicBool>::default();
+    /// The same with 200 and this body; but it works on `/long` until it is told to end.
+    pub fn working_long(body: &'static str) -> (Self, Arc<LongWork>) {
+        let work = Arc::<LongWork>::default();
         let upstream = Self::answering({
-            let may_answer = may_answer.clone();
+            let work = work.clone();
             move |request| {
                 if request.target() == "/long" {
-                    eventually("leave", || may_answer.load(Ordering::Acquire).then_some(()));
+                    work.begun.store(true, Ordering::Release);
+                    eventually("leave", || work.may_end.load(Ordering::Acquire).then_some(()));
                 }
                 ok(body, body.len())
             }
         });
-        (upstream, may_answer)
+        (upstream, work)
     }
 
     /// Answers every request with 200 and this body.
@@ -122,6 +123,25 @@ impl Upstream {
     /// Requests that arrived whole and were not asked for yet.
     pub fn requests_so_far(&self) -> Vec<Request> {
         self.requests.lock().expect("no test panics while it waits").try_iter().collect()
+    }
+}
+
+/// What an upstream works on for as long as a test wants.
+#[derive(Debug, Default)]
+pub struct LongWork {
+    begun: AtomicBool,
+    may_end: AtomicBool,
+}
+
+impl LongWork {
+    /// Whether the request for it has arrived.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Lets the answer go.
+    pub fn end(&self) {
+        self.may_end.store(true, Ordering::Release);
     }
 }
 

@@ -8,7 +8,6 @@ use lateen_tests::upstream::{Upstream, refusing};
 use lateen_tests::wait::eventually;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
-use std::sync::atomic::Ordering;
 
 /// What the four instances of the aperture answer.
 const NAMES: [&str; 4] = ["one", "two", "three", "four"];
@@ -44,7 +43,7 @@ fn a_new_instance_gets_its_share_little_by_little(engine: Engine) {
 }
 
 fn an_instance_that_is_taken_away_finishes_and_gets_no_more(engine: Engine) {
-    let (one, may_answer) = Upstream::working_long("one");
+    let (one, work) = Upstream::working_long("one");
     let two = Upstream::fixed("two");
     let addresses = [one.address(), two.address()];
     let example = Example::apply(engine, "terminating-endpoints.yaml", &addresses);
@@ -53,7 +52,7 @@ fn an_instance_that_is_taken_away_finishes_and_gets_no_more(engine: Engine) {
         assert!(answers.iter().any(|answer| answer == instance), "{answers:?}");
     }
 
-    let mut long = example.begin_long();
+    let mut long = example.begin_long(&work);
     example.change(
         "conditions: {ready: true, serving: true, terminating: false}  # one",
         "conditions: {ready: false, serving: true, terminating: true}  # one",
@@ -61,7 +60,7 @@ fn an_instance_that_is_taken_away_finishes_and_gets_no_more(engine: Engine) {
     for _ in 0..30 {
         assert_eq!(example.get(""), "two");
     }
-    may_answer.store(true, Ordering::Release);
+    work.end();
     let response = read_response(&mut long, "GET");
     assert_eq!((response.status, &*response.body), (200, &b"one"[..]));
 

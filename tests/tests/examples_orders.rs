@@ -7,7 +7,6 @@ use lateen_tests::tools::Outcome;
 use lateen_tests::upstream::Upstream;
 use lateen_tests::wait::eventually;
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 
 lateen_tests::on_both_engines!(
     who_is_ejected_by_order_finishes_and_gets_no_more,
@@ -34,7 +33,7 @@ fn refused(outcome: Outcome, says: &str) {
 }
 
 fn who_is_ejected_by_order_finishes_and_gets_no_more(engine: Engine) {
-    let (one, may_answer) = Upstream::working_long("one");
+    let (one, work) = Upstream::working_long("one");
     let two = Upstream::fixed("two");
     let addresses = [one.address(), two.address()];
     let example = Example::apply_on(engine, 2, "orders.yaml", &addresses);
@@ -43,7 +42,7 @@ fn who_is_ejected_by_order_finishes_and_gets_no_more(engine: Engine) {
     assert_eq!(answers(&example, "/", 40), both);
     assert_eq!(gauge("endpoints_ordered_out"), 0.0);
 
-    let mut long = example.begin_long();
+    let mut long = example.begin_long(&work);
     let first = one.address().to_string();
     let about = ["--service", "shop", "--endpoint", &first];
     let told = example.lateen(&[&["eject"], &about[..]].concat()).expect_success();
@@ -52,7 +51,7 @@ fn who_is_ejected_by_order_finishes_and_gets_no_more(engine: Engine) {
     assert_eq!(answers(&example, "/", 60), set(&[(200, "two")]));
     example.proxy.await_metric("endpoints_ordered_out", &[], 1.0);
     assert_eq!(gauge("endpoints_ejected"), 0.0, "nobody was ejected for failing");
-    may_answer.store(true, Ordering::Release);
+    work.end();
     let response = read_response(&mut long, "GET");
     assert_eq!((response.status, &*response.body), (200, &b"one"[..]));
 

@@ -5,6 +5,7 @@ use lateen_tests::tools::{Outcome, run};
 use lateen_tests::wait::eventually;
 use serde_json::Value as Json;
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
@@ -75,7 +76,7 @@ impl Serving {
             .expect("the control plane starts");
         let serving = Self { control, folder };
         let socket = serving.folder.path().join("api.sock");
-        eventually("the control plane's API", || socket.exists().then_some(()));
+        eventually("the control plane's API", || UnixStream::connect(&socket).ok());
         serving.apply(MESH);
         serving
     }
