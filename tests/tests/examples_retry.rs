@@ -36,6 +36,20 @@ fn addresses<const N: usize>(upstreams: [&Upstream; N]) -> [SocketAddr; N] {
     upstreams.map(Upstream::address)
 }
 
+/// `retries.yaml` with a try that lasts as long as a stalled machine needs for one.
+fn patient(engine: Engine, instances: &[SocketAddr]) -> Example {
+    let example = Example::apply(engine, "retries.yaml", instances);
+    example.change("backendRequest: 200ms", "backendRequest: 5s");
+    example
+}
+
+/// `hedging.yaml` with a second request so late that a good instance has answered by then, stalled or not.
+fn hedged(engine: Engine, instances: &[SocketAddr]) -> Example {
+    let example = Example::apply(engine, "hedging.yaml", instances);
+    example.change("delay: 50ms", "delay: 2s");
+    example
+}
+
 fn ask(example: &Example, method: &str, lines: &str, body: &str) -> Response {
     example.ask(&format!(
         "{method} /cart HTTP/1.1\r\nHost: a.example\r\n{lines}Connection: close\r\n\r\n{body}"
@@ -57,7 +71,7 @@ fn attempt(request: &Request) -> Option<String> {
 
 fn what_one_instance_answers_503_another_answers(engine: Engine) {
     let (bad, good) = (unavailable(), Upstream::fixed("good"));
-    let example = Example::apply(engine, "retries.yaml", &addresses([&bad, &good]));
+    let example = patient(engine, &addresses([&bad, &good]));
     for _ in 0..10 {
         let forged = "X-Attempt-Count: 7\r\nX-Attempt-Count: 8\r\n";
         assert_eq!(ask(&example, "GET", forged, "").status, 200);
@@ -71,9 +85,8 @@ fn what_one_instance_answers_503_another_answers(engine: Engine) {
     assert_eq!(second, at_bad.len());
     assert_eq!(count(&example, "status"), at_bad.len() as f64);
     example.proxy.await_metric("retry_success_total", &[], at_bad.len() as f64);
-    let metrics = example.proxy.metrics();
-    assert_eq!(metrics.sum("retry_total", &[]), at_bad.len() as f64);
-    assert_eq!(metrics.sum("request_total", &[]), 10.0);
+    example.proxy.await_metric("request_total", &[], 10.0);
+    assert_eq!(example.proxy.metrics().sum("retry_total", &[]), at_bad.len() as f64);
     // The connection whose answer nobody wanted carries the next request.
     assert_eq!(bad.connections(), 1);
 }
@@ -84,7 +97,7 @@ fn an_answer_may_ask_for_another_try_by_a_field(engine: Engine) {
             .to_vec()
     });
     let ready = Upstream::fixed("ready");
-    let example = Example::apply(engine, "retries.yaml", &addresses([&warming, &ready]));
+    let example = patient(engine, &addresses([&warming, &ready]));
     for _ in 0..4 {
         assert_eq!(ask(&example, "GET", "", "").status, 200);
     }
@@ -112,6 +125,8 @@ fn an_instance_that_is_silent_or_breaks_is_left_for_another(engine: Engine) {
     });
     let good = Upstream::fixed("good");
     let example = Example::apply(engine, "retries.yaml", &addresses([&broken, &good]));
+    // As far above what a good instance needs on a stalled machine as it is below what a request may take.
+    example.change("backendRequest: 200ms", "backendRequest: 2s");
     while heard.load(Ordering::SeqCst) < 2 {
         assert_eq!(ask(&example, "GET", "", "").status, 200);
     }
@@ -123,7 +138,7 @@ fn an_instance_that_is_silent_or_breaks_is_left_for_another(engine: Engine) {
 fn an_instance_that_refuses_is_left_for_another_even_by_a_post(engine: Engine) {
     let (_refusing, refused) = refusing();
     let good = Upstream::fixed("good");
-    let example = Example::apply(engine, "retries.yaml", &[refused, good.address()]);
+    let example = patient(engine, &[refused, good.address()]);
     for _ in 0..3 {
         assert_eq!(ask(&example, "POST", "Content-Length: 4\r\n", "body").status, 200);
     }
@@ -132,7 +147,7 @@ fn an_instance_that_refuses_is_left_for_another_even_by_a_post(engine: Engine) {
 
 fn a_post_is_not_repeated_once_it_was_seen(engine: Engine) {
     let (one, two) = (unavailable(), unavailable());
-    let example = Example::apply(engine, "retries.yaml", &addresses([&one, &two]));
+    let example = patient(engine, &addresses([&one, &two]));
     let answer = ask(&example, "POST", "Content-Length: 4\r\n", "body");
     assert_eq!((answer.status, &*answer.body), (503, &b"no"[..]));
     assert_eq!(one.requests_so_far().len() + two.requests_so_far().len(), 1);
@@ -142,7 +157,7 @@ fn a_post_is_not_repeated_once_it_was_seen(engine: Engine) {
 
 fn a_body_is_sent_again_whole(engine: Engine) {
     let (one, two) = (unavailable(), unavailable());
-    let example = Example::apply(engine, "retries.yaml", &addresses([&one, &two]));
+    let example = patient(engine, &addresses([&one, &two]));
     let long = "x".repeat(60_000);
     let chunked = format!("{:x}\r\n{long}\r\n4\r\nmore\r\n0\r\n\r\n", long.len());
     let length = format!("Content-Length: {}\r\n", long.len());
@@ -172,7 +187,7 @@ fn a_body_is_sent_again_whole(engine: Engine) {
 
 fn what_all_instances_fail_is_passed_on_after_the_last_try(engine: Engine) {
     let (one, two) = (unavailable(), unavailable());
-    let example = Example::apply(engine, "retries.yaml", &addresses([&one, &two]));
+    let example = patient(engine, &addresses([&one, &two]));
     let answer = ask(&example, "GET", "", "");
     assert_eq!((answer.status, &*answer.body), (503, &b"no"[..]));
     assert_eq!(one.requests_so_far().len() + two.requests_so_far().len(), 3);
@@ -189,7 +204,7 @@ fn an_answer_that_asks_for_a_long_wait_is_passed_on(engine: Engine) {
         })
     };
     let (one, two) = (busy(), busy());
-    let example = Example::apply(engine, "retries.yaml", &addresses([&one, &two]));
+    let example = patient(engine, &addresses([&one, &two]));
     let answer = ask(&example, "GET", "", "");
     assert_eq!(answer.status, 503);
     assert_eq!(answer.head.value("retry-after").as_deref(), Some("60"));
@@ -223,7 +238,7 @@ fn a_rule_of_the_gateway_api_retries_and_an_empty_budget_does_not(engine: Engine
 
 fn a_deadline_shrinks_and_one_that_has_passed_is_not_forwarded(engine: Engine) {
     let (one, two) = (Upstream::fixed("good"), Upstream::fixed("good"));
-    let example = Example::apply(engine, "retries.yaml", &addresses([&one, &two]));
+    let example = patient(engine, &addresses([&one, &two]));
     let told = || {
         let mut seen = one.requests_so_far();
         seen.extend(two.requests_so_far());
@@ -279,23 +294,23 @@ fn stalling() -> Stalling {
 
 fn a_slow_request_is_sent_again_and_the_first_answer_counts(engine: Engine) {
     let (slow, good) = (stalling(), Upstream::fixed("good"));
-    let addresses = [slow.upstream.address(), good.address()];
-    let example = Example::apply(engine, "hedging.yaml", &addresses);
+    let example = hedged(engine, &[slow.upstream.address(), good.address()]);
     for _ in 0..6 {
         assert_eq!(ask(&example, "GET", "", "").status, 200);
     }
-    let stalled = slow.heard.load(Ordering::SeqCst);
-    assert!(stalled > 0, "turns lead there too");
-    let ended = |end: &str| example.proxy.metrics().sum("hedge_total", &[("end", end)]);
-    assert_eq!((ended("won"), ended("lost"), ended("failed")), (stalled as f64, 0.0, 0.0));
+    let answered = good.requests_so_far();
+    assert_eq!(answered.len(), 6);
+    let seconds = answered.iter().filter(|it| attempt(it).as_deref() == Some("2")).count();
+    assert!(seconds > 0, "turns lead to the slow one too");
+    // The slow one hears, and the proxy counts, a moment after a client has its answer.
+    example.proxy.await_metric("hedge_total", &[("end", "won")], seconds as f64);
+    example.proxy.await_metric("hedge_total", &[], seconds as f64);
     assert_eq!(example.proxy.metrics().sum("hedge_denied_total", &[]), 0.0);
     eventually("the slow ones are broken off", || {
-        (slow.broken_off.load(Ordering::SeqCst) == stalled).then_some(())
+        let stalled = slow.heard.load(Ordering::SeqCst);
+        let broken_off = slow.broken_off.load(Ordering::SeqCst);
+        (stalled == seconds && broken_off == seconds).then_some(())
     });
-    let seconds = good.requests_so_far();
-    assert_eq!(seconds.len(), 6);
-    let second = seconds.iter().filter(|it| attempt(it).as_deref() == Some("2")).count();
-    assert_eq!(second, stalled);
 }
 
 fn a_failure_does_not_win_while_another_answer_may_come(engine: Engine) {
@@ -316,8 +331,7 @@ fn a_failure_does_not_win_while_another_answer_may_come(engine: Engine) {
             UNAVAILABLE.to_vec()
         }
     });
-    let addresses = [late.address(), failing.address()];
-    let example = Example::apply(engine, "hedging.yaml", &addresses);
+    let example = hedged(engine, &[late.address(), failing.address()]);
     // In turns: the one that fails at once is asked alone, the other one with it beside.
     let asked: Vec<Peer> = (0..2)
         .map(|_| {
@@ -335,15 +349,14 @@ fn a_failure_does_not_win_while_another_answer_may_come(engine: Engine) {
         asked.into_iter().map(|mut peer| read_response(&mut peer, "GET").status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 503]);
-    let ended = |end: &str| example.proxy.metrics().sum("hedge_total", &[("end", end)]);
-    assert_eq!((ended("won"), ended("lost"), ended("failed")), (0.0, 0.0, 1.0));
+    example.proxy.await_metric("hedge_total", &[("end", "failed")], 1.0);
+    example.proxy.await_metric("hedge_total", &[], 1.0);
 }
 
 fn second_requests_are_no_more_than_were_paid_for(engine: Engine) {
     let (slow, good) = (stalling(), Upstream::fixed("good"));
-    let addresses = [slow.upstream.address(), good.address()];
-    let example = Example::apply(engine, "hedging.yaml", &addresses);
-    // Ten are paid for at once; two in three of these are slow, so that the rest has to wait.
+    let example = hedged(engine, &[slow.upstream.address(), good.address()]);
+    // Ten are paid for at once; half of these are slow, so that the rest has to wait.
     let waiting: Vec<Peer> = (0..40)
         .map(|_| {
             let mut peer = Peer::connect(example.listen);
@@ -351,12 +364,21 @@ fn second_requests_are_no_more_than_were_paid_for(engine: Engine) {
             peer
         })
         .collect();
+    let mut first = 0;
+    eventually("each is at an instance", || {
+        let at_good = good.requests_so_far();
+        first += at_good.iter().filter(|it| attempt(it).as_deref() != Some("2")).count();
+        (first + slow.heard.load(Ordering::SeqCst) == waiting.len()).then_some(())
+    });
+    let slow = slow.heard.load(Ordering::SeqCst) as f64;
+    assert!(slow > 10.0, "only {slow} are slow");
+    // Counted are those that have ended; a request that was denied one asks no more.
     eventually("all slow ones were judged", || {
         let metrics = example.proxy.metrics();
         let paid = metrics.sum("hedge_total", &[]);
         let denied = metrics.sum("hedge_denied_total", &[]);
-        (paid + denied >= slow.heard.load(Ordering::SeqCst) as f64 && denied > 0.0).then_some(())
+        (paid + denied >= slow).then_some(())
     });
-    assert_eq!(example.proxy.metrics().sum("hedge_total", &[]), 10.0);
+    example.proxy.await_metric("hedge_total", &[], 10.0);
     drop(waiting);
 }
