@@ -8,6 +8,7 @@ use lateen_tests::proxy::Engine;
 use lateen_tests::upstream::{Upstream, ok};
 use lateen_tests::wait::eventually;
 use rustix::process::Signal;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,18 +62,21 @@ fn at_least(bytes: usize, burst: usize, rate: usize) -> Duration {
 }
 
 fn two_downloads_share_what_there_is(engine: Engine) {
-    const BYTES: usize = 3_000_000;
+    // Seconds of it: one may begin half a second after the other.
+    const BYTES: usize = 8_000_000;
     let upstream = serving(BYTES);
     let example = Example::apply_on(engine, 2, "rate-limit-bytes.yaml", &[upstream.address()]);
+    let both_begin = Barrier::new(2);
     let received = [AtomicUsize::new(0), AtomicUsize::new(0)];
     let began = Instant::now();
     thread::scope(|scope| {
         for (own, other) in [(0, 1), (1, 0)] {
-            let (received, example) = (&received, &example);
+            let (received, example, both_begin) = (&received, &example, &both_begin);
             scope.spawn(move || {
                 let mut client = Peer::connect(example.listen);
                 client.send(DOWNLOAD);
                 client.read_until(b"\r\n\r\n").expect("a head");
+                both_begin.wait();
                 let mut got = Vec::new();
                 while got.len() < BYTES {
                     let some = client.read_some();
@@ -139,18 +143,20 @@ fn uploads_wait_small_ones_too(engine: Engine) {
 }
 
 fn a_delay_is_no_part_of_a_try(engine: Engine) {
-    const BYTES: usize = 3_000_000;
+    // Both ways are delayed for longer than a try may last.
+    const UPLOADED: usize = 1_300_000;
+    const BYTES: usize = 13_000_000;
     let upstream = serving(BYTES);
     let example = Example::apply(engine, "rate-limit-bytes.yaml", &[upstream.address()]);
-    example.change("  rateLimits:", "  timeouts: {backendRequest: 250ms}\n  rateLimits:");
+    example.change("  rateLimits:", "  timeouts: {backendRequest: 2s}\n  rateLimits:");
     let began = Instant::now();
     let mut client = Peer::connect(example.listen);
-    client.send(
-        "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 300000\r\nConnection: close\r\n\r\n",
-    );
-    client.send(body(300_000));
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: {UPLOADED}\r\nConnection: close\r\n\r\n"
+    ));
+    client.send(body(UPLOADED));
     assert!(read_response(&mut client, "POST").body == body(BYTES));
-    let least = at_least(300_000, 100_000, 400_000) + at_least(BYTES, 1_000_000, 4_000_000);
+    let least = at_least(UPLOADED, 100_000, 400_000) + at_least(BYTES, 1_000_000, 4_000_000);
     assert!(began.elapsed() >= least, "{:?} of {least:?}", began.elapsed());
     let late = [("flag", "UT")];
     assert_eq!(example.proxy.metrics().sum("response_flags_total", &late), 0.0);

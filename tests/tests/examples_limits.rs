@@ -4,7 +4,7 @@ use lateen_tests::example::Example;
 use lateen_tests::http::{Response, read_response};
 use lateen_tests::metrics::Scrape;
 use lateen_tests::peer::{Ending, Peer};
-use lateen_tests::proxy::Engine;
+use lateen_tests::proxy::{Engine, Launch};
 use lateen_tests::upstream::{Upstream, ok};
 use lateen_tests::wait::eventually;
 use std::io::ErrorKind;
@@ -211,9 +211,18 @@ fn overflow(metrics: &Scrape, resource: &str, reason: &str) -> f64 {
     metrics.sum("bulkhead_overflow_total", &[("resource", resource), ("reason", reason)])
 }
 
+const SHORT: &str = "queueTimeout: 3s";
+const LONG: &str = "queueTimeout: 60s";
+
+/// Whoever waits in the queue of `bulkhead.yaml` does so until the test goes on, stalled or not.
+fn wait_long(example: &Example) {
+    example.change(SHORT, LONG);
+}
+
 fn a_service_that_hangs_takes_no_more_than_its_caps(engine: Engine) {
     let hanging = Hanging::start();
     let example = Example::apply_on(engine, 2, "bulkhead.yaml", &[hanging.upstream.address()]);
+    wait_long(&example);
     let queued = [("resource", "connections")];
     let at_work = [begin(&example), begin(&example)];
     hanging.await_work(2);
@@ -229,6 +238,7 @@ fn a_service_that_hangs_takes_no_more_than_its_caps(engine: Engine) {
     }
 
     // It hangs for longer than anybody waits.
+    example.change(LONG, SHORT);
     hanging.hang(true);
     let at_work = [begin(&example), begin(&example)];
     hanging.await_work(2);
@@ -258,7 +268,9 @@ fn a_service_that_hangs_takes_no_more_than_its_caps(engine: Engine) {
 
 fn who_says_nothing_takes_no_place_in_the_queue(engine: Engine) {
     let hanging = Hanging::start();
-    let example = Example::apply(engine, "bulkhead.yaml", &[hanging.upstream.address()]);
+    let instances = [hanging.upstream.address()];
+    let example = Example::apply_as(engine, "bulkhead.yaml", &instances, Launch::detecting_soon);
+    wait_long(&example);
     let at_work = [begin(&example), begin(&example)];
     hanging.await_work(2);
     let mut silent = Peer::connect(example.listen);
@@ -279,6 +291,7 @@ fn who_says_nothing_takes_no_place_in_the_queue(engine: Engine) {
 fn who_leaves_a_queue_makes_room_in_it(engine: Engine) {
     let hanging = Hanging::start();
     let example = Example::apply_on(engine, 2, "bulkhead.yaml", &[hanging.upstream.address()]);
+    wait_long(&example);
     let queued = [("resource", "connections")];
     let at_work = [begin(&example), begin(&example)];
     hanging.await_work(2);

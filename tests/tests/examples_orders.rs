@@ -75,7 +75,7 @@ fn who_is_ejected_by_order_finishes_and_gets_no_more(engine: Engine) {
     example.proxy.await_metric("endpoints_ordered_out", &[], 0.0);
 
     // Its time is over by itself.
-    example.lateen(&[&["eject"], &about[..], &["--for", "1s"]].concat()).expect_success();
+    example.lateen(&[&["eject"], &about[..], &["--for", "3s"]].concat()).expect_success();
     eventually("it is back", || (answers(&example, "/", 20) == both).then_some(()));
     example.proxy.await_metric("endpoints_ordered_out", &[], 0.0);
     assert_eq!(example.lateen(&["get", "overrides"]).expect_success(), "no overrides\n");
