@@ -416,7 +416,7 @@ fn a_route_has_a_time_of_its_own(engine: Engine) {
     let clusters = [&slow, &quick]
         .map(|upstream| mesh.cluster(&upstream.address().to_string(), &[upstream.address()]));
     let routes = clusters.map(|cluster| mesh.route(forward(&[(Some(cluster), 1)])));
-    mesh.route_mut(routes[0]).policy.request_timeout_ms = Some(50);
+    mesh.route_mut(routes[0]).policy.request_timeout_ms = Some(2_000);
     scene.apply(mesh, vec![(prefix("/slow"), routes[0]), (prefix("/"), routes[1])]);
     assert_eq!(scene.get("/slow").status, 504);
     assert_eq!(scene.get("/").status, 200);
