@@ -269,6 +269,17 @@ impl Proxy {
         self.said.so_far()
     }
 
+    /// Waits until stderr has all these words: the thread that reads it may be behind.
+    ///
+    /// # Panics
+    /// When it never has.
+    pub fn await_words(&self, words: &[&str]) {
+        let has_all = || words.iter().all(|word| self.said().contains(word)).then_some(());
+        if within(PATIENCE, has_all).is_none() {
+            panic!("not all of {words:?} in:\n{}", self.said());
+        }
+    }
+
     /// Scrapes the metrics.
     pub fn metrics(&self) -> Scrape {
         let response = self.ask_admin("/metrics");

@@ -8,7 +8,6 @@ use lateen_tests::tidy::markdown;
 use lateen_tests::tools::{Outcome, run};
 use lateen_tests::upstream::Upstream;
 use lateen_tests::wait::PATIENCE;
-use lateen_tests::wait::eventually;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -184,8 +183,8 @@ fn where_io_uring_is_forbidden_epoll_takes_over_and_says_why() {
     let upstream = Upstream::fixed("x");
     let proxy = Launch::new(Engine::Auto, &[upstream.address()]).forbidding_io_uring().start();
     assert_eq!(get(proxy.address(), "/").status, 200);
-    let said = proxy.said();
-    assert!(said.contains("epoll") && said.contains("io_uring"), "what runs, and why: {said}");
+    // What runs, and why.
+    proxy.await_words(&["epoll", "io_uring"]);
     let metrics = proxy.metrics();
     let info = metrics.all("engine_info").find(|sample| sample.value == 1.0).expect("engine_info");
     assert_eq!(info.labels["engine"], "epoll");
@@ -234,8 +233,7 @@ fn spreads_requests_over_several_upstreams(engine: Engine) {
 fn the_engine_in_use_is_told(engine: Engine) {
     let upstream = Upstream::fixed("x");
     let proxy = Proxy::start(engine, &[upstream.address()]);
-    // The log is read by a thread of the test's, which may be behind.
-    eventually("the log names the engine", || proxy.said().contains(engine.name()).then_some(()));
+    proxy.await_words(&[engine.name()]);
     let metrics = proxy.metrics();
     let told = metrics.all("engine_info").any(|sample| {
         sample.value == 1.0 && sample.labels.get("engine").is_some_and(|name| name == engine.name())

@@ -43,10 +43,7 @@ fn a_published_snapshot_is_served_and_told_of(engine: Engine) {
     assert_eq!((session.hello().name.as_str(), session.hello().workers), ("test", 2));
     assert_eq!(session.hello().running, None);
     assert_eq!(proxy.ask_admin("/ready").status, 503, "there is nothing to serve yet");
-    eventually("who waits says for which name", || {
-        proxy.said().contains("no snapshot for a proxy of this name yet").then_some(())
-    });
-    assert!(proxy.said().contains("name=test"), "{}", proxy.said());
+    proxy.await_words(&["no snapshot for a proxy of this name yet", "name=test"]);
 
     let listen = free_address();
     let mesh = Mesh::forwarding(listen, &[upstream.address()]);
@@ -120,8 +117,7 @@ fn a_last_good_snapshot_that_can_not_be_run_is_mended_by_the_control_plane(engin
     let mut session = control.welcome();
     assert_eq!(session.hello().running, None, "it asks for what it should run");
     assert_eq!(proxy.ask_admin("/ready").status, 503);
-    let said = proxy.said();
-    assert!(said.contains("can't be run") && said.contains(&listen.to_string()), "{said}");
+    proxy.await_words(&["can't be run", &listen.to_string()]);
 
     let elsewhere = free_address();
     session.apply(8, &Mesh::forwarding(elsewhere, &[upstream.address()]).0);
@@ -275,14 +271,17 @@ fn a_change_is_seen_by_all_workers_at_once(engine: Engine) {
             })
         })
         .collect();
-    for number in 2..=100 {
+    // However late the clients begin, they see many changes.
+    for number in 2.. {
         session.apply(number, &flips[number as usize % 2].0);
+        if number >= 100 && asked.load(Ordering::Acquire) > 1_000 {
+            break;
+        }
     }
     over.store(true, Ordering::Release);
     for client in clients {
         client.join().expect("no client saw an old epoch or a failure");
     }
-    assert!(asked.load(Ordering::Acquire) > 100, "the clients were busy meanwhile");
 }
 
 fn a_control_plane_that_misbehaves_changes_nothing_for_traffic(engine: Engine) {
@@ -318,8 +317,7 @@ fn a_control_plane_that_misbehaves_changes_nothing_for_traffic(engine: Engine) {
         ));
     }
     session.apply(2, &again.0);
-    let said = proxy.said();
-    assert!(said.contains("the proxy keeps what it runs"), "{said}");
+    proxy.await_words(&["the proxy keeps what it runs"]);
 }
 
 fn a_drain_takes_no_snapshot(engine: Engine) {
