@@ -90,16 +90,17 @@ fn an_order_is_over_when_its_time_is_whether_the_control_plane_ran_or_not() {
     let edge = serve.connect("edge");
     serve.apply(&mesh());
     edge.next();
-    let ran = eject(&serve, &["--for", "1s", "-o", "json"]);
+    // Long enough for a stalled machine to tell of it before it is over.
+    let ran = eject(&serve, &["--for", "3s", "-o", "json"]);
     let response: OverrideResponse = ran.json();
     assert_eq!((ran.code, response.verdict), (0, Verdict::Live));
     let order = response.order.expect("it stands").order;
-    assert_eq!(order.until.map(|until| until.0 - order.since.0), Some(1_000));
+    assert_eq!(order.until.map(|until| until.0 - order.since.0), Some(3_000));
     assert_eq!(out(&edge.next().1), [9001]);
     assert_eq!(out(&edge.next().1), [0_u16; 0], "nobody asked for it");
     serve.wait_for(|status| status.control.overrides.is_empty());
 
-    assert_eq!(eject(&serve, &["--for", "2s"]).code, 0);
+    assert_eq!(eject(&serve, &["--for", "3s"]).code, 0);
     assert_eq!(out(&edge.next().1), [9001]);
     serve.kill();
     let serve = place.serve(&[]);
