@@ -209,22 +209,40 @@ impl Peer {
     /// Reads once. `None` when bytes came.
     fn fill(&mut self) -> Option<Ending> {
         let mut buffer = [0; 64 * 1024];
-        let began = Instant::now();
-        loop {
-            return match self.stream.read(&mut buffer) {
-                Ok(0) => Some(Ending::Closed),
-                Ok(count) => {
-                    self.unread.extend_from_slice(&buffer[..count]);
-                    None
-                }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted if began.elapsed() < PATIENCE => continue,
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut => Some(Ending::Open),
-                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Some(Ending::Reset),
-                    _ => panic!("read: {error}"),
-                },
-            };
+        match self.read(&mut buffer) {
+            Ok(0) => Some(Ending::Closed),
+            Ok(count) => {
+                self.unread.extend_from_slice(&buffer[..count]);
+                None
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => Some(Ending::Open),
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Some(Ending::Reset),
+                _ => panic!("read: {error}"),
+            },
         }
+    }
+
+    /// Reads as the socket does, but through stops of the process, each of which ends a read that has a timeout
+    /// (signal(7)): all of them together take no longer than that.
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let began = Instant::now();
+        let mut result = self.stream.read(buffer);
+        if !result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+            return result;
+        }
+        let patience = self.stream.read_timeout()?;
+        while result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+            let left = patience.map(|patience| patience.saturating_sub(began.elapsed()));
+            if left == Some(Duration::ZERO) {
+                result = Err(ErrorKind::TimedOut.into());
+            } else {
+                self.stream.set_read_timeout(left)?;
+                result = self.stream.read(buffer);
+            }
+        }
+        self.stream.set_read_timeout(patience)?;
+        result
     }
 
     fn unread_text(&self) -> String {
