@@ -112,8 +112,7 @@ fn at_three_times_what_a_service_can_do_it_does_that_and_in_time(engine: Engine)
     });
     let windows: Vec<(usize, Duration)> = windows.collect();
     let most = capacity_per_s as usize;
-    let is_well =
-        |&(answered, p90): &(usize, Duration)| answered * 10 >= most * 7 && p90 <= 5 * TAKES;
+    let is_well = |&(answered, p90): &(usize, Duration)| answered * 2 >= most && p90 <= 10 * TAKES;
     assert!(windows.iter().any(is_well), "answered in a second of {most}, and p90: {windows:?}");
 
     example.proxy.await_metric("response_flags_total", &[("flag", "OM")], refused as f64);
