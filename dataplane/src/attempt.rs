@@ -53,7 +53,7 @@ pub async fn first_try(
 ) -> Result<Try, Failure> {
     let none = Tried::default();
     let tried = request.tries().map_or(&none, |tries| &tries.tried);
-    match connect_try(connection, exchange, way, endpoint, tried).await {
+    match connect_try(connection, exchange, way, endpoint, (tried, tried.count())).await {
         Ok(first) => Ok(first),
         Err(failure) => obtain_again(connection, request, exchange, way, failure).await,
     }
@@ -65,7 +65,7 @@ async fn connect_try(
     exchange: &Exchange,
     way: &Way,
     endpoint: Option<EndpointIndex>,
-    tried: &Tried,
+    tried: (&Tried, usize),
 ) -> Result<Try, Failure> {
     obtain(connection, &way.cluster, exchange, endpoint, tried, Patience::Queues).await
 }
@@ -99,20 +99,24 @@ pub async fn try_again(
             let _ = way.cluster.pay_for_try(lateen_ring::now().as_nanos());
             match dial(connection, exchange, last).await {
                 Ok(again) => Ok(again),
-                // As a first try: to none that was tried, while another is left.
-                Err((gone, failure)) if failure.cause == Cause::ConnectFailed => {
+                // As a first try would: to another one, if any is left.
+                Err((gone, failure, false)) if failure.cause == Cause::ConnectFailed => {
                     let alone = Tried::default();
                     let tried = request.tries().map_or(&alone, |tries| &tries.tried);
+                    let earlier = tried.count();
                     tried.push(gone.chosen().index);
                     drop(gone);
-                    match connect_try(connection, exchange, way, None, tried).await {
+                    let others = (tried, earlier);
+                    match connect_try(connection, exchange, way, None, others).await {
                         Ok(other) => Ok(other),
-                        Err(failure) => {
+                        Err(none) => {
+                            let is_none = none.cause == Cause::NoHealthyUpstream;
+                            let failure = if is_none { failure } else { none };
                             obtain_again(connection, request, exchange, way, failure).await
                         }
                     }
                 }
-                Err((gone, failure)) => {
+                Err((gone, failure, _)) => {
                     leave(gone);
                     obtain_again(connection, request, exchange, way, failure).await
                 }
@@ -149,8 +153,8 @@ pub async fn start_rival(
     }
     tries.tried.push(this.in_flight.chosen().index);
     let obtained = {
-        let obtaining =
-            obtain(connection, &way.cluster, exchange, None, &tries.tried, Patience::None);
+        let tried = (&tries.tried, tries.tried.count());
+        let obtaining = obtain(connection, &way.cluster, exchange, None, tried, Patience::None);
         let mut obtaining = pin!(obtaining);
         poll_fn(|cx| {
             if this.upstream.stream.poll_news(cx).is_ready() {
@@ -206,6 +210,7 @@ async fn obtain_after(
     let tried = &request.tries().expect("who has none claims none").tried;
     loop {
         unless_gone(connection, lateen_ring::sleep(wait)).await?;
+        let tried = (tried, tried.count());
         let failure = match connect_try(connection, exchange, way, None, tried).await {
             Ok(next) => return Ok(next),
             Err(failure) => failure,

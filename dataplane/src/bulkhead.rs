@@ -34,7 +34,7 @@ use lateen_snapshot::model::overload::{Overload, Priority, QueueDelay};
 use lateen_snapshot::model::{Cluster as ClusterSpec, ClusterPolicy};
 
 use crate::bulkhead::adaptive::Adaptive;
-use crate::bulkhead::total::{GateTotal, Joined, Resource, Terms, Ticket};
+use crate::bulkhead::total::{GateTotal, Joined, Resource, Spare, Terms, Ticket};
 use crate::cluster::Chosen;
 use crate::decide::lease::count::{UnitLease, batch_size};
 use crate::failure::{Failure, Stage};
@@ -137,7 +137,7 @@ impl Bulkhead {
     pub fn set_caps(&self, caps: Caps) {
         let before = self.caps.replace(caps);
         let grows = |before: Option<u32>, now: Option<u32>| {
-            before.is_some_and(|before| now.is_none_or(|now| now > before))
+            before.is_some_and(|before| before < u32::MAX && now.is_none_or(|now| now > before))
         };
         // Whoever waited in vain did so for less.
         if caps.connections_max > before.connections_max {
@@ -332,13 +332,14 @@ impl Bulkhead {
     fn recall(&self, of: Resource, waits: bool) {
         if of == Resource::Connection {
             self.totals.bulkhead.recall(waits);
+            self.totals.bulkhead.recall_spare();
         }
     }
 
-    /// Somebody asked for a connection in vain, who does not wait for it: one that idles is given up, so that
-    /// there is room the next time.
+    /// Somebody asked for a connection in vain, who has less need of it than a request and does not wait: one
+    /// that idles is given up, so that there is room the next time.
     pub fn recall_idle(&self) {
-        self.recall(Resource::Connection, false);
+        self.totals.bulkhead.recall(false);
     }
 
     /// Somebody of this priority would get through too late.
@@ -415,6 +416,16 @@ impl Bulkhead {
     /// An idle connection was given up for another worker.
     pub fn note_recalled(&self) {
         self.metrics().recalled.increment();
+    }
+
+    /// A connection that can be given up for who needs its place; until [`leave_spare`](Self::leave_spare).
+    pub fn enter_spare(&self, keeper: Waker) -> Arc<Spare> {
+        self.totals.bulkhead.enter_spare(keeper)
+    }
+
+    /// It is none any more.
+    pub fn leave_spare(&self, spare: &Arc<Spare>) {
+        self.totals.bulkhead.leave_spare(spare);
     }
 
     /// Who looks after this worker's idle connections to a part of the service.

@@ -8,7 +8,8 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use lateen_ring::{Instant, Lease, room};
@@ -17,6 +18,7 @@ use lateen_snapshot::model::Protocol;
 use crate::accept::detect::{Detected, detect};
 use crate::accept::proxied::{self, read_proxy_header};
 use crate::bulkhead::Bulkhead;
+use crate::bulkhead::total::Spare;
 use crate::client::Connection;
 use crate::failure::{Failure, Stage};
 use crate::forward::pool::close_upstream;
@@ -130,7 +132,7 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
     let spoken = loop {
         let silent = received.is_empty();
         connection.deadline.set(match (&early, verdict) {
-            (Some(_), _) if silent => since + timeouts.idle,
+            (Some(_), _) if silent => heard_at + timeouts.idle,
             (Some(_), Detected::LikelyHttp1) => heard_at + timeouts.header,
             _ => since + wait,
         });
@@ -180,7 +182,9 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
             // Either closed: the tunnel passes on what there is to pass on.
             Spoke::Client(Ok(None)) | Spoke::Upstream(_) => break Spoken::tcp(early, None),
             Spoke::Nobody if early.is_none() && (silent || verdict == Detected::LikelyHttp1) => {
-                match connect_any(connection, &line, Haste::Early).await {
+                // Once, as soon as it could be of use: not again and again what others use.
+                let recalls = since == heard_at;
+                match connect_any(connection, &line, Haste::Early { recalls }).await {
                     Reached::Endpoint(connected) => early = Some(connected),
                     Reached::Nobody => break Spoken::Nothing,
                     // Whoever may have nothing to say to it takes nobody's place in the queue.
@@ -210,7 +214,7 @@ async fn listen_in(connection: &Connection, received: &mut Received) -> Spoken {
             Spoke::Wanted => {
                 let Connected { in_flight, upstream, .. } = *early.take().expect("it is wanted");
                 shard.pool.put(shard, in_flight.chosen(), upstream);
-                (since, wait) = (lateen_ring::now(), limits::EARLY_CONNECT_AGAIN);
+                (since, wait) = (lateen_ring::now(), limits::EARLY_CONNECT_AGAIN_MAX);
             }
             Spoke::Nobody if silent => {
                 connection.closes_for(CloseReason::TimedOut);
@@ -243,8 +247,8 @@ async fn who_speaks_first(
     early: Option<&Connected>,
     is_silent: bool,
 ) -> Spoke {
-    let spare = early.filter(|_| is_silent).map(|early| &early.in_flight.chosen().cluster);
-    let kept = match spare {
+    let of_spare = early.filter(|_| is_silent).map(|early| &early.in_flight.chosen().cluster);
+    let spare = match of_spare {
         Some(cluster) => Some(SpareGuard::enter(cluster.bulkhead.clone()).await),
         None => None,
     };
@@ -257,7 +261,7 @@ async fn who_speaks_first(
         {
             return Poll::Ready(Spoke::Upstream(said));
         }
-        if kept.as_ref().is_some_and(|kept| kept.bulkhead.waiting() > 0) {
+        if spare.as_ref().is_some_and(|guard| guard.spare.is_wanted()) {
             return Poll::Ready(Spoke::Wanted);
         }
         connection.deadline.poll_past(cx).map(|()| Spoke::Nobody)
@@ -268,20 +272,20 @@ async fn who_speaks_first(
 /// An upstream's place that is given up as soon as somebody asks for it, while this lives.
 struct SpareGuard {
     bulkhead: Rc<Bulkhead>,
-    keeper: Waker,
+    spare: Arc<Spare>,
 }
 
 impl SpareGuard {
     async fn enter(bulkhead: Rc<Bulkhead>) -> Self {
         let keeper = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        bulkhead.enter_keeper(&keeper);
-        Self { bulkhead, keeper }
+        let spare = bulkhead.enter_spare(keeper);
+        Self { bulkhead, spare }
     }
 }
 
 impl Drop for SpareGuard {
     fn drop(&mut self) {
-        self.bulkhead.leave_keeper(&self.keeper);
+        self.bulkhead.leave_spare(&self.spare);
     }
 }
 

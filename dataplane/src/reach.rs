@@ -53,7 +53,10 @@ pub struct Connected {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Haste {
     /// It may turn out to speak HTTP: it waits for no room, and no limit counts it yet.
-    Early,
+    Early {
+        /// Where there is no room, a connection that idles is given up for it.
+        recalls: bool,
+    },
     /// It does.
     Due,
 }
@@ -95,7 +98,7 @@ pub async fn connect_any(connection: &Connection, line: &TcpLine<'_>, haste: Has
             let peer = connection.limited_peer();
             let flows = limits.as_ref().and_then(|it| it.flows(shard, None, peer, true));
             let flows = flows.map(Box::new);
-            let limits = limits.filter(|_| haste == Haste::Early);
+            let limits = limits.filter(|_| haste != Haste::Due);
             let said = None;
             let connected = Connected { upstream, in_flight, bounds, flows, epoch, limits, said };
             Reached::Endpoint(Box::new(connected))
@@ -138,10 +141,12 @@ async fn connect_one_of(
         // Before the pick, which moves turns on.
         let early_unit = match haste {
             Haste::Due => None,
-            Haste::Early => match cluster.bulkhead.try_enter() {
+            Haste::Early { recalls } => match cluster.bulkhead.try_enter() {
                 Some(unit) => Some(unit),
                 None if tried.len() < cluster.endpoint_count() => {
-                    cluster.bulkhead.recall_idle();
+                    if recalls {
+                        cluster.bulkhead.recall_idle();
+                    }
                     return Ok(None);
                 }
                 None => break,

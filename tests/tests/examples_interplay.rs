@@ -7,7 +7,7 @@ use lateen_tests::peer::Peer;
 use lateen_tests::proxy::{Engine, Launch};
 use lateen_tests::upstream::{Upstream, hanging, ok};
 use lateen_tests::wait::{PATIENCE, eventually};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ lateen_tests::on_both_engines!(
     copies_are_held_to_the_caps_of_where_they_go,
     a_caller_that_waits_no_longer_opens_no_breaker,
     a_dead_connection_to_a_dead_instance_costs_no_request,
+    a_dead_connection_to_the_only_instance_is_replaced_once,
 );
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
@@ -197,14 +198,14 @@ fn a_caller_that_waits_no_longer_opens_no_breaker(engine: Engine) {
     example.proxy.await_metric("breaker_transitions_total", &[("to", "open")], 1.0);
 }
 
-fn a_dead_connection_to_a_dead_instance_costs_no_request(engine: Engine) {
-    // It takes one connection, and ends with that connection's second request.
-    let mortal = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = mortal.local_addr().expect("it is bound");
+/// An instance that takes one connection, and ends with that connection's second request; and word of its end.
+fn mortal() -> (SocketAddr, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound");
     let (is_dead, dying) = mpsc::channel();
     thread::spawn(move || {
-        let (stream, _) = mortal.accept().expect("a connection");
-        drop(mortal);
+        let (stream, _) = listener.accept().expect("a connection");
+        drop(listener);
         let mut peer = Peer::new(stream);
         if read_request(&mut peer, 0).is_some() {
             peer.send(ok("mortal", 6));
@@ -214,6 +215,11 @@ fn a_dead_connection_to_a_dead_instance_costs_no_request(engine: Engine) {
         // The test may be over.
         let _ = is_dead.send(());
     });
+    (address, dying)
+}
+
+fn a_dead_connection_to_a_dead_instance_costs_no_request(engine: Engine) {
+    let (address, dying) = mortal();
     let other = Upstream::fixed("other");
     let proxy = Launch::new(engine, &[address, other.address()]).start();
     let mut client = Peer::connect(proxy.address());
@@ -222,4 +228,14 @@ fn a_dead_connection_to_a_dead_instance_costs_no_request(engine: Engine) {
         dying.try_recv().ok()
     });
     assert_eq!(exchange(&mut client, GET).status, 200);
+}
+
+fn a_dead_connection_to_the_only_instance_is_replaced_once(engine: Engine) {
+    let (address, _dying) = mortal();
+    let proxy = Launch::new(engine, &[address]).start();
+    let mut client = Peer::connect(proxy.address());
+    assert_eq!(exchange(&mut client, GET).status, 200);
+    assert_eq!(exchange(&mut client, GET).status, 503);
+    let logged = &proxy.access_log(2)[1];
+    assert_eq!((&logged["flags"], &logged["retries"]), (&"UF".into(), &1.into()));
 }

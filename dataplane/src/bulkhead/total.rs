@@ -21,8 +21,25 @@ pub struct BulkheadTotal {
     gates: [GateTotal; Resource::ALL.len()],
     /// The tasks that look after idle connections: of each worker, one for each part that has some.
     keepers: Mutex<Vec<Waker>>,
+    /// Connections that are there for clients who have said nothing yet.
+    spares: Mutex<Vec<Arc<Spare>>>,
     /// Somebody has asked for a connection in vain and does not wait.
     has_missed: AtomicBool,
+}
+
+/// A connection that nobody has a use for yet, and which is given up as soon as somebody has one for its
+/// place.
+#[derive(Debug)]
+pub struct Spare {
+    is_wanted: AtomicBool,
+    keeper: Waker,
+}
+
+impl Spare {
+    /// Whether it is to be given up.
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Acquire)
+    }
 }
 
 /// What there is a cap of.
@@ -65,6 +82,30 @@ impl BulkheadTotal {
     /// There are none any more.
     pub fn leave_keeper(&self, keeper: &Waker) {
         lock(&self.keepers).retain(|other| !other.will_wake(keeper));
+    }
+
+    /// There is a connection that can be given up, which `keeper` looks after.
+    pub fn enter_spare(&self, keeper: Waker) -> Arc<Spare> {
+        let spare = Arc::new(Spare { is_wanted: AtomicBool::new(false), keeper });
+        lock(&self.spares).push(spare.clone());
+        // Whoever waits already has looked for one in vain.
+        if self.gate(Resource::Connection).waiting() > 0 {
+            spare.is_wanted.store(true, Ordering::Release);
+        }
+        spare
+    }
+
+    /// It has a use now, or is gone.
+    pub fn leave_spare(&self, spare: &Arc<Spare>) {
+        lock(&self.spares).retain(|other| !Arc::ptr_eq(other, spare));
+    }
+
+    /// A place is needed: one that is spare is given up.
+    pub fn recall_spare(&self) {
+        if let Some(spare) = lock(&self.spares).pop() {
+            spare.is_wanted.store(true, Ordering::Release);
+            spare.keeper.wake_by_ref();
+        }
     }
 
     /// Somebody asked for a connection, and waits or does not: what idles on whatever worker is to be given

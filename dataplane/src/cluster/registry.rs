@@ -110,6 +110,8 @@ impl Clusters {
         for at in gone {
             last.endpoints[*at as usize].retired.set(true);
         }
+        let address_of = |at: &u32| last.spec.endpoints[*at as usize].address;
+        cluster.watch.forget(gone.iter().map(address_of));
         last.idle.wake_keeper();
         cluster.bulkhead.follow(spec);
         cluster

@@ -134,7 +134,8 @@ pub const fn lasts_ms(rule: &CircuitBreaker, stage: Stage) -> Option<u32> {
     match stage {
         Stage::Closed => None,
         Stage::Open | Stage::HalfOpen => Some(rule.sleep_ms),
-        Stage::Ramp => Some(rule.ramp_ms),
+        // One that follows no good probe takes its time even where others have no ramp.
+        Stage::Ramp => Some(if rule.ramp_ms == 0 { rule.sleep_ms } else { rule.ramp_ms }),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Before: `request` is about to forward a request whose route has mirrors. After: a task of its own
 //! sends the copy and throws the answer away; the request it copies never waits for it and never hears
-//! of it. A body up to a bound is waited for before; what is not all in memory then is not copied, but
-//! counted.
+//! of it. A body up to a bound is waited for before, for a moment; what is not all in memory then is not
+//! copied, but counted.
 
 use std::rc::Rc;
 

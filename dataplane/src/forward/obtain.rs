@@ -56,8 +56,8 @@ pub struct Try {
 }
 
 /// A new connection to the endpoint that was chosen `first`; to another, perhaps a pooled one, if
-/// that can't be reached. None of `tried` while another is left, be it further away. The time of the try
-/// begins once there is room for a connection.
+/// that can't be reached. None of `tried` while another is left, be it further away; then one of the first
+/// `earlier` of them. The time of the try begins once there is room for a connection.
 ///
 /// # Errors
 /// The last failure, or that there was no endpoint to try.
@@ -66,13 +66,12 @@ pub async fn obtain(
     cluster: &Rc<Cluster>,
     exchange: &Exchange,
     mut first: Option<EndpointIndex>,
-    tried: &Tried,
+    (tried, mut earlier): (&Tried, usize),
     patience: Patience,
 ) -> Result<Try, Failure> {
     let shard = &connection.shard;
     let mut failure = Failure::no_healthy_upstream();
     let mut cluster = tried.cluster(cluster);
-    let mut earlier = tried.count();
     let mut began_until = None;
     for connects in 0..limits::CONNECT_TRIES_MAX {
         let chosen = first.take();
@@ -84,30 +83,36 @@ pub async fn obtain(
             exchange.retries.set(exchange.retries.get() + 1);
         }
         let chosen = Chosen { cluster: cluster.clone(), index };
-        let mut until = || *began_until.get_or_insert_with(|| exchange.try_until());
         if !was_chosen && let Some(upstream) = shard.pool.take(shard, &chosen) {
             shard.metrics().pool_hit.increment();
             let in_flight = InFlight::new(chosen);
-            return Ok(Try { in_flight, upstream, pooled: true, until: until() });
+            let until = began_until.unwrap_or_else(|| exchange.try_until());
+            return Ok(Try { in_flight, upstream, pooled: true, until });
         }
         shard.metrics().pool_miss.increment();
         exchange.chose(index);
         // Who wants a certain endpoint, or others than before, is not served by just any connection.
         let takes_any = tried.count() == 0 && exchange.wish.get().is_none();
+        let waits_until = began_until.unwrap_or_else(|| exchange.due.get());
         let room = match patience {
             Patience::None => cluster.bulkhead.try_enter().map(Place::New),
-            Patience::Queues if takes_any => Some(room(connection, &cluster, exchange).await?),
-            Patience::Queues => Some(Place::New(unit(connection, exchange, &cluster).await?)),
+            Patience::Queues if takes_any => {
+                Some(room(connection, &cluster, exchange, waits_until).await?)
+            }
+            Patience::Queues => {
+                Some(Place::New(unit(connection, exchange, &cluster, waits_until).await?))
+            }
         };
         let Some(room) = room else { return Err(Failure::overflow(Stage::Decide)) };
+        let until = *began_until.get_or_insert_with(|| exchange.try_until());
         let unit = match room {
             Place::New(unit) => unit,
             Place::Taken(chosen, upstream) => {
                 let in_flight = InFlight::new(chosen);
-                return Ok(Try { in_flight, upstream, pooled: true, until: until() });
+                return Ok(Try { in_flight, upstream, pooled: true, until });
             }
         };
-        let (until, mut in_flight) = (until(), InFlight::new(chosen));
+        let mut in_flight = InFlight::new(chosen);
         match dial_with(connection, exchange, in_flight.chosen(), unit, until).await {
             Ok(upstream) => return Ok(Try { in_flight, upstream, pooled: false, until }),
             Err(failed) => failure = failed,
@@ -178,12 +183,13 @@ async fn room(
     connection: &Connection,
     cluster: &Rc<Cluster>,
     exchange: &Exchange,
+    until: Instant,
 ) -> Result<Place, Failure> {
-    let shard = &connection.shard;
-    let (priority, due) = (exchange.priority.get(), exchange.due.get());
+    let (shard, priority) = (&connection.shard, exchange.priority.get());
     loop {
         let idle = || shard.pool.take_any(shard, cluster);
-        let room = cluster.bulkhead.room(&cluster.idle, priority, &connection.deadline, due, idle);
+        let room =
+            cluster.bulkhead.room(&cluster.idle, priority, &connection.deadline, until, idle);
         let (of, upstream) = match unless_gone(connection, room).await?? {
             Room::Unit(unit) => return Ok(Place::New(unit)),
             Room::Connection(handed_over) => *handed_over,
@@ -203,9 +209,9 @@ async fn unit(
     connection: &Connection,
     exchange: &Exchange,
     cluster: &Cluster,
+    until: Instant,
 ) -> Result<ConnectionUnit, Failure> {
-    let (priority, due) = (exchange.priority.get(), exchange.due.get());
-    let entering = cluster.bulkhead.enter(priority, &connection.deadline, due);
+    let entering = cluster.bulkhead.enter(exchange.priority.get(), &connection.deadline, until);
     unless_gone(connection, entering).await?
 }
 
@@ -213,20 +219,21 @@ async fn unit(
 ///
 /// # Errors
 /// With the endpoint, [`Failure::connect_failed`], [`Failure::overflow`], or a timeout if the request's own
-/// ran out.
+/// ran out; and whether the try's time is over.
 pub async fn dial(
     connection: &Connection,
     exchange: &Exchange,
     in_flight: InFlight,
-) -> Result<Try, (InFlight, Failure)> {
-    let unit = match unit(connection, exchange, &in_flight.chosen().cluster).await {
+) -> Result<Try, (InFlight, Failure, bool)> {
+    let cluster = in_flight.chosen().cluster.clone();
+    let unit = match unit(connection, exchange, &cluster, exchange.due.get()).await {
         Ok(unit) => unit,
-        Err(failure) => return Err((in_flight, failure)),
+        Err(failure) => return Err((in_flight, failure, true)),
     };
     let until = exchange.try_until();
     match dial_with(connection, exchange, in_flight.chosen(), unit, until).await {
         Ok(upstream) => Ok(Try { in_flight, upstream, pooled: false, until }),
-        Err(failure) => Err((in_flight, failure)),
+        Err(failure) => Err((in_flight, failure, lateen_ring::now() >= until)),
     }
 }
 

@@ -66,14 +66,24 @@ impl Breaking {
         if self.0.is_empty() {
             return;
         }
-        let rule_of = |route: &'_ Route| route.policy.circuit_breaker.as_deref().cloned();
-        let broken = routes.iter().filter_map(|route| Some((route.name.as_str(), rule_of(route)?)));
-        let there: HashMap<&str, CircuitBreaker> = broken.collect();
+        // A rule that is attached in several places is a route in each of them, all of one name.
+        let mut there: HashMap<&str, Vec<&CircuitBreaker>> = HashMap::new();
+        for route in routes {
+            if let Some(rule) = route.policy.circuit_breaker.as_deref()
+                && self.0.contains_key(route.name.as_str())
+            {
+                there.entry(&route.name).or_default().push(rule);
+            }
+        }
         self.0.retain(|name, (totals, rule)| {
-            let Some(new) = there.get(&**name) else {
+            let Some(rules) = there.get(&**name) else {
                 totals.breaker.move_to(Stage::Closed);
                 return false;
             };
+            if rules.contains(&&*rule) {
+                return true;
+            }
+            let new = rules[0];
             let stage = totals.breaker.standing().stage;
             let (before_ms, after_ms) = (lasts_ms(rule, stage), lasts_ms(new, stage));
             *rule = new.clone();
@@ -148,6 +158,8 @@ mod tests {
         let standing = || (totals.breaker.standing().stage, totals.breaker.standing().turn);
         breaking.tidy(&mut top, &[with_sleep(breaker_rule().sleep_ms)]);
         assert_eq!(standing(), (Stage::Open, 1), "it is the same");
+        breaking.tidy(&mut top, &[with_sleep(1), with_sleep(breaker_rule().sleep_ms)]);
+        assert_eq!(standing(), (Stage::Open, 1), "it is one of those of its name");
         breaking.tidy(&mut top, &[with_sleep(1)]);
         assert_eq!(standing(), (Stage::Open, 2));
         breaking.elapsed(&mut top, &name, 1);

@@ -68,6 +68,10 @@ impl Ward {
     /// Ejects an endpoint, if that may be; `runs`: what it did last, in a row.
     fn eject(&mut self, top: &mut Desktop, address: SocketAddr, cause: Cause, runs: Runs) {
         if !self.spec.endpoints.iter().any(|endpoint| endpoint.address == address) {
+            // A worker may know of it before this thread does.
+            if let Some(seen) = self.totals.health.seen_if_any(address) {
+                seen.forget_told();
+            }
             return;
         }
         let detection = self.detection();
@@ -217,12 +221,13 @@ impl Ward {
         }
         let detection = self.detection();
         let now = self.ejecting_counted();
-        let before = std::mem::replace(&mut self.ejecting.counted, now.clone());
+        let before = std::mem::take(&mut self.ejecting.counted);
         let nothing = Counted::default();
         let in_service = now.iter().filter(|(at, _)| !self.ejecting.ejections.is_out(**at));
         let (addresses, counts): (Vec<SocketAddr>, Vec<Counts>) = in_service
             .map(|(at, counted)| (*at, counted.since(before.get(at).unwrap_or(&nothing))))
             .unzip();
+        self.ejecting.counted = now;
         for (index, cause) in sweep(&detection, &counts) {
             self.eject(top, addresses[index], cause, Runs::default());
         }

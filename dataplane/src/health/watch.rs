@@ -5,7 +5,7 @@
 //! endpoints' loads, where the choice goes by it.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,21 +40,20 @@ impl Watch {
 
     /// Of the same cluster as another snapshot has it.
     pub fn as_in(&self, spec: &model::Cluster) -> Self {
-        {
-            let mut known = self.known.borrow_mut();
-            if !known.is_empty() {
-                let there: HashSet<SocketAddr> =
-                    spec.endpoints.iter().map(|endpoint| endpoint.address).collect();
-                known.retain(|address, seen| {
-                    let is_there = there.contains(address);
-                    if !is_there {
-                        seen.note_gone();
-                    }
-                    is_there
-                });
+        Self::with(self.known.clone(), spec, &self.desk)
+    }
+
+    /// Some of its endpoints have left it.
+    pub fn forget(&self, gone: impl Iterator<Item = SocketAddr>) {
+        let mut known = self.known.borrow_mut();
+        if known.is_empty() {
+            return;
+        }
+        for address in gone {
+            if let Some(seen) = known.remove(&address) {
+                seen.note_gone();
             }
         }
-        Self::with(self.known.clone(), spec, &self.desk)
     }
 
     fn with(
@@ -82,10 +81,22 @@ impl Watch {
         self.followed.get()
     }
 
-    /// Of a try where every one is counted.
-    fn counted(&self, shard: &Shard, chosen: &Chosen) -> Option<&Seen> {
-        let of = &self.counted.as_ref()?[chosen.index.as_usize()];
-        Some(of.get_or_init(|| self.known(shard, chosen)))
+    /// Counts a try, where every one is counted. False: it is not.
+    fn count(
+        &self,
+        shard: &Shard,
+        chosen: &Chosen,
+        ending: Ending,
+        latency_us: Option<u64>,
+    ) -> bool {
+        let Some(counted) = &self.counted else { return false };
+        let kept = counted[chosen.index.as_usize()].get_or_init(|| self.known(shard, chosen));
+        match kept.has_gone() {
+            false => kept.count(shard.worker(), ending, latency_us),
+            // It left and came again, while this view stayed.
+            true => self.known(shard, chosen).count(shard.worker(), ending, latency_us),
+        }
+        true
     }
 
     fn known(&self, shard: &Shard, chosen: &Chosen) -> Arc<Seen> {
@@ -136,8 +147,7 @@ pub(super) fn note(shard: &Shard, chosen: &Chosen, ending: Ending, latency_us: O
     if endpoint.is_retired() {
         return;
     }
-    if let Some(seen) = cluster.watch.counted(shard, chosen) {
-        seen.count(shard.worker(), ending, latency_us);
+    if cluster.watch.count(shard, chosen, ending, latency_us) {
         let health = &cluster.totals.health;
         if !health.is_compared() && tell(cluster, None) {
             health.set_compared(true);
@@ -175,5 +185,37 @@ fn note_run(shard: &Shard, chosen: &Chosen, ending: Ending) {
         if !tell(cluster, Some(chosen.address())) {
             seen.forget_told();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lateen_snapshot::model::ClusterId;
+
+    use super::*;
+    use crate::health::tries::note_connect_failed;
+    use crate::testing::{clusters, on_worker};
+
+    #[test]
+    fn who_left_is_forgotten_and_not_for_an_older_view() {
+        on_worker(&[], async |mut worker| {
+            let older = worker.switch(clusters(&[("a", &[1])]));
+            let live = worker.switch(clusters(&[("a", &[1, 2])]));
+            let fail = |worker: &crate::testing::TestWorker, live: &crate::live::Live| {
+                let cluster = live.cluster(&worker.shard, ClusterId(0)).clone();
+                let chosen = Chosen { cluster, index: EndpointIndex::new(1) };
+                note_connect_failed(&worker.shard, &chosen);
+                let health = &chosen.cluster.totals.health;
+                let seen = health.seen_if_any(chosen.address()).expect("it failed");
+                seen.sum().0.refused
+            };
+            assert_eq!(fail(&worker, &live), 1);
+            older.cluster(&worker.shard, ClusterId(0));
+            assert_eq!(fail(&worker, &live), 2, "it is there still");
+            let without = worker.switch(clusters(&[("a", &[1])]));
+            without.cluster(&worker.shard, ClusterId(0));
+            let again = worker.switch(clusters(&[("a", &[1, 2])]));
+            assert_eq!(fail(&worker, &again), 1, "it is another one");
+        });
     }
 }
