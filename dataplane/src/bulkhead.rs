@@ -17,6 +17,7 @@
 //! cap of requests follow how long they take, [`adaptive`] finds it.
 
 pub mod adaptive;
+mod recall;
 mod spare;
 pub mod total;
 
@@ -34,7 +35,7 @@ use lateen_snapshot::model::overload::{Overload, Priority, QueueDelay};
 use lateen_snapshot::model::{Cluster as ClusterSpec, ClusterPolicy};
 
 use crate::bulkhead::adaptive::Adaptive;
-use crate::bulkhead::total::{GateTotal, Joined, Resource, Spare, Terms, Ticket};
+use crate::bulkhead::total::{GateTotal, Joined, Resource, Terms, Ticket};
 use crate::cluster::Chosen;
 use crate::decide::lease::count::{UnitLease, batch_size};
 use crate::failure::{Failure, Stage};
@@ -328,20 +329,6 @@ impl Bulkhead {
         Err(overflow(Overflow::TimedOut))
     }
 
-    /// There was no room: what idles of it is to be given up.
-    fn recall(&self, of: Resource, waits: bool) {
-        if of == Resource::Connection {
-            self.totals.bulkhead.recall(waits);
-            self.totals.bulkhead.recall_spare();
-        }
-    }
-
-    /// Somebody asked for a connection in vain, who has less need of it than a request and does not wait: one
-    /// that idles is given up, so that there is room the next time.
-    pub fn recall_idle(&self) {
-        self.totals.bulkhead.recall(false);
-    }
-
     /// Somebody of this priority would get through too late.
     #[cold]
     fn turn_away(&self, of: Resource, priority: Priority) -> Failure {
@@ -405,37 +392,6 @@ impl Bulkhead {
         let waiters = self.waiters.borrow();
         let here = waiters.iter().filter(|waiter| Rc::ptr_eq(&waiter.cluster, of)).count();
         waiting.saturating_sub(here)
-    }
-
-    /// A connection idles: who asks for one can have it, on whatever worker.
-    #[inline]
-    pub fn note_idle(&self) {
-        self.gate(Resource::Connection).clear_failing();
-    }
-
-    /// An idle connection was given up for another worker.
-    pub fn note_recalled(&self) {
-        self.metrics().recalled.increment();
-    }
-
-    /// A connection that can be given up for who needs its place; until [`leave_spare`](Self::leave_spare).
-    pub fn enter_spare(&self, keeper: Waker) -> Arc<Spare> {
-        self.totals.bulkhead.enter_spare(keeper)
-    }
-
-    /// It is none any more.
-    pub fn leave_spare(&self, spare: &Arc<Spare>) {
-        self.totals.bulkhead.leave_spare(spare);
-    }
-
-    /// Who looks after this worker's idle connections to a part of the service.
-    pub fn enter_keeper(&self, waker: &Waker) {
-        self.totals.bulkhead.enter_keeper(waker);
-    }
-
-    /// It does so no more.
-    pub fn leave_keeper(&self, waker: &Waker) {
-        self.totals.bulkhead.leave_keeper(waker);
     }
 
     /// A unit was lent to one of this worker's.
