@@ -23,8 +23,6 @@ pub(super) struct Ejecting {
     ejections: Ejections<SocketAddr>,
     /// Connects to ejected endpoints that were made or begun, of those that are connected to at all.
     reconnects: HashMap<SocketAddr, Reconnects>,
-    /// How many endpoints were connected to so far.
-    reconnected: u64,
     /// When the next return is looked after, if that is due.
     return_ns: Option<u64>,
     /// What was counted up to the last comparison.
@@ -88,8 +86,7 @@ impl Ward {
         tracing::info!(cluster = %self.name, %address, cause = cause.as_str(), "endpoint ejected");
         if runs.local > 0 {
             // Who reset may have gone: then it refuses, and is back when it does not.
-            self.ejecting.reconnected += 1;
-            let number = self.ejecting.reconnected;
+            let number = top.number();
             self.ejecting.reconnects.insert(address, Reconnects { number, count: 0 });
             let after_ns = if waits { limits::REPROBE_AFTER.as_nanos() as u64 } else { 0 };
             top.set_timer(&self.name, after_ns, Due::Reconnect(address, number));

@@ -277,18 +277,23 @@ mod tests {
         }
     }
 
-    /// Waits for one probe.
-    fn ask(address: SocketAddr, what: What, timeout_ns: u64) -> Found {
-        let mut probes = Probes::new();
-        probes.want(Wanted { address, what, timeout_ns, lane: Lane::Check, tag: () }, 0);
+    /// Waits until one is over: whose it is, and what was found.
+    fn next_done<T: Copy>(probes: &mut Probes<T>) -> (T, Found) {
         loop {
             let mut watched: Vec<PollFd<'_>> = probes.watched().collect();
             rustix::event::poll(&mut watched, None).expect("it waits");
             drop(watched);
-            if let Some((_, _, found)) = probes.take_done(0).pop() {
-                return found;
+            if let Some((tag, _, found)) = probes.take_done(0).pop() {
+                return (tag, found);
             }
         }
+    }
+
+    /// Waits for one probe.
+    fn ask(address: SocketAddr, what: What, timeout_ns: u64) -> Found {
+        let mut probes = Probes::new();
+        probes.want(Wanted { address, what, timeout_ns, lane: Lane::Check, tag: () }, 0);
+        next_done(&mut probes).1
     }
 
     #[test]
@@ -326,15 +331,7 @@ mod tests {
             want(Lane::Check, What::Http(Arc::from(&b"GET"[..])), "check");
         }
         want(Lane::Reconnect, What::Connect, "reconnect");
-        let (tag, _, found) = loop {
-            let mut watched: Vec<PollFd<'_>> = probes.watched().collect();
-            rustix::event::poll(&mut watched, None).expect("it waits");
-            drop(watched);
-            if let Some(done) = probes.take_done(0).pop() {
-                break done;
-            }
-        };
-        assert_eq!((tag, found), ("reconnect", Found::Connected));
+        assert_eq!(next_done(&mut probes), ("reconnect", Found::Connected));
         assert_eq!(probes.under_way, [limits::PROBES_MAX, 0]);
     }
 }
